@@ -1,0 +1,3 @@
+//! The `convert` command.
+
+fn main() {}

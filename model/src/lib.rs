@@ -1,0 +1,33 @@
+//! Stable Diffusion 1.5 for feature extraction and LoRA training: networks, adapters, schedulers and file formats.
+//!
+//! Rooms, from the ground floor up; a room knows only rooms below it:
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`pipeline`] | one model folder, whole: encode text and images, noise, denoise, extract, sample |
+//! | [`controlnet`] | ControlNetModel |
+//! | [`text_encoder`], [`vae`], [`unet`] | the networks, with diffusers' module paths as their names |
+//! | [`layers`] | `Linear`, `Conv2d`: a frozen weight plus an adapter slot |
+//! | [`adapter`] | LoRA: forward term, merge, initialisation, target selection |
+//! | [`ops`], [`taps`], [`scheduler`], [`checkpoint`], [`tokenizer`], [`vision`], [`rng`], [`hub`] | know nothing of each other |
+//!
+//! Shape letters used throughout: `b` batch, `c` channels, `h` height, `w` width, `n` tokens, `k` heads, `d` head size, `r` rank.
+
+pub mod adapter;
+pub mod checkpoint;
+pub mod controlnet;
+pub mod error;
+pub mod hub;
+pub mod layers;
+pub mod ops;
+pub mod pipeline;
+pub mod rng;
+pub mod scheduler;
+pub mod taps;
+pub mod text_encoder;
+pub mod tokenizer;
+pub mod unet;
+pub mod vae;
+pub mod vision;
+
+pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! The `train` command.
+
+fn main() {}
