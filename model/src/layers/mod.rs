@@ -13,4 +13,5 @@ pub use conv2d::Conv2d;
 pub use linear::Linear;
 pub use norm::{GroupNorm, LayerNorm};
 pub use slot::{Slot, Slots};
+pub(crate) use weights::missing_tensor;
 pub use weights::{TensorSource, WeightType, Weights};

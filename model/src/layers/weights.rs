@@ -136,7 +136,7 @@ impl Weights {
         if found.len() != shape.len() && squeezed(found) == squeezed(shape) {
             return Ok(tensor.reshape(shape)?);
         }
-        Err(Error::tensor(self.source.path() as PathBuf, name, wrong_shape(found, shape)))
+        Err(Error::tensor(self.source.path(), name, wrong_shape(found, shape)))
     }
 }
 
@@ -145,6 +145,6 @@ fn wrong_shape(found: &[usize], expected: &[usize]) -> String {
 }
 
 /// The error for a tensor that a source lacks.
-pub(crate) fn missing(path: &Path, name: &str) -> Error {
+pub(crate) fn missing_tensor(path: &Path, name: &str) -> Error {
     Error::tensor(path, name, "is missing; the file is not this network's, or it is incomplete")
 }
