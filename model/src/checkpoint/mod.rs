@@ -7,6 +7,7 @@
 //! does; the safetensors library maps or loads the whole file, this room reads one tensor by position.
 
 pub mod atomic;
+mod config_file;
 mod container;
 mod elements;
 mod positioned;
@@ -15,5 +16,6 @@ mod sharded;
 mod weight_file;
 
 pub use atomic::{AtomicFile, AtomicFolder, remove_unfinished, write_atomically};
+pub use config_file::read_config;
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};
 pub use weight_file::{TensorInfo, WeightFile};
