@@ -81,7 +81,7 @@ fn write_network(folder: &Path, class: &str, file: &str, mut config: Value, sour
     }
     write_json(&folder.join("config.json"), &config)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.join(file), &source.drawn(), &metadata)
+    write_safetensors(&folder.join(file), source.drawn(), &metadata)
 }
 
 fn text_encoder_extras(config: &mut Value, vocab_size: usize) {
