@@ -87,10 +87,10 @@ def save(path, tensors, **metadata):
     print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 1024:.0f} KiB")
 
 
-def load(folder, *names):
+def load(folder, *names, subfolder=None):
     """Loads parts of a pipeline folder in float32, in evaluation mode, without gradients, in the order of `names`.
 
-    Names: `unet`, `vae`, `text_encoder`, `tokenizer`, `controlnet-canny`.
+    Names: `unet`, `vae`, `text_encoder`, `tokenizer`, `controlnet-canny`; each lies in a subfolder of its name, or in `subfolder`.
     """
     from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -104,10 +104,11 @@ def load(folder, *names):
     }
     parts = []
     for name in names:
+        place = {"subfolder": subfolder or name}
         if name == "tokenizer":
-            parts.append(CLIPTokenizer.from_pretrained(folder, subfolder=name))
+            parts.append(CLIPTokenizer.from_pretrained(folder, **place))
         else:
-            model = classes[name].from_pretrained(folder, subfolder=name, torch_dtype=torch.float32, use_safetensors=True)
+            model = classes[name].from_pretrained(folder, **place, torch_dtype=torch.float32, use_safetensors=True)
             parts.append(model.eval().requires_grad_(False))
     return parts if len(parts) > 1 else parts[0]
 
