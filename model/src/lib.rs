@@ -19,6 +19,7 @@ pub mod controlnet;
 pub mod error;
 pub mod hub;
 pub mod layers;
+pub mod miniature;
 pub mod ops;
 pub mod pipeline;
 pub mod rng;

@@ -1,1 +1,117 @@
-//! (in preparation)
+//! ControlNet (Zhang et al., arXiv 2302.05543; diffusers 0.32 `ControlNetModel`): a copy of the UNet's down path and middle that
+//! looks at a condition picture and adds to the UNet's skip connections.
+
+mod config;
+mod hint;
+
+use candle_core::Tensor;
+
+pub use config::ControlNetConfig;
+
+use crate::layers::{Conv2d, Weights};
+use crate::taps::TapPlan;
+use crate::unet::{Pass, Residuals, TextContext, UnetEncoder};
+use crate::{Error, Result};
+use hint::ConditioningEmbedding;
+
+/// One ControlNet.
+#[derive(Debug)]
+pub struct ControlNet {
+    encoder: UnetEncoder,
+    controlnet_cond_embedding: ConditioningEmbedding,
+    controlnet_down_blocks: Vec<Conv2d>,
+    controlnet_mid_block: Conv2d,
+}
+
+/// A ControlNet's embedding of a condition picture: the same for every denoising step, so it is made once per picture.
+#[derive(Clone, Debug)]
+pub struct Hint(Tensor);
+
+impl ControlNet {
+    /// Reads the network.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not have the shape that `config` asks for.
+    pub fn load(config: &ControlNetConfig, weights: Weights) -> Result<Self> {
+        let encoder = UnetEncoder::load(&config.unet, &weights)?;
+        let widths = skip_widths(&config.unet.block_out_channels, config.unet.layers_per_block);
+        let controlnet_down_blocks = widths
+            .iter()
+            .enumerate()
+            .map(|(i, &width)| Conv2d::load(width, width, 1, weights.pp("controlnet_down_blocks").pp(i)))
+            .collect::<Result<_>>()?;
+        let last = config.unet.block_out_channels[config.unet.block_out_channels.len() - 1];
+        Ok(Self {
+            encoder,
+            controlnet_cond_embedding: ConditioningEmbedding::load(config, weights.pp("controlnet_cond_embedding"))?,
+            controlnet_down_blocks,
+            controlnet_mid_block: Conv2d::load(last, last, 1, weights.pp("controlnet_mid_block"))?,
+        })
+    }
+
+    /// Embeds condition pictures.
+    ///
+    /// # Shapes
+    /// `pictures` `[b, 3, 8 h, 8 w]` in 0..1 for latents of `h` x `w`.
+    /// # Errors
+    /// When the channel count disagrees.
+    pub fn hint(&self, pictures: &Tensor) -> Result<Hint> {
+        self.controlnet_cond_embedding.forward(pictures).map(Hint)
+    }
+
+    /// What this ControlNet adds to the UNet at one step, times `scale`.
+    ///
+    /// # Shapes
+    /// `sample` `[b, 4, h, w]`: the latents that the UNet gets; `timesteps` one or `b`; see [`Residuals`].
+    /// # Errors
+    /// When the hint's size does not fit the latents.
+    pub fn forward(&self, sample: &Tensor, timesteps: &[f64], context: &TextContext, hint: &Hint, scale: f64) -> Result<Residuals> {
+        let temb = self.encoder.time_embedding(timesteps, sample)?;
+        let hidden = self.encoder.conv_in(sample)?;
+        let (expected, found) = (hidden.dims4()?, hint.0.dims4()?);
+        if (expected.2, expected.3) != (found.2, found.3) || (found.0 != 1 && found.0 != expected.0) {
+            let problem = format!("picture embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
+            return Err(Error::argument("ControlNet condition", problem));
+        }
+        let hidden = hidden.broadcast_add(&hint.0)?;
+        let plan = TapPlan::nothing();
+        let mut pass = Pass { temb, context, taps: &mut plan.taps(), checkpointing: None };
+        let Some((mid, skips)) = self.encoder.forward(hidden, &mut pass)? else {
+            return Err(Error::argument("taps", "a pass without taps ended early"));
+        };
+        let scaled = |conv: &Conv2d, x: &Tensor| -> Result<Tensor> {
+            let residual = conv.forward(x)?;
+            if scale == 1.0 { Ok(residual) } else { Ok((residual * scale)?) }
+        };
+        let down = self.controlnet_down_blocks.iter().zip(&skips).map(|(conv, skip)| scaled(conv, skip)).collect::<Result<_>>()?;
+        Ok(Residuals { down, mid: scaled(&self.controlnet_mid_block, &mid)? })
+    }
+}
+
+/// The sum of what several ControlNets add; `None` for none.
+///
+/// # Errors
+/// When the ControlNets belong to UNets of different sizes.
+pub fn sum(residuals: impl IntoIterator<Item = Residuals>) -> Result<Option<Residuals>> {
+    let mut total: Option<Residuals> = None;
+    for next in residuals {
+        total = Some(match total {
+            None => next,
+            Some(sum) => Residuals {
+                down: sum.down.iter().zip(&next.down).map(|(a, b)| Ok((a + b)?)).collect::<Result<_>>()?,
+                mid: (sum.mid + next.mid)?,
+            },
+        });
+    }
+    Ok(total)
+}
+
+/// Widths of the skip connections in forward order: `conv_in`, then every repeat and downsampler.
+fn skip_widths(block_out_channels: &[usize], layers_per_block: usize) -> Vec<usize> {
+    let mut widths = vec![block_out_channels[0]];
+    for (level, &width) in block_out_channels.iter().enumerate() {
+        let sampler = usize::from(level + 1 < block_out_channels.len());
+        widths.extend(std::iter::repeat_n(width, layers_per_block + sampler));
+    }
+    widths
+}

@@ -1,1 +1,40 @@
-//! (in preparation)
+//! The arithmetic of Stable Diffusion 1.5: each operation with its forward pass and a hand-written backward pass.
+//!
+//! Mirrors the torch functions of the same names (`torch.nn.functional`, torch 2.x, float32). Differences, all deliberate:
+//!
+//! - **Frozen weights are not in the graph.** [`linear`], [`conv2d`], [`group_norm`] and [`layer_norm`] hold their weights inside
+//!   the operation; their backward pass is the input gradient alone, and no gradient is ever stored for them. Only
+//!   [`linear_trainable`] and [`conv2d_trainable`] give a weight gradient: adapter matrices go there.
+//! - **Fused.** Norm and SiLU, GEGLU, and attention are one node of the graph each, so autograd keeps their inputs and outputs
+//!   and nothing in between. Attention scores are never stored: a logarithm of a sum of exponentials per query is.
+//! - **Weights of any float type.** On a CPU activations are float32; frozen weights may be float16 or bfloat16 and are converted
+//!   inside the operation, for the length of the call.
+//! - Results do not depend on the number of threads.
+//!
+//! All tensors of one call live on one device. A CPU runs the kernels in `kernels`; other devices compute in the input's type with
+//! candle's own operations, norm and softmax statistics in float32 (`composed`).
+//!
+//! Shape letters: `b` batch, `c` channels, `h` height, `w` width, `n` queries, `m` keys, `d` head size.
+
+mod activation;
+mod attention;
+mod checkpoint;
+mod composed;
+mod convolution;
+mod graph;
+mod host;
+mod kernels;
+mod linear;
+mod normalisation;
+mod probabilities;
+mod upsample;
+
+pub use activation::{geglu, gelu, quick_gelu, silu};
+pub use attention::{Mask, attention};
+pub use checkpoint::{GradientSink, checkpoint};
+pub use convolution::{Padding, conv2d, conv2d_trainable};
+pub use graph::is_tracked;
+pub use linear::{linear, linear_trainable};
+pub use normalisation::{group_norm, layer_norm};
+pub use probabilities::{attention_probabilities, attention_probabilities_mean};
+pub use upsample::upsample_nearest;

@@ -1,1 +1,111 @@
-//! (in preparation)
+//! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode pictures, noise,
+//! denoise, sample, extract (diffusers 0.32 `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, and the original extractor).
+
+//mod adapters;
+mod control;
+//mod extraction;
+mod files;
+mod images;
+//mod sampling;
+mod source;
+mod text;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+
+//pub use adapters::AdapterReport;
+pub use control::{Condition, sum_residuals};
+//pub use extraction::{Extracted, Extraction, Stage};
+pub use files::{ModelFiles, Part};
+//pub use sampling::{Sampling, Start};
+
+use crate::layers::{WeightType, Weights};
+use crate::scheduler::SchedulerConfig;
+use crate::text_encoder::{TextEncoder, TextEncoderConfig};
+use crate::tokenizer::Tokenizer;
+use crate::unet::{Unet, UnetConfig};
+use crate::vae::{Vae, VaeConfig};
+use crate::Result;
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Where the networks compute.
+    pub device: Device,
+    /// The compute type; see [`WeightType::new`].
+    pub dtype: DType,
+    /// For a single checkpoint file: the diffusers folder that has its configurations and tokenizer.
+    pub base: Option<PathBuf>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, base: None }
+    }
+}
+
+impl ModelOptions {
+    fn weights(&self, files: &ModelFiles, part: Part) -> Result<Weights> {
+        Ok(Weights::new(files.weights(part)?, &self.device, self.types()))
+    }
+
+    fn types(&self) -> WeightType {
+        WeightType::new(self.dtype, &self.device)
+    }
+
+    fn prefer_half(&self) -> bool {
+        self.dtype != DType::F32
+    }
+}
+
+/// The parts of a Stable Diffusion 1.5 model. They are shared, so that a part can be dropped when it is no longer needed.
+#[derive(Clone)]
+pub struct Pipeline {
+    /// Text to token ids.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Token ids to states.
+    pub text_encoder: Arc<TextEncoder>,
+    /// Pictures to latents and back.
+    pub vae: Arc<Vae>,
+    /// The noise predictor.
+    pub unet: Arc<Unet>,
+    /// The scheduler that the folder names, as its configuration.
+    pub scheduler_config: SchedulerConfig,
+    options: ModelOptions,
+}
+
+impl Pipeline {
+    /// Loads a diffusers folder or a single checkpoint file (resolve hub ids with [`crate::hub`] first).
+    ///
+    /// # Errors
+    /// When a part is missing, damaged, or not Stable Diffusion 1.5's.
+    pub fn load(model: &Path, options: &ModelOptions) -> Result<Self> {
+        let files = ModelFiles::open(model, options.base.as_deref(), options.prefer_half())?;
+        // Small things first: a wrong configuration or tokenizer shows before gigabytes are read.
+        let unet_config = UnetConfig::from_file(&files.config(Part::Unet))?;
+        let vae_config = VaeConfig::from_file(&files.config(Part::Vae))?;
+        let text_config = TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?;
+        let scheduler_config = SchedulerConfig::from_file(&files.scheduler_config())?;
+        let tokenizer = Arc::new(Tokenizer::from_folder(&files.tokenizer())?);
+        Ok(Self {
+            tokenizer,
+            text_encoder: Arc::new(TextEncoder::load(text_config, options.weights(&files, Part::TextEncoder)?)?),
+            vae: Arc::new(Vae::load(vae_config, options.weights(&files, Part::Vae)?)?),
+            unet: Arc::new(Unet::load(unet_config, options.weights(&files, Part::Unet)?)?),
+            scheduler_config,
+            options: options.clone(),
+        })
+    }
+
+    /// Where the networks compute.
+    pub fn device(&self) -> &Device {
+        &self.options.device
+    }
+
+    /// The type of activations.
+    pub fn compute_dtype(&self) -> DType {
+        self.options.types().compute
+    }
+}

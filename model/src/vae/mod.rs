@@ -1,1 +1,116 @@
-//! (in preparation)
+//! The autoencoder of Stable Diffusion 1.5 (diffusers 0.32 `AutoencoderKL`): pictures to latents and back.
+//!
+//! Pictures are worked on one at a time (the reference's slicing; no number changes), and from [`TILED_FROM`] pixels a side in tiles
+//! (the reference's tiling, see [`tiling`]), so that memory stays bounded.
+
+mod blocks;
+mod config;
+mod decoder;
+mod encoder;
+mod tiling;
+
+use candle_core::Tensor;
+
+pub use config::VaeConfig;
+pub use tiling::TILED_FROM;
+
+use crate::layers::{Conv2d, Weights};
+use crate::{Error, Result};
+use decoder::Decoder;
+use encoder::Encoder;
+
+/// The distribution of a picture's latents: a normal per element (diffusers `DiagonalGaussianDistribution`).
+#[derive(Clone, Debug)]
+pub struct Posterior {
+    /// `[b, latent channels, h / 8, w / 8]`, not scaled.
+    pub mean: Tensor,
+    /// Log-variance in -30..20, of the same shape.
+    pub log_variance: Tensor,
+}
+
+impl Posterior {
+    /// `mean + std * noise`; `noise` of the mean's shape, standard normal.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
+        let std = (&self.log_variance * 0.5)?.exp()?;
+        let noise = noise.to_device(std.device())?.to_dtype(std.dtype())?;
+        Ok((&self.mean + (std * noise)?)?)
+    }
+}
+
+/// The autoencoder.
+#[derive(Debug)]
+pub struct Vae {
+    config: VaeConfig,
+    encoder: Encoder,
+    decoder: Decoder,
+    quant_conv: Conv2d,
+    post_quant_conv: Conv2d,
+}
+
+impl Vae {
+    /// Reads the network.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not have the shape that `config` asks for.
+    pub fn load(config: VaeConfig, weights: Weights) -> Result<Self> {
+        let latents = config.latent_channels;
+        Ok(Self {
+            encoder: Encoder::load(&config, weights.pp("encoder"))?,
+            decoder: Decoder::load(&config, weights.pp("decoder"))?,
+            quant_conv: Conv2d::load(2 * latents, 2 * latents, 1, weights.pp("quant_conv"))?,
+            post_quant_conv: Conv2d::load(latents, latents, 1, weights.pp("post_quant_conv"))?,
+            config,
+        })
+    }
+
+    /// The network's sizes.
+    pub fn config(&self) -> &VaeConfig {
+        &self.config
+    }
+
+    /// The distribution of the latents of pictures.
+    ///
+    /// # Shapes
+    /// `pictures` `[b, 3, h, w]` in -1..1, sides multiples of 8; the posterior is `[b, 4, h / 8, w / 8]`.
+    /// # Errors
+    /// When a side is not a multiple of the autoencoder's downscale.
+    pub fn encode(&self, pictures: &Tensor) -> Result<Posterior> {
+        let (batch, _, height, width) = pictures.dims4()?;
+        let downscale = self.config.downscale();
+        if height % downscale != 0 || width % downscale != 0 || height == 0 || width == 0 {
+            let problem = format!("is {width}x{height}; both sides have to be multiples of {downscale}");
+            return Err(Error::argument("picture", problem));
+        }
+        let moments = (0..batch).map(|i| tiling::encode(self, &pictures.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
+        let moments = Tensor::cat(&moments, 0)?;
+        let latents = self.config.latent_channels;
+        let mean = moments.narrow(1, 0, latents)?.contiguous()?;
+        let log_variance = moments.narrow(1, latents, latents)?.contiguous()?.clamp(-30f64, 20f64)?;
+        Ok(Posterior { mean, log_variance })
+    }
+
+    /// Pictures from latents that are not scaled (divide by `scaling_factor` first).
+    ///
+    /// # Shapes
+    /// `latents` `[b, 4, h, w]`; returns `[b, 3, 8 h, 8 w]`, about -1..1, not clamped.
+    /// # Errors
+    /// When the channel count disagrees.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let batch = latents.dim(0)?;
+        let pictures = (0..batch).map(|i| tiling::decode(self, &latents.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&pictures, 0)?)
+    }
+
+    /// Moments of one picture or tile.
+    fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
+        self.quant_conv.forward(&self.encoder.forward(picture)?)
+    }
+
+    /// Picture of one set of latents or one tile of it.
+    fn decode_whole(&self, latents: &Tensor) -> Result<Tensor> {
+        self.decoder.forward(&self.post_quant_conv.forward(latents)?)
+    }
+}

@@ -1,0 +1,153 @@
+//! What the user typed: every option of the command, before anybody asks what it means (that is `plan`).
+//!
+//! Names are those of the original `extract_feature.py`; both spellings, with dashes and with underscores, are accepted.
+
+mod extract;
+mod pca;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use extract::ExtractArgs;
+pub use pca::PcaArgs;
+pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, Precision, Shard};
+
+/// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
+/// LoRA adapters.
+///
+/// Options may be written with dashes or with underscores. Commands of the paper's `extract_feature.py` run as they are.
+#[derive(Debug, Parser)]
+#[command(
+    name = "extract",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// Another task than extracting.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Extracting.
+    #[command(flatten)]
+    pub extract: ExtractArgs,
+    /// Print the version of this program (`--version` names the model's)
+    #[arg(short = 'V', action = ArgAction::Version, value_parser = clap::value_parser!(bool))]
+    pub program_version: Option<bool>,
+}
+
+/// Tasks beside extracting.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List every layer id with its shape
+    Layers(LayersArgs),
+    /// Draw features as pictures: their first three principal components as red, green and blue
+    Pca(PcaArgs),
+}
+
+/// Options of `extract layers`.
+#[derive(Debug, Args)]
+pub struct LayersArgs {
+    /// Diffusers folder, checkpoint file or hub id; only its UNet's configuration is read [default: Stable Diffusion 1.5's sizes]
+    #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID")]
+    pub model: Option<String>,
+    /// Side of the image in pixels
+    #[arg(long, default_value_t = 512, value_name = "PIXELS")]
+    pub img_size: usize,
+    /// Also list the aggregate of these attention maps
+    #[arg(long, num_args = 1.., value_name = "CATEGORY")]
+    pub attention: Vec<driftless::taps::AttentionCategory>,
+    /// Print a JSON object, id to shape
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How much is told, and in which form.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Logging {
+    /// Tell nothing but errors
+    #[arg(long, conflicts_with = "verbose", help_heading = "Running")]
+    pub quiet: bool,
+    /// Tell more: every file, every stage
+    #[arg(long, help_heading = "Running")]
+    pub verbose: bool,
+    /// One JSON object a line instead of text and progress bars
+    #[arg(long, help_heading = "Running")]
+    pub log_json: bool,
+}
+
+/// Turns the underscores of long option names into dashes; values stay as they are.
+pub fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut options_ended = false;
+    let normalise_one = |argument: OsString| {
+        let Some(text) = argument.to_str() else { return argument };
+        options_ended |= text == "--";
+        if options_ended || !text.starts_with("--") {
+            return argument;
+        }
+        match text.split_once('=') {
+            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
+            None => text.replace('_', "-").into(),
+        }
+    };
+    arguments.into_iter().map(normalise_one).collect()
+}
+
+/// Parses a path; clap's own parser for paths refuses empty ones, which is what is wanted here too.
+fn non_empty_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Cli {
+        let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
+        Cli::try_parse_from(normalise(words)).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_readmes_command_parses() {
+        let cli = parse(
+            "--layer ./feature/configs/config_15_practical.json --version 1-5 --img_size 512 --input_dir data/* \
+             --batch_size 2 --t 50 --use_original_filename --sample_name_first",
+        );
+        assert_eq!(cli.extract.img_size, Some(512));
+        assert_eq!(cli.extract.t, Some(50));
+        assert!(cli.extract.use_original_filename && cli.extract.sample_name_first);
+    }
+
+    #[test]
+    fn dashes_underscores_and_lists() {
+        let cli = parse("--img-size=64 --control canny depth --attention up_cross down_self -b 3 --prompt-file=my_prompt.txt");
+        assert_eq!(cli.extract.control, ["canny", "depth"]);
+        assert_eq!(cli.extract.attention.len(), 2);
+        assert_eq!(cli.extract.batch_size, Some(3));
+        assert_eq!(cli.extract.prompt_file, Some("my_prompt.txt".into()));
+    }
+
+    #[test]
+    fn subcommands() {
+        assert!(matches!(parse("layers --img_size 128").command, Some(Command::Layers(args)) if args.img_size == 128));
+        assert!(matches!(parse("pca a b --output c").command, Some(Command::Pca(args)) if args.inputs.len() == 2));
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in ["--t fifty", "--t 1000", "--nonsense", "--attention left_cross", "--shard 3/3", "--dtype float8"] {
+            let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
+            assert_eq!(Cli::try_parse_from(normalise(words)).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Options of drawing features.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Logging, non_empty_path};
+
+/// Options of `extract pca`.
+#[derive(Debug, Args)]
+pub struct PcaArgs {
+    /// Feature files (.npy, .safetensors) or folders of them
+    #[arg(required = true, value_name = "INPUT", value_parser = non_empty_path)]
+    pub inputs: Vec<PathBuf>,
+    /// Folder of the pictures
+    #[arg(long, value_name = "DIR", value_parser = non_empty_path)]
+    pub output: PathBuf,
+    /// Channels of each layer in an aggregated file, in order; every layer becomes a picture [default: all channels are one layer]
+    #[arg(long, num_args = 1.., value_name = "N")]
+    pub channels: Vec<usize>,
+    /// Attention categories that follow the layers in an aggregated file, in order; drawn piece by piece and token by token
+    #[arg(long, num_args = 1.., value_name = "CATEGORY")]
+    pub attention: Vec<driftless::taps::AttentionCategory>,
+    /// Text tokens of a cross-attention map
+    #[arg(long, default_value_t = 77, value_name = "N")]
+    pub tokens: usize,
+    /// Side of the pictures in pixels
+    #[arg(long, default_value_t = 512, value_name = "PIXELS")]
+    pub size: usize,
+    /// The images themselves, a folder or pattern: a first column of the sheet, by file name
+    #[arg(long, value_name = "PATTERN")]
+    pub images: Option<String>,
+    /// Where several inputs are put side by side, a column each [default: OUTPUT/sheet.png when there are several inputs]
+    #[arg(long, value_name = "FILE.png", value_parser = non_empty_path)]
+    pub sheet: Option<PathBuf>,
+    /// Most rows of the sheet
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub sheet_rows: usize,
+    /// How much is told.
+    #[command(flatten)]
+    pub logging: Logging,
+}

@@ -1,0 +1,186 @@
+//! The prompt of each image, and other files that go with one image each.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::names::original_name;
+use super::{Sample, is_picture};
+use crate::plan::Fault;
+
+/// Where prompts come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PromptSource {
+    /// One text for all images.
+    Same(String),
+    /// A text file per image, by its name.
+    Captions(Companions),
+}
+
+/// A prompt, and whether other images have it too (then what is computed from it is worth keeping).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// The text as written.
+    pub text: String,
+    /// Whether it is the same for all images.
+    pub shared: bool,
+}
+
+impl PromptSource {
+    /// The prompt of a file, whole: its line end included, as the original reads it.
+    ///
+    /// # Errors
+    /// When the file is missing or is no text.
+    pub fn from_file(path: &Path) -> Result<Self, Fault> {
+        read_text(path).map(Self::Same).map_err(|problem| {
+            Fault::failure(format!("{problem}; give the prompt with --prompt TEXT, or its file with --prompt-file FILE"))
+        })
+    }
+
+    /// Fails for images that have no prompt.
+    ///
+    /// # Errors
+    /// Naming the first images without a caption.
+    pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
+        match self {
+            Self::Same(_) => Ok(()),
+            Self::Captions(captions) => captions.check(samples),
+        }
+    }
+
+    /// The prompt of an image.
+    ///
+    /// # Errors
+    /// When the caption file is no longer there or is no text.
+    pub fn prompt(&self, sample: &Sample) -> Result<Prompt, String> {
+        match self {
+            Self::Same(text) => Ok(Prompt { text: text.clone(), shared: true }),
+            Self::Captions(captions) => {
+                let path = captions.file(sample).ok_or_else(|| format!("no caption for {}", sample.path.display()))?;
+                Ok(Prompt { text: read_text(path)?, shared: false })
+            }
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => format!("{}: the prompt is not UTF-8 text", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    })
+}
+
+/// A folder with a file for each image: captions `NAME.txt`, condition images `NAME.png`. NAME is the image's file name without its
+/// extension, behind its parent folder's name if outputs are nested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companions {
+    folder: PathBuf,
+    nested: bool,
+    /// `NAME` to the file.
+    files: HashMap<String, PathBuf>,
+    what: &'static str,
+}
+
+impl Companions {
+    /// The captions in a folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn captions(folder: &Path, nested: bool) -> Result<Self, Fault> {
+        Self::read(folder, nested, "caption NAME.txt", |path| path.extension().is_some_and(|extension| extension == "txt"))
+    }
+
+    /// The condition images in a folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or two pictures in it have one name.
+    pub fn pictures(folder: &Path, nested: bool) -> Result<Self, Fault> {
+        Self::read(folder, nested, "condition image NAME.png", is_picture)
+    }
+
+    fn read(folder: &Path, nested: bool, what: &'static str, accept: impl Fn(&Path) -> bool + Copy) -> Result<Self, Fault> {
+        let mut files = HashMap::new();
+        for path in files_in(folder, usize::from(nested)).map_err(Fault::failure)?.into_iter().filter(|path| accept(path)) {
+            let inside = path.parent().is_some_and(|parent| parent != folder);
+            let name = original_name(&path, nested && inside)?;
+            if let Some(other) = files.insert(name, path.clone()) {
+                let problem = format!("{} and {} belong to the same image", other.display(), path.display());
+                return Err(Fault::failure(problem));
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), nested, files, what })
+    }
+
+    /// The file of an image.
+    pub fn file(&self, sample: &Sample) -> Option<&Path> {
+        let name = original_name(&sample.path, self.nested).ok()?;
+        self.files.get(&name).map(PathBuf::as_path)
+    }
+
+    /// Fails for images that have none.
+    ///
+    /// # Errors
+    /// Naming the first of them.
+    pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
+        let missing: Vec<&Sample> = samples.iter().filter(|sample| self.file(sample).is_none()).collect();
+        let Some(first) = missing.first() else { return Ok(()) };
+        let (folder, count, all) = (self.folder.display(), missing.len(), samples.len());
+        let first = first.path.display();
+        Err(Fault::failure(format!("{folder}: {count} of {all} images have no {} here, the first is {first}", self.what)))
+    }
+}
+
+/// The files in a folder, and `depth` folders deep below it.
+fn files_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_file() {
+            found.push(path);
+        } else if depth > 0 && path.is_dir() {
+            found.extend(files_in(&path, depth - 1)?);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(path: &str) -> Sample {
+        Sample { index: 0, path: path.into(), name: "train0".to_owned() }
+    }
+
+    #[test]
+    fn captions_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "a cat\n").unwrap();
+        std::fs::write(folder.path().join("b.md"), "no caption").unwrap();
+        let source = PromptSource::Captions(Companions::captions(folder.path(), false).unwrap());
+        assert_eq!(source.prompt(&sample("x/a.png")).unwrap(), Prompt { text: "a cat\n".to_owned(), shared: false });
+        source.check(&[sample("x/a.png")]).unwrap();
+        let message = source.check(&[sample("x/a.png"), sample("x/b.png")]).unwrap_err().to_string();
+        assert!(message.contains("1 of 2 images have no caption") && message.contains("x/b.png"), "{message}");
+    }
+
+    #[test]
+    fn nested_companions() {
+        let folder = tempfile::tempdir().unwrap();
+        for place in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(place)).unwrap();
+            std::fs::write(folder.path().join(place).join("x.png"), place).unwrap();
+        }
+        let companions = Companions::pictures(folder.path(), true).unwrap();
+        assert!(companions.file(&sample("images/b/x.jpg")).unwrap().ends_with("b/x.png"));
+        assert!(companions.file(&sample("images/c/x.jpg")).is_none());
+        std::fs::write(folder.path().join("a/x.webp"), "").unwrap();
+        assert!(Companions::pictures(folder.path(), true).unwrap_err().to_string().contains("same image"));
+    }
+
+    #[test]
+    fn a_missing_prompt_file_says_what_to_do() {
+        let message = PromptSource::from_file(Path::new("no/such/prompt.txt")).unwrap_err().to_string();
+        assert!(message.contains("--prompt TEXT"), "{message}");
+    }
+}

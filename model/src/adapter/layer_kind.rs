@@ -1,0 +1,39 @@
+//! The kinds of layers that adapters sit on.
+
+/// What kind of layer an adapter sits on, with its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerKind {
+    /// A linear layer, weight `[c_out, c_in]`.
+    Linear {
+        /// Input features.
+        c_in: usize,
+        /// Output features.
+        c_out: usize,
+    },
+    /// A convolution, weight `[c_out, c_in, kernel, kernel]`.
+    Conv2d {
+        /// Input channels.
+        c_in: usize,
+        /// Output channels.
+        c_out: usize,
+        /// Height and width of the kernel.
+        kernel: usize,
+    },
+}
+
+impl LayerKind {
+    /// Input and output features or channels.
+    pub fn features(self) -> (usize, usize) {
+        match self {
+            Self::Linear { c_in, c_out } | Self::Conv2d { c_in, c_out, .. } => (c_in, c_out),
+        }
+    }
+
+    /// The shapes of LoRA's `down` and `up` matrices at a rank.
+    pub fn lora_shapes(self, rank: usize) -> (Vec<usize>, Vec<usize>) {
+        match self {
+            Self::Linear { c_in, c_out } => (vec![rank, c_in], vec![c_out, rank]),
+            Self::Conv2d { c_in, c_out, kernel } => (vec![rank, c_in, kernel, kernel], vec![c_out, rank, 1, 1]),
+        }
+    }
+}

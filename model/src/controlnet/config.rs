@@ -1,0 +1,60 @@
+//! A ControlNet's sizes as its config.json gives them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::read_config;
+use crate::unet::UnetConfig;
+use crate::{Error, Result};
+
+/// The UNet's entries, which the same file holds, and the condition picture's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ControlNetConfig {
+    /// Sizes of the copied half of the UNet.
+    #[serde(flatten)]
+    pub unet: UnetConfig,
+    /// Channels of the condition picture.
+    #[serde(default = "three")]
+    pub conditioning_channels: usize,
+    /// Widths of the condition picture's embedding.
+    #[serde(default = "default_widths")]
+    pub conditioning_embedding_out_channels: Vec<usize>,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn default_widths() -> Vec<usize> {
+    vec![16, 32, 96, 256]
+}
+
+impl ControlNetConfig {
+    /// The sizes of the SD1.5 ControlNets.
+    pub fn stable_diffusion_1_5() -> Self {
+        let (conditioning_channels, conditioning_embedding_out_channels) = (three(), default_widths());
+        Self { unet: UnetConfig::stable_diffusion_1_5(), conditioning_channels, conditioning_embedding_out_channels }
+    }
+
+    /// A miniature one, for tests and the quickstart.
+    pub fn miniature() -> Self {
+        Self { unet: UnetConfig::miniature(), conditioning_channels: 3, conditioning_embedding_out_channels: vec![8, 8, 16, 16] }
+    }
+
+    /// Reads and checks a config.json.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the entry that is wrong or unsupported.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        // The UNet's own reader checks what both have in common.
+        let unet = UnetConfig::from_controlnet_file(path)?;
+        let config: Self = read_config(path)?;
+        let widths = &config.conditioning_embedding_out_channels;
+        if widths.len() < 2 || widths.contains(&0) || config.conditioning_channels == 0 {
+            let problem = "needs at least two positive widths, and conditioning_channels at least 1";
+            return Err(Error::config(path, "conditioning_embedding_out_channels", problem));
+        }
+        Ok(Self { unet, ..config })
+    }
+}

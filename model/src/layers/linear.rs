@@ -1,0 +1,49 @@
+//! A linear layer with a frozen weight and an adapter slot (`torch.nn.Linear`, peft `lora.Linear`).
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::{Slot, Weights};
+use crate::adapter::LayerKind;
+use crate::{Result, ops};
+
+/// `y = x W^T + b + adapters(x)`.
+#[derive(Debug)]
+pub struct Linear {
+    slot: Arc<Slot>,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Reads `weight` `[c_out, c_in]` and `bias` `[c_out]` under the path of `weights`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(c_in: usize, c_out: usize, weights: Weights) -> Result<Self> {
+        let bias = Some(weights.parameter("bias", &[c_out])?);
+        Ok(Self { bias, ..Self::load_no_bias(c_in, c_out, weights)? })
+    }
+
+    /// The same without a bias.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load_no_bias(c_in: usize, c_out: usize, weights: Weights) -> Result<Self> {
+        let weight = weights.weight("weight", &[c_out, c_in])?;
+        let slot = weights.register(Slot::new(LayerKind::Linear { c_in, c_out }, weight));
+        Ok(Self { slot, bias: None })
+    }
+
+    /// # Shapes
+    /// `x` `[.., c_in]`; returns `[.., c_out]`.
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut y = ops::linear(x, &self.slot.weight(), self.bias.as_ref())?;
+        for adapter in self.slot.adapters() {
+            y = (y + adapter.linear(x)?)?;
+        }
+        Ok(y)
+    }
+}

@@ -1,0 +1,123 @@
+//! The place in a layer where adapters sit, and the list of all such places in a network.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use candle_core::Tensor;
+
+use crate::adapter::{LayerKind, Lora};
+use crate::{Error, Result};
+
+/// A layer's frozen weight and the adapters on it. Adapters can be swapped while the network is in use elsewhere.
+#[derive(Debug)]
+pub struct Slot {
+    kind: LayerKind,
+    weight: RwLock<Tensor>,
+    adapters: RwLock<Vec<Arc<Lora>>>,
+}
+
+impl Slot {
+    pub(super) fn new(kind: LayerKind, weight: Tensor) -> Self {
+        Self { kind, weight: RwLock::new(weight), adapters: RwLock::default() }
+    }
+
+    /// The layer's kind and sizes.
+    pub fn kind(&self) -> LayerKind {
+        self.kind
+    }
+
+    /// The frozen weight in its storage type.
+    pub fn weight(&self) -> Tensor {
+        // A panic elsewhere cannot leave a half-written tensor behind the lock, so a poisoned lock is still good.
+        self.weight.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The adapters now in force.
+    pub fn adapters(&self) -> Vec<Arc<Lora>> {
+        self.adapters.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether an adapter fits this layer; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when its matrices have other sizes.
+    pub fn check(&self, path: &str, adapter: &Lora) -> Result<()> {
+        self.fit(path, adapter.clone()).map(drop)
+    }
+
+    fn fit(&self, path: &str, adapter: Lora) -> Result<Lora> {
+        adapter.fitted(self.kind).map_err(|problem| Error::argument(format!("adapter on `{path}`"), problem))
+    }
+
+    /// Adds an adapter after those in force; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the adapter's matrices do not fit this layer.
+    pub fn attach(&self, path: &str, adapter: Lora) -> Result<()> {
+        let adapter = self.fit(path, adapter)?;
+        self.adapters.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(adapter));
+        Ok(())
+    }
+
+    /// Removes every adapter.
+    pub fn detach(&self) {
+        self.adapters.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Adds every adapter's change to the frozen weight (computed in float32, rounded once to the storage type) and removes them.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn merge(&self) -> Result<()> {
+        let mut weight = self.weight.write().unwrap_or_else(PoisonError::into_inner);
+        let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
+        let mut merged = weight.to_dtype(candle_core::DType::F32)?;
+        for adapter in adapters.drain(..) {
+            merged = (merged + adapter.delta()?.reshape(weight.shape())?)?;
+        }
+        *weight = merged.to_dtype(weight.dtype())?;
+        Ok(())
+    }
+}
+
+/// Every adapter slot of a network by module path, in the order of the paths.
+#[derive(Clone, Default, Debug)]
+pub struct Slots {
+    by_path: Arc<Mutex<BTreeMap<String, Arc<Slot>>>>,
+}
+
+impl Slots {
+    pub(super) fn insert(&self, path: String, slot: Slot) -> Arc<Slot> {
+        let slot = Arc::new(slot);
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).insert(path, slot.clone());
+        slot
+    }
+
+    /// The slot at `path`, for instance `mid_block.attentions.0.proj_in`.
+    pub fn get(&self, path: &str) -> Option<Arc<Slot>> {
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// All slots with their paths.
+    pub fn all(&self) -> Vec<(String, Arc<Slot>)> {
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(path, slot)| (path.clone(), slot.clone())).collect()
+    }
+
+    /// All module paths.
+    pub fn paths(&self) -> Vec<String> {
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Removes every adapter of the network.
+    pub fn detach_all(&self) {
+        self.all().iter().for_each(|(_, slot)| slot.detach());
+    }
+
+    /// Merges every adapter of the network into its weight.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn merge_all(&self) -> Result<()> {
+        self.all().iter().filter(|(_, slot)| !slot.adapters().is_empty()).try_for_each(|(_, slot)| slot.merge())
+    }
+}

@@ -1,0 +1,73 @@
+//! Activation functions (`torch.nn.functional.silu` and `gelu`; `GEGLU` of diffusers; `quick_gelu` of transformers' CLIP), each one
+//! node of the graph.
+
+use candle_core::{Device, Tensor};
+
+use super::graph::{Output, attach};
+use super::kernels::elementwise::{self, Activation, Gelu, QuickGelu, Silu};
+use super::{composed, host};
+use crate::{Error, Result};
+
+/// `x sigmoid(x)`, any shape.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    apply::<Silu>("silu", x, composed::silu, composed::silu_slope)
+}
+
+/// `x Phi(x)` with the normal distribution function by erf (torch's `approximate="none"`), any shape.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    apply::<Gelu>("gelu", x, composed::gelu, composed::gelu_slope)
+}
+
+/// `x sigmoid(1.702 x)`, any shape.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    apply::<QuickGelu>("quick_gelu", x, composed::quick_gelu, composed::quick_gelu_slope)
+}
+
+/// `[.., 2c]` to `[.., c]`: the first half times the GELU of the second (Shazeer 2020, arXiv 2002.05202).
+///
+/// Errors where the last axis is odd or missing.
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = match x.dims().last() {
+        Some(&double) if double % 2 == 0 => double / 2,
+        _ => return Err(Error::argument("geglu", format!("expected [.., 2c], got {:?}", x.dims()))),
+    };
+    let input = host::activation("geglu", x)?;
+    let output = if input.device().is_cpu() {
+        let mut shape = x.dims().to_vec();
+        shape.pop();
+        shape.push(width);
+        Output::host(elementwise::geglu_forward(&*host::read(&input)?, width), shape)
+    } else {
+        composed::geglu(&input)?.into()
+    };
+    attach("geglu", &[x], output, move |call| {
+        let x = call.inputs[0].contiguous()?;
+        if !x.device().is_cpu() {
+            return Ok(vec![Some(composed::geglu_gradient(&x, &call.gradient)?)]);
+        }
+        let values = elementwise::geglu_backward(&*host::read(&x)?, &*host::read(&call.gradient)?, width);
+        Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
+    })
+}
+
+fn apply<A: Activation>(
+    name: &'static str,
+    x: &Tensor,
+    value: fn(&Tensor) -> Result<Tensor>,
+    slope: fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let input = host::activation(name, x)?;
+    let output = if input.device().is_cpu() {
+        Output::host(elementwise::forward::<A>(&*host::read(&input)?), input.shape().clone())
+    } else {
+        value(&input)?.into()
+    };
+    attach(name, &[x], output, move |call| {
+        let x = call.inputs[0].contiguous()?;
+        if !x.device().is_cpu() {
+            return Ok(vec![Some(slope(&x)?.mul(&call.gradient)?)]);
+        }
+        let values = elementwise::backward::<A>(&*host::read(&x)?, &*host::read(&call.gradient)?);
+        Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
+    })
+}

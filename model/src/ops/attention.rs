@@ -1,0 +1,71 @@
+//! Scaled dot-product attention over heads side by side in the channels (diffusers' `Attention` with `AttnProcessor2_0`, torch's
+//! `scaled_dot_product_attention`), one node of the graph that stores no scores.
+
+use candle_core::{Device, Tensor};
+
+use super::graph::{Output, attach};
+use super::kernels::attention::{self as kernel, Saved, Sizes};
+use super::{composed, host};
+use crate::{Error, Result};
+
+/// Which keys a query may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All.
+    None,
+    /// Those up to its own place, as in CLIP's text encoder.
+    Causal,
+}
+
+/// `softmax(q k^T / sqrt(d)) v` per head: `q` `[b, n, heads * d]`, `k` and `v` `[b, m, heads * d]` to `[b, n, heads * d]`.
+///
+/// All three get gradients where tracked. Errors where shapes do not fit, `heads` does not divide the channels, there are no keys,
+/// or a causal mask meets `n != m`.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -> Result<Tensor> {
+    let name = "attention";
+    let sizes = Sizes { causal: mask == Mask::Causal, ..sizes(name, q, k, heads)? };
+    if v.dims() != k.dims() {
+        return Err(Error::argument(name, format!("keys have shape {:?}, values {:?}", k.dims(), v.dims())));
+    }
+    if sizes.causal && sizes.queries != sizes.keys {
+        let problem = format!("a causal mask needs as many queries as keys, got {} and {}", sizes.queries, sizes.keys);
+        return Err(Error::argument(name, problem));
+    }
+    let [query, key, value] = [host::activation(name, q)?, host::activation(name, k)?, host::activation(name, v)?];
+    if !query.device().is_cpu() {
+        let (output, log_sums) = composed::attention(&query, &key, &value, &sizes)?;
+        return attach(name, &[q, k, v], output.into(), move |call| {
+            let [q, k, v] = [&call.inputs[0], &call.inputs[1], &call.inputs[2]];
+            let gradients = composed::attention_gradient([q, k, v], &call.output, &log_sums, &call.gradient, &sizes)?;
+            Ok(gradients.map(Some).into())
+        });
+    }
+    let (values, log_sums) = kernel::forward(&*host::read(&query)?, &*host::read(&key)?, &*host::read(&value)?, &sizes);
+    attach(name, &[q, k, v], Output::host(values, q.shape().clone()), move |call| {
+        let [q, k, v] = [call.inputs[0].contiguous()?, call.inputs[1].contiguous()?, call.inputs[2].contiguous()?];
+        let (query, key, value) = (host::read(&q)?, host::read(&k)?, host::read(&v)?);
+        let (out, gradient) = (host::read(&call.output)?, host::read(&call.gradient)?);
+        let saved = Saved { q: &query, k: &key, v: &value, out: &out, log_sums: &log_sums, gradient: &gradient };
+        let [to_q, to_k, to_v] = kernel::backward(&saved, &sizes);
+        let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
+        Ok(vec![Some(tensor(to_q, &q)?), Some(tensor(to_k, &k)?), Some(tensor(to_v, &v)?)])
+    })
+}
+
+/// Checks queries and keys against each other.
+pub(super) fn sizes(name: &'static str, q: &Tensor, k: &Tensor, heads: usize) -> Result<Sizes> {
+    let (&[batch, queries, width], &[key_batch, keys, key_width]) = (q.dims(), k.dims()) else {
+        let problem = format!("expected [b, n, c] and [b, m, c], got {:?} and {:?}", q.dims(), k.dims());
+        return Err(Error::argument(name, problem));
+    };
+    if batch != key_batch || width != key_width {
+        return Err(Error::argument(name, format!("queries have shape {:?}, keys {:?}", q.dims(), k.dims())));
+    }
+    if heads == 0 || width == 0 || width % heads != 0 {
+        return Err(Error::argument(name, format!("{heads} heads do not divide {width} channels")));
+    }
+    if keys == 0 {
+        return Err(Error::argument(name, "there are no keys"));
+    }
+    Ok(Sizes { batch, queries, keys, heads, head: width / heads, causal: false })
+}

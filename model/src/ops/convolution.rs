@@ -1,0 +1,149 @@
+//! Two-dimensional convolution (`torch.nn.functional.conv2d` without dilation and groups), with a frozen or a trainable weight.
+//!
+//! Difference from torch: padding may differ on the four sides, which Stable Diffusion's VAE needs (it pads right and bottom only)
+//! and torch does by a separate copy.
+
+use candle_core::{Device, Tensor};
+
+use super::graph::{Output, attach};
+use super::kernels::columns::Geometry;
+use super::kernels::convolution as kernel;
+use super::{composed, host};
+use crate::{Error, Result};
+
+/// Zeros added around an image before a convolution, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// The same on all four sides.
+    pub fn same(pixels: usize) -> Self {
+        Self { top: pixels, bottom: pixels, left: pixels, right: pixels }
+    }
+}
+
+/// Convolves `x` `[b, c_in, h, w]` with a frozen `weight` `[c_out, c_in, kh, kw]` and adds `bias` `[c_out]`:
+/// `[b, c_out, (h + top + bottom - kh) / stride + 1, ...]`.
+///
+/// The backward pass gives the input gradient alone. Errors where shapes do not fit each other or the kernel exceeds the padded
+/// input.
+pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: Padding) -> Result<Tensor> {
+    let shape = Shape::new("conv2d", x, weight, bias, stride, padding)?;
+    let (input, weight) = (host::activation("conv2d", x)?, host::weight(weight)?);
+    let bias = bias.map(host::weight).transpose()?;
+    let output = forward(&input, &weight, bias.as_ref(), &shape)?;
+    attach("conv2d", &[x], output, move |call| Ok(vec![Some(input_gradient(&call.gradient, &weight, &shape)?)]))
+}
+
+/// Convolves `x` `[b, c_in, h, w]` with `weight` `[c_out, c_in, kh, kw]`, which may be a variable: both get gradients.
+///
+/// On a CPU both are float32. Errors as [`conv2d`].
+pub fn conv2d_trainable(x: &Tensor, weight: &Tensor, stride: usize, padding: Padding) -> Result<Tensor> {
+    let shape = Shape::new("conv2d_trainable", x, weight, None, stride, padding)?;
+    let output =
+        forward(&host::activation("conv2d_trainable", x)?, &host::activation("conv2d_trainable", weight)?, None, &shape)?;
+    attach("conv2d_trainable", &[x, weight], output, move |call| {
+        let (x, weight) = (call.inputs[0].contiguous()?, call.inputs[1].contiguous()?);
+        let to_x = call.tracked[0].then(|| input_gradient(&call.gradient, &weight, &shape)).transpose()?;
+        let to_weight = call.tracked[1].then(|| weight_gradient(&x, &call.gradient, &shape)).transpose()?;
+        Ok(vec![to_x, to_weight])
+    })
+}
+
+/// All sizes of one convolution, checked.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub batch: usize,
+    pub out_channels: usize,
+    pub padding: Padding,
+    pub sizes: Geometry,
+}
+
+impl Shape {
+    fn new(
+        name: &'static str,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: usize,
+        padding: Padding,
+    ) -> Result<Self> {
+        let refuse = |problem: String| Err(Error::argument(name, problem));
+        let ([batch, channels, height, width], [out_channels, in_channels, kernel_height, kernel_width]) =
+            (x.dims(), weight.dims())
+        else {
+            return refuse(format!(
+                "expected an image [b, c, h, w] and a kernel [o, c, h, w], got {:?} and {:?}",
+                x.dims(),
+                weight.dims()
+            ));
+        };
+        if channels != in_channels {
+            return refuse(format!("the input has {channels} channels, the kernel {in_channels}"));
+        }
+        if let Some(bias) = bias.filter(|bias| bias.dims() != [*out_channels]) {
+            return refuse(format!("the bias has shape {:?}, expected [{out_channels}]", bias.dims()));
+        }
+        let (padded_height, padded_width) = (height + padding.top + padding.bottom, width + padding.left + padding.right);
+        if stride == 0
+            || *kernel_height == 0
+            || *kernel_width == 0
+            || padded_height < *kernel_height
+            || padded_width < *kernel_width
+        {
+            let kernel = format!("a kernel of {kernel_height} x {kernel_width} with stride {stride}");
+            return refuse(format!("{kernel} does not fit a padded input of {padded_height} x {padded_width}"));
+        }
+        let sizes = Geometry {
+            channels: *channels,
+            height: *height,
+            width: *width,
+            kernel_height: *kernel_height,
+            kernel_width: *kernel_width,
+            top: padding.top as isize,
+            left: padding.left as isize,
+            stride,
+            spread: 1,
+            out_height: (padded_height - kernel_height) / stride + 1,
+            out_width: (padded_width - kernel_width) / stride + 1,
+        };
+        Ok(Self { batch: *batch, out_channels: *out_channels, padding, sizes })
+    }
+}
+
+fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Output> {
+    if !x.device().is_cpu() {
+        return Ok(composed::conv2d(x, weight, bias, shape)?.into());
+    }
+    let (x, weight, bias) = (host::read(x)?, host::read(weight)?, host::read_optional(bias)?);
+    let out = kernel::forward(&x, &weight, bias.as_deref(), shape.batch, shape.out_channels, &shape.sizes);
+    Ok(Output::host(out, (shape.batch, shape.out_channels, shape.sizes.out_height, shape.sizes.out_width)))
+}
+
+fn input_gradient(gradient: &Tensor, weight: &Tensor, shape: &Shape) -> Result<Tensor> {
+    if !gradient.device().is_cpu() {
+        return composed::conv2d_input_gradient(gradient, weight, shape);
+    }
+    let sizes = &shape.sizes;
+    let values = kernel::input_gradient(&*host::read(gradient)?, &*host::read(weight)?, shape.batch, shape.out_channels, sizes);
+    Ok(Tensor::from_vec(values, (shape.batch, sizes.channels, sizes.height, sizes.width), &Device::Cpu)?)
+}
+
+fn weight_gradient(x: &Tensor, gradient: &Tensor, shape: &Shape) -> Result<Tensor> {
+    if !gradient.device().is_cpu() {
+        return composed::conv2d_weight_gradient(x, gradient, shape);
+    }
+    let sizes = &shape.sizes;
+    let values = kernel::weight_gradient(&*host::read(x)?, &*host::read(gradient)?, shape.batch, shape.out_channels, sizes);
+    let dimensions = (shape.out_channels, sizes.channels, sizes.kernel_height, sizes.kernel_width);
+    Ok(Tensor::from_vec(values, dimensions, &Device::Cpu)?)
+}

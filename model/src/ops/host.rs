@@ -1,0 +1,87 @@
+//! Reads CPU tensors as float32 slices.
+
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::RwLockReadGuard;
+
+use candle_core::{CpuStorage, DType, Storage, Tensor};
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// The values of a contiguous CPU tensor in row-major order: borrowed where they are float32, converted where they are not.
+pub(crate) enum Values<'a> {
+    Borrowed { storage: RwLockReadGuard<'a, Storage>, start: usize, end: usize },
+    Converted(Vec<f32>),
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Borrowed { storage, start, end } => match &**storage {
+                Storage::Cpu(CpuStorage::F32(values)) => &values[*start..*end],
+                // `read` borrows float32 CPU storages only.
+                _ => &[],
+            },
+            Self::Converted(values) => values,
+        }
+    }
+}
+
+/// An activation: detached, contiguous, and on a CPU float32.
+///
+/// Errors where a CPU tensor is not float32.
+pub(crate) fn activation(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() && x.dtype() != DType::F32 {
+        return Err(Error::argument(name, format!("activations on a CPU are float32, these are {}", x.dtype().as_str())));
+    }
+    Ok(x.detach().contiguous()?)
+}
+
+/// A weight: detached and contiguous, of whatever float type it has.
+pub(crate) fn weight(weight: &Tensor) -> Result<Tensor> {
+    Ok(weight.detach().contiguous()?)
+}
+
+/// The values of a contiguous CPU tensor of any float type.
+pub(crate) fn read(tensor: &Tensor) -> Result<Values<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| Error::argument("tensor", format!("of shape {:?} is not contiguous", tensor.shape())))?;
+    let converted = match &*storage {
+        Storage::Cpu(CpuStorage::F32(_)) => None,
+        Storage::Cpu(CpuStorage::F64(values)) => Some(values[start..end].iter().map(|&value| value as f32).collect()),
+        Storage::Cpu(CpuStorage::F16(values)) => Some(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
+        Storage::Cpu(CpuStorage::BF16(values)) => Some(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
+        Storage::Cpu(_) => {
+            let problem = format!("of type {} where float32, float16 or bfloat16 was expected", tensor.dtype().as_str());
+            return Err(Error::argument("tensor", problem));
+        }
+        _ => return Err(Error::argument("tensor", "is on another device than its operation's input, a CPU")),
+    };
+    Ok(match converted {
+        Some(values) => Values::Converted(values),
+        None => Values::Borrowed { storage, start, end },
+    })
+}
+
+/// The values of an optional bias.
+pub(crate) fn read_optional(tensor: Option<&Tensor>) -> Result<Option<Values<'_>>> {
+    tensor.map(read).transpose()
+}
+
+fn widen<T: Sync>(from: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
+    const CHUNK: usize = 1 << 16;
+    let mut to = vec![0.0; from.len()];
+    from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
+    to
+}
+
+/// The weight in the type that the product is computed in: on other devices than a CPU the input's.
+pub(crate) fn cast<'a>(weight: &'a Tensor, x: &Tensor) -> Result<Cow<'a, Tensor>> {
+    if weight.dtype() == x.dtype() { Ok(Cow::Borrowed(weight)) } else { Ok(Cow::Owned(weight.to_dtype(x.dtype())?)) }
+}

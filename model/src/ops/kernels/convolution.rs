@@ -1,0 +1,190 @@
+//! Two-dimensional convolution as a matrix product over columns that are made tile by tile, so its working memory is a few
+//! megabytes per thread whatever the image size.
+
+use rayon::prelude::*;
+
+use super::columns::{Geometry, fill};
+use super::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::tasks;
+
+/// Elements of one tile of the column matrix: about what a second-level cache holds.
+const TILE: usize = 400_000;
+/// Tiles are a multiple of this many positions wide where the image allows, the height of gemm's register block.
+const STEP: usize = 48;
+/// The widest tile; wider ones gain nothing.
+const WIDEST: usize = 768;
+
+/// Output positions per tile; depends on the sizes alone, so that results do not depend on the number of threads.
+fn tile_width(sizes: &Geometry) -> usize {
+    let width = TILE / sizes.patch().max(1) / STEP * STEP;
+    width.clamp(STEP, WIDEST).min(sizes.positions())
+}
+
+/// A run of output positions of one sample, with the places in the output that it fills, one per output channel.
+struct Tile<'a> {
+    sample: usize,
+    start: usize,
+    rows: Vec<&'a mut [f32]>,
+}
+
+/// Cuts an output `[batch, out_channels, positions]` into tiles.
+fn cut(out: &mut [f32], out_channels: usize, positions: usize, width: usize) -> Vec<Tile<'_>> {
+    let mut tiles = Vec::new();
+    for (sample, image) in out.chunks_mut(out_channels * positions).enumerate() {
+        let first = tiles.len();
+        for start in (0..positions).step_by(width) {
+            tiles.push(Tile { sample, start, rows: Vec::with_capacity(out_channels) });
+        }
+        for channel in image.chunks_mut(positions) {
+            for (tile, part) in tiles[first..].iter_mut().zip(channel.chunks_mut(width)) {
+                tile.rows.push(part);
+            }
+        }
+    }
+    tiles
+}
+
+/// What one thread works in.
+struct Workspace {
+    columns: Vec<f32>,
+    result: Vec<f32>,
+}
+
+/// `x` `[batch, channels, height, width]` with `weight` `[out_channels, patch]` to `[batch, out_channels, positions]`.
+pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
+    let positions = sizes.positions();
+    let mut out = vec![0.0; batch * out_channels * positions];
+    if out.is_empty() {
+        return out;
+    }
+    if sizes.is_pointwise() {
+        pointwise(&mut out, x, weight, bias, out_channels, sizes);
+        return out;
+    }
+    let width = tile_width(sizes);
+    let sample = sizes.channels * sizes.plane();
+    let tiles = cut(&mut out, out_channels, positions, width);
+    let workspace = || Workspace { columns: vec![0.0; sizes.patch() * width], result: vec![0.0; out_channels * width] };
+    // Few tiles: all threads share each. Many: each thread takes its own. The arithmetic is the same.
+    let threads = if tiles.len() < 2 * rayon::current_num_threads() { Threads::All } else { Threads::One };
+    let work = |own: &mut Workspace, tile: Tile| {
+        let x = &x[tile.sample * sample..(tile.sample + 1) * sample];
+        let count = tile.rows.first().map_or(0, |row| row.len());
+        match threads {
+            Threads::One => fill(&mut own.columns, width, x, sizes, 0, tile.start, count),
+            Threads::All => own.columns.par_chunks_mut(width).with_min_len(64).enumerate().for_each(|(index, row)| {
+                fill(row, width, x, sizes, index, tile.start, count);
+            }),
+        }
+        let columns = Matrix::new(&own.columns, sizes.patch(), count, width);
+        let weight = Matrix::new(weight, out_channels, sizes.patch(), sizes.patch());
+        let result = MatrixMut::new(&mut own.result, out_channels, count, width);
+        product(result, Destination::Replace, 1.0, weight, columns, threads);
+        for (channel, (row, result)) in tile.rows.into_iter().zip(own.result.chunks(width)).enumerate() {
+            let bias = bias.map_or(0.0, |bias| bias[channel]);
+            for (out, &result) in row.iter_mut().zip(result) {
+                *out = result + bias;
+            }
+        }
+    };
+    match threads {
+        Threads::One => tasks::for_each(tiles, workspace, work),
+        Threads::All => {
+            let mut own = workspace();
+            tiles.into_iter().for_each(|tile| work(&mut own, tile));
+        }
+    }
+    out
+}
+
+/// A 1x1 convolution: a matrix product per sample, nothing copied.
+fn pointwise(out: &mut [f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>, out_channels: usize, sizes: &Geometry) {
+    let positions = sizes.positions();
+    let weight = Matrix::new(weight, out_channels, sizes.channels, sizes.channels);
+    for (out, x) in out.chunks_mut(out_channels * positions).zip(x.chunks(sizes.channels * positions)) {
+        if let Some(bias) = bias {
+            out.par_chunks_mut(positions).zip(bias).for_each(|(row, &bias)| row.fill(bias));
+        }
+        let destination = if bias.is_some() { Destination::Add } else { Destination::Replace };
+        let x = Matrix::new(x, sizes.channels, positions, positions);
+        product(MatrixMut::new(out, out_channels, positions, positions), destination, 1.0, weight, x, Threads::All);
+    }
+}
+
+/// The input gradient of a convolution with `sizes`: a convolution of the output gradient, spread by the stride, with the kernel
+/// rotated by half a turn and its channels exchanged.
+pub fn input_gradient(gradient: &[f32], weight: &[f32], batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
+    let taps = sizes.kernel_height * sizes.kernel_width;
+    let mut rotated = vec![0.0; weight.len()];
+    rotated.par_chunks_mut((out_channels * taps).max(1)).enumerate().for_each(|(input, row)| {
+        for (output, kernel) in row.chunks_mut(taps).enumerate() {
+            let source = &weight[(output * sizes.channels + input) * taps..][..taps];
+            for (to, from) in kernel.iter_mut().zip(source.iter().rev()) {
+                *to = *from;
+            }
+        }
+    });
+    let reverse = Geometry {
+        channels: out_channels,
+        height: sizes.out_height,
+        width: sizes.out_width,
+        top: sizes.kernel_height as isize - 1 - sizes.top,
+        left: sizes.kernel_width as isize - 1 - sizes.left,
+        stride: sizes.spread,
+        spread: sizes.stride,
+        out_height: sizes.height,
+        out_width: sizes.width,
+        ..*sizes
+    };
+    forward(gradient, &rotated, None, batch, sizes.channels, &reverse)
+}
+
+/// The weight gradient `[out_channels, patch]`: output gradient times transposed columns, summed over positions and samples.
+pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
+    let (patch, positions) = (sizes.patch(), sizes.positions());
+    let mut out = vec![0.0; out_channels * patch];
+    if out.is_empty() || positions == 0 {
+        return out;
+    }
+    // A task takes some patch rows over all positions, so every element is summed by one thread in one order.
+    let height = (TILE / positions).clamp(1, 64).min(patch);
+    let width = (TILE / height).clamp(STEP, 8192).min(positions);
+    let sample = sizes.channels * sizes.plane();
+    let parts: Vec<Vec<f32>> = (0..patch.div_ceil(height))
+        .into_par_iter()
+        .map_init(
+            || vec![0.0; height * width],
+            |columns, part| {
+                let first = part * height;
+                let own = height.min(patch - first);
+                let mut sum = vec![0.0; own * out_channels];
+                for (index, start) in
+                    (0..batch).flat_map(|sample| (0..positions).step_by(width).map(move |start| (sample, start)))
+                {
+                    let count = width.min(positions - start);
+                    fill(
+                        &mut columns[..own * width],
+                        width,
+                        &x[index * sample..(index + 1) * sample],
+                        sizes,
+                        first,
+                        start,
+                        count,
+                    );
+                    let gradient = &gradient[index * out_channels * positions + start..];
+                    let gradient = Matrix::new(gradient, out_channels, count, positions);
+                    let columns = Matrix::new(columns, own, count, width);
+                    let sum = MatrixMut::new(&mut sum, own, out_channels, out_channels);
+                    product(sum, Destination::Add, 1.0, columns, gradient.transposed(), Threads::One);
+                }
+                sum
+            },
+        )
+        .collect();
+    out.par_chunks_mut(patch).enumerate().for_each(|(channel, row)| {
+        for (index, value) in row.iter_mut().enumerate() {
+            *value = parts[index / height][index % height * out_channels + channel];
+        }
+    });
+    out
+}

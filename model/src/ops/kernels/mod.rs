@@ -1,0 +1,12 @@
+//! CPU kernels over plain float32 slices. They know nothing of tensors or graphs; sizes are checked by their callers and asserted
+//! here. Every kernel cuts its work the same way whatever the number of threads, so results do not depend on it.
+
+pub mod attention;
+pub mod columns;
+pub mod convolution;
+pub mod elementwise;
+pub mod exponential;
+pub mod normalisation;
+pub mod product;
+pub mod softmax;
+pub mod tasks;

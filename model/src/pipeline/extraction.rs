@@ -1,0 +1,152 @@
+//! One extraction as the original extractor (generic-diffusion-feature) makes it: noise the latents, perhaps denoise some steps or
+//! invert instead, then one UNet call without guidance whose activations are the features.
+//!
+//! Differences: `denoising_from` works without a ControlNet (plain denoising), inversion works for batches, and the UNet stops after
+//! the deepest wanted layer unless its output is needed.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::control::{Condition, sum_residuals};
+use super::Pipeline;
+use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, ddim_inversion_step};
+use crate::taps::{LayerId, TapPlan};
+use crate::unet::{TextContext, UnetInput};
+use crate::{Error, Result};
+
+/// A stage of the work, for timings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// One call of all ControlNets.
+    ControlNet,
+    /// One call of the UNet.
+    Unet,
+}
+
+/// What to extract from a batch of latents.
+pub struct Extraction<'a> {
+    /// The training step asked for, 0..1000; what reaches the UNet is one more (see [`ExtractionSchedule`]).
+    pub t: usize,
+    /// Denoise from this step down to `t` first.
+    pub denoising_from: Option<usize>,
+    /// Noise by DDIM inversion in the place of a random draw.
+    pub use_ddim_inversion: bool,
+    /// The prompt, batch 1 or the latents'.
+    pub context: &'a TextContext,
+    /// ControlNets with their hints.
+    pub conditions: &'a [Condition<'a>],
+    /// The activations to keep.
+    pub plan: &'a TapPlan,
+    /// Decode the latents after one more scheduler step, too.
+    pub vae_out: bool,
+}
+
+/// What came out, each with the batch in front.
+#[derive(Debug)]
+pub struct Extracted {
+    /// The kept activations in forward order: `[b, c, h, w]`, maps `[b, heads, queries, keys]`.
+    pub features: Vec<(LayerId, Tensor)>,
+    /// The decoded picture `[b, 3, 8 h, 8 w]`, if asked for.
+    pub vae_out: Option<Tensor>,
+    /// The aggregated attention maps `[b, keys, h, w]`, if the plan has categories.
+    pub attention: Option<Tensor>,
+}
+
+impl Pipeline {
+    /// Extracts from scaled latents. `watch` is told the seconds of every ControlNet and UNet call.
+    ///
+    /// # Shapes
+    /// `latents` `[b, 4, h, w]`; `noise` the same, standard normal (unused with inversion).
+    /// # Errors
+    /// When `t` and `denoising_from` make no schedule, or shapes disagree.
+    pub fn extract(
+        &self,
+        latents: &Tensor,
+        noise: &Tensor,
+        request: &Extraction,
+        watch: &mut dyn FnMut(Stage, f64),
+    ) -> Result<Extracted> {
+        // A fresh scheduler for every batch, so that multistep state never leaks from picture to picture.
+        let mut scheduler = scheduler::from_config(&self.scheduler_config)?;
+        let schedule = ExtractionSchedule::new(scheduler.as_ref(), request.t, request.denoising_from)?;
+        scheduler.set_timesteps(schedule.num_inference_steps)?;
+        let mut sample = if request.use_ddim_inversion {
+            self.invert(latents, schedule.extraction, request.context, watch)?
+        } else {
+            let noise = noise.to_device(latents.device())?.to_dtype(latents.dtype())?;
+            scheduler.add_noise(latents, &noise, schedule.start)?
+        };
+        for &step in &schedule.denoised {
+            let plan = TapPlan::nothing();
+            let (prediction, _) = self.call(&sample, step, request, &plan, watch)?;
+            let prediction = prediction.ok_or_else(ended_early)?;
+            sample = scheduler.step(&prediction, step, &sample)?;
+        }
+        self.extract_at(&sample, schedule.extraction, request, scheduler.as_mut(), watch)
+    }
+
+    /// The extraction call itself, and what is made from its prediction.
+    fn extract_at(
+        &self,
+        sample: &Tensor,
+        step: f64,
+        request: &Extraction,
+        scheduler: &mut dyn Scheduler,
+        watch: &mut dyn FnMut(Stage, f64),
+    ) -> Result<Extracted> {
+        let whole = request.vae_out.then(|| request.plan.clone().to_the_end());
+        let plan = whole.as_ref().unwrap_or(request.plan);
+        let (prediction, (features, attention)) = self.call(sample, step, request, plan, watch)?;
+        let vae_out = if request.vae_out {
+            let stepped = scheduler.step(&prediction.ok_or_else(ended_early)?, step, sample)?;
+            Some(self.decode_latents(&stepped)?)
+        } else {
+            None
+        };
+        Ok(Extracted { features, vae_out, attention })
+    }
+
+    /// One call of the ControlNets and the UNet.
+    #[allow(clippy::type_complexity)] // a prediction and what was tapped
+    fn call(
+        &self,
+        sample: &Tensor,
+        step: f64,
+        request: &Extraction,
+        plan: &TapPlan,
+        watch: &mut dyn FnMut(Stage, f64),
+    ) -> Result<(Option<Tensor>, (Vec<(LayerId, Tensor)>, Option<Tensor>))> {
+        let mut residuals = None;
+        if !request.conditions.is_empty() {
+            let start = Instant::now();
+            residuals = sum_residuals(request.conditions, sample, step, request.context)?;
+            watch(Stage::ControlNet, start.elapsed().as_secs_f64());
+        }
+        let start = Instant::now();
+        let input = UnetInput { sample, timesteps: &[step], context: request.context, residuals: residuals.as_ref() };
+        let mut taps = plan.taps();
+        let prediction = self.unet.forward_tapped(&input, &mut taps)?;
+        watch(Stage::Unet, start.elapsed().as_secs_f64());
+        let (_, _, height, width) = sample.dims4()?;
+        let attention = taps.aggregated_attention(height, width)?;
+        Ok((prediction, (taps.kept(), attention)))
+    }
+
+    /// The original's DDIM inversion: without ControlNet and guidance, up to the first step of its ladder that is not below `until`.
+    fn invert(&self, latents: &Tensor, until: f64, context: &TextContext, watch: &mut dyn FnMut(Stage, f64)) -> Result<Tensor> {
+        let mut sample = latents.clone();
+        for rung in InversionLadder::new(&self.scheduler_config, until)?.rungs {
+            let start = Instant::now();
+            let input = UnetInput { sample: &sample, timesteps: &[rung.timestep as f64], context, residuals: None };
+            let prediction = self.unet.forward(&input)?;
+            watch(Stage::Unet, start.elapsed().as_secs_f64());
+            sample = ddim_inversion_step(&sample, &prediction, rung.alpha_from, rung.alpha_to)?;
+        }
+        Ok(sample)
+    }
+}
+
+fn ended_early() -> Error {
+    Error::argument("taps", "a pass that has to predict noise ended early")
+}

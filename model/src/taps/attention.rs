@@ -1,0 +1,94 @@
+//! The original extractor's aggregated attention (`--attention up_cross ...`), the layer id `attn`.
+
+use candle_core::Tensor;
+
+use super::Place;
+use crate::{Error, Result};
+
+/// Which attention maps are aggregated: a part of the UNet, and self- or cross-attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionCategory {
+    /// Cross-attention of the down path.
+    DownCross,
+    /// Cross-attention of the middle.
+    MidCross,
+    /// Cross-attention of the up path.
+    UpCross,
+    /// Self-attention of the down path.
+    DownSelf,
+    /// Self-attention of the middle.
+    MidSelf,
+    /// Self-attention of the up path.
+    UpSelf,
+}
+
+const CATEGORIES: [(AttentionCategory, &str); 6] = [
+    (AttentionCategory::DownCross, "down_cross"),
+    (AttentionCategory::MidCross, "mid_cross"),
+    (AttentionCategory::UpCross, "up_cross"),
+    (AttentionCategory::DownSelf, "down_self"),
+    (AttentionCategory::MidSelf, "mid_self"),
+    (AttentionCategory::UpSelf, "up_self"),
+];
+
+impl AttentionCategory {
+    /// The category of an attention layer.
+    pub fn of(place: Place, cross: bool) -> Self {
+        match (place, cross) {
+            (Place::Down { .. }, true) => Self::DownCross,
+            (Place::Mid { .. }, true) => Self::MidCross,
+            (Place::Up { .. }, true) => Self::UpCross,
+            (Place::Down { .. }, false) => Self::DownSelf,
+            (Place::Mid { .. }, false) => Self::MidSelf,
+            (Place::Up { .. }, false) => Self::UpSelf,
+        }
+    }
+}
+
+impl std::str::FromStr for AttentionCategory {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = CATEGORIES.iter().find(|(_, name)| *name == text);
+        found.map(|(category, _)| *category).ok_or_else(|| Error::unknown("attention", text, CATEGORIES.map(|(_, name)| name)))
+    }
+}
+
+impl std::fmt::Display for AttentionCategory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The table has every variant.
+        f.write_str(CATEGORIES.iter().find(|(category, _)| category == self).map_or("", |(_, name)| name))
+    }
+}
+
+/// Head-averaged maps collected during one forward pass: category, map `[b, queries, keys]`, and the queries' height and width.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CollectedMaps(pub Vec<(AttentionCategory, Tensor, (usize, usize))>);
+
+impl CollectedMaps {
+    /// The original's aggregate: maps of equal size averaged over layers, keys as channels, enlarged by nearest neighbour to the
+    /// latents' size, concatenated over the categories as requested and in them over the sizes as they first appeared.
+    ///
+    /// # Shapes
+    /// Returns `[b, sum of keys, height, width]`.
+    pub fn aggregate(&self, categories: &[AttentionCategory], height: usize, width: usize) -> Result<Tensor> {
+        let mut channels = Vec::new();
+        for category in categories {
+            let mut sizes: Vec<(usize, usize)> = Vec::new();
+            for (_, _, size) in self.0.iter().filter(|(found, ..)| found == category) {
+                if !sizes.contains(size) {
+                    sizes.push(*size);
+                }
+            }
+            for size in sizes {
+                let maps: Vec<&Tensor> =
+                    self.0.iter().filter(|(found, _, other)| found == category && *other == size).map(|(_, map, _)| map).collect();
+                let mean = Tensor::stack(&maps, 0)?.mean(0)?;
+                let (batch, _, keys) = mean.dims3()?;
+                let picture = mean.transpose(1, 2)?.contiguous()?.reshape((batch, keys, size.0, size.1))?;
+                channels.push(picture.upsample_nearest2d(height, width)?);
+            }
+        }
+        Ok(Tensor::cat(&channels, 1)?)
+    }
+}

@@ -1,0 +1,170 @@
+//! The plan of a forward pass (what to keep) and the store it fills.
+
+use std::collections::HashSet;
+
+use candle_core::Tensor;
+
+use super::attention::CollectedMaps;
+use super::{AttentionCategory, LayerId, Layout, Place};
+use crate::{Error, Result};
+
+/// What one forward pass is to keep. Made once per feature set and image size.
+#[derive(Clone, Debug, Default)]
+pub struct TapPlan {
+    wanted: HashSet<LayerId>,
+    categories: Vec<AttentionCategory>,
+    /// Attention layers whose head-averaged map goes into the aggregate.
+    averaged: HashSet<(Place, usize, bool)>,
+    /// The UNet's output is needed as well, so that the pass runs to its end.
+    whole: bool,
+}
+
+impl TapPlan {
+    /// Keeps `ids` (of this layout; `vae-out` and `attn` are the extractor's business and ignored here) and the aggregate of
+    /// `categories` for latents of `height` x `width`.
+    ///
+    /// The aggregate takes the maps whose number of queries lies between those of a quarter and a half of the latents' side, both
+    /// ends in, as the original's filter does (16 x 16 and 32 x 32 at 512 px).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a requested category has no map of these sizes and no other category has one either.
+    pub fn new(
+        layout: &Layout,
+        ids: impl IntoIterator<Item = LayerId>,
+        categories: &[AttentionCategory],
+        (height, width): (usize, usize),
+    ) -> Result<Self> {
+        let wanted = ids.into_iter().filter(|id| !matches!(id, LayerId::VaeOut | LayerId::Attn)).collect();
+        let smallest = (height / 4) * (width / 4);
+        let largest = (height / 2) * (width / 2);
+        let mut averaged = HashSet::new();
+        for (place, block, level) in attention_layers(layout) {
+            let queries = size_at(height, level) * size_at(width, level);
+            for cross in [false, true] {
+                if categories.contains(&AttentionCategory::of(place, cross)) && (smallest..=largest).contains(&queries) {
+                    averaged.insert((place, block, cross));
+                }
+            }
+        }
+        if !categories.is_empty() && averaged.is_empty() {
+            let names = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let problem = format!(
+                "none of `{names}` has attention maps of the sizes that are aggregated (a quarter to a half of the latents' \
+                 {height}x{width}); the middle of the network never has, add an up_ or down_ category or take the `-map` layers"
+            );
+            return Err(Error::argument("--attention", problem));
+        }
+        Ok(Self { wanted, categories: categories.to_vec(), averaged, whole: false })
+    }
+
+    /// Keeps nothing and runs to the end: an ordinary forward pass.
+    pub fn nothing() -> Self {
+        Self { whole: true, ..Self::default() }
+    }
+
+    /// The same plan, but the pass runs to its end because the predicted noise is needed.
+    pub fn to_the_end(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
+    /// An empty store for one pass of this plan.
+    pub fn taps(&self) -> Taps<'_> {
+        let missing = self.wanted.len() + self.averaged.len();
+        Taps { plan: self, missing, kept: Vec::new(), maps: CollectedMaps::default() }
+    }
+}
+
+/// Height or width at a level of the network: each downsampler halves, rounding up.
+fn size_at(full: usize, level: usize) -> usize {
+    (0..level).fold(full, |size, _| size.div_ceil(2))
+}
+
+/// All attention blocks with the number of halvings in front of them.
+fn attention_layers(layout: &Layout) -> Vec<(Place, usize, usize)> {
+    let mut layers = Vec::new();
+    let mut depth = 0;
+    for (level, sizes) in layout.down.iter().enumerate() {
+        for repeat in 0..sizes.repeats {
+            layers.extend((0..sizes.transformer_blocks).map(|block| (Place::Down { level, repeat }, block, depth)));
+        }
+        depth += usize::from(sizes.sampler);
+    }
+    layers.extend((0..layout.mid_transformer_blocks).map(|block| (Place::Mid { repeat: 0 }, block, depth)));
+    for (level, sizes) in layout.up.iter().enumerate() {
+        for repeat in 0..sizes.repeats {
+            layers.extend((0..sizes.transformer_blocks).map(|block| (Place::Up { level, repeat }, block, depth)));
+        }
+        depth -= usize::from(sizes.sampler && depth > 0);
+    }
+    layers
+}
+
+/// The store of one forward pass.
+#[derive(Debug)]
+pub struct Taps<'plan> {
+    plan: &'plan TapPlan,
+    missing: usize,
+    kept: Vec<(LayerId, Tensor)>,
+    maps: CollectedMaps,
+}
+
+impl Taps<'_> {
+    /// Whether this activation is to be kept; lets the network skip making what nobody wants (attention maps).
+    pub fn wants(&self, id: LayerId) -> bool {
+        self.plan.wanted.contains(&id)
+    }
+
+    /// Whether the head-averaged map of this attention layer goes into the aggregate.
+    pub fn wants_average(&self, place: Place, block: usize, cross: bool) -> bool {
+        self.plan.averaged.contains(&(place, block, cross))
+    }
+
+    /// Keeps a feature map `[b, c, h, w]` or an attention map `[b, heads, queries, keys]` if it is wanted.
+    pub fn keep(&mut self, id: LayerId, value: &Tensor) {
+        if self.wants(id) {
+            self.missing -= 1;
+            self.kept.push((id, value.detach()));
+        }
+    }
+
+    /// Keeps tokens `[b, n, c]` as a feature map `[b, c, h, w]`, row by row, if wanted.
+    ///
+    /// # Errors
+    /// When `n` is not `h * w`.
+    pub fn keep_tokens(&mut self, id: LayerId, tokens: &Tensor, (height, width): (usize, usize)) -> Result<()> {
+        if self.wants(id) {
+            let (batch, _, channels) = tokens.dims3()?;
+            let picture = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
+            self.keep(id, &picture);
+        }
+        Ok(())
+    }
+
+    /// Keeps a head-averaged attention map `[b, queries, keys]` for the aggregate.
+    pub(crate) fn keep_average(&mut self, place: Place, cross: bool, map: Tensor, size: (usize, usize)) {
+        self.missing -= 1;
+        self.maps.0.push((AttentionCategory::of(place, cross), map, size));
+    }
+
+    /// Whether everything wanted is there and the rest of the pass can be left out.
+    pub fn is_complete(&self) -> bool {
+        self.missing == 0 && !self.plan.whole
+    }
+
+    /// What was kept, in forward order.
+    pub fn kept(self) -> Vec<(LayerId, Tensor)> {
+        self.kept
+    }
+
+    /// The aggregated attention for latents of `height` x `width`, `[b, keys, height, width]`; `None` when none was asked for.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn aggregated_attention(&self, height: usize, width: usize) -> Result<Option<Tensor>> {
+        if self.plan.categories.is_empty() {
+            return Ok(None);
+        }
+        self.maps.aggregate(&self.plan.categories, height, width).map(Some)
+    }
+}
+

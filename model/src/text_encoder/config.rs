@@ -1,0 +1,94 @@
+//! A text encoder's sizes as its config.json gives them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::read_config;
+use crate::{Error, Result};
+
+/// The activation of the feed-forward layers.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`, SD1.5's.
+    QuickGelu,
+    /// The exact GELU.
+    Gelu,
+}
+
+/// The entries of `text_encoder/config.json` (transformers 4.49 `CLIPTextConfig`) that matter; a missing one takes the class's default.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TextEncoderConfig {
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the states.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads of the self-attention.
+    pub num_attention_heads: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+}
+
+impl Default for TextEncoderConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+impl TextEncoderConfig {
+    /// Stable Diffusion 1.5's (OpenAI CLIP ViT-L/14, 123 million parameters).
+    pub fn stable_diffusion_1_5() -> Self {
+        Self { hidden_size: 768, intermediate_size: 3072, num_attention_heads: 12, ..Self::default() }
+    }
+
+    /// A miniature one, for tests and the quickstart.
+    pub fn miniature(vocab_size: usize) -> Self {
+        let sizes = Self { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 3, num_attention_heads: 4, ..Self::default() };
+        Self { vocab_size, ..sizes }
+    }
+
+    /// Reads and checks a config.json.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the entry that is wrong or unsupported.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let config: Self = read_config(path)?;
+        let positive = [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+            ("num_hidden_layers", config.num_hidden_layers),
+            ("num_attention_heads", config.num_attention_heads),
+            ("max_position_embeddings", config.max_position_embeddings),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(Error::config(path, key, "is 0"));
+            }
+        }
+        if config.hidden_size % config.num_attention_heads != 0 {
+            let problem = format!("is {}, which does not divide hidden_size {}", config.num_attention_heads, config.hidden_size);
+            return Err(Error::config(path, "num_attention_heads", problem));
+        }
+        Ok(config)
+    }
+}

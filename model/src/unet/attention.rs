@@ -1,0 +1,111 @@
+//! The UNet's two attentions (diffusers `Attention`): over the image's tokens, and from them to the text's. No bias on queries, keys
+//! and values; scale `1 / sqrt(head size)`; no mask.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::Tensor;
+
+use super::context::{TextContext, expand_batch};
+use super::transformer::BlockPosition;
+use crate::layers::{Linear, Weights};
+use crate::taps::{BlockPart, Taps};
+use crate::{Result, ops};
+
+/// Attention of the image's tokens to themselves.
+#[derive(Debug)]
+pub(super) struct SelfAttention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    pub fn load(width: usize, heads: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            to_q: Linear::load_no_bias(width, width, weights.pp("to_q"))?,
+            to_k: Linear::load_no_bias(width, width, weights.pp("to_k"))?,
+            to_v: Linear::load_no_bias(width, width, weights.pp("to_v"))?,
+            to_out: Linear::load(width, width, weights.pp("to_out.0"))?,
+            heads,
+        })
+    }
+
+    /// `x` `[b, n, c]`, normalised; returns `[b, n, c]`, or `None` when the taps need nothing further.
+    pub fn forward(&self, x: &Tensor, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
+        let q = self.to_q.forward(x)?;
+        taps.keep_tokens(at.id(BlockPart::SelfQ), &q, at.size)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        let k = self.to_k.forward(x)?;
+        taps.keep_tokens(at.id(BlockPart::SelfK), &k, at.size)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        let v = self.to_v.forward(x)?;
+        taps.keep_tokens(at.id(BlockPart::SelfV), &v, at.size)?;
+        keep_maps(&q, &k, self.heads, at, false, taps)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?).map(Some)
+    }
+}
+
+/// Attention of the image's tokens to the text's.
+#[derive(Debug)]
+pub(super) struct CrossAttention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+    /// A number of its own, under which a [`TextContext`] keeps this layer's keys and values.
+    number: usize,
+}
+
+static NEXT_NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+impl CrossAttention {
+    pub fn load(width: usize, heads: usize, cross_attention_dim: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            to_q: Linear::load_no_bias(width, width, weights.pp("to_q"))?,
+            to_k: Linear::load_no_bias(cross_attention_dim, width, weights.pp("to_k"))?,
+            to_v: Linear::load_no_bias(cross_attention_dim, width, weights.pp("to_v"))?,
+            to_out: Linear::load(width, width, weights.pp("to_out.0"))?,
+            heads,
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// `x` `[b, n, c]`, normalised; returns `[b, n, c]`, or `None` when the taps need nothing further.
+    pub fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
+        let q = self.to_q.forward(x)?;
+        taps.keep_tokens(at.id(BlockPart::CrossQ), &q, at.size)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        let (k, v) = context.keys_values(self.number, |states| Ok((self.to_k.forward(states)?, self.to_v.forward(states)?)))?;
+        let batch = x.dim(0)?;
+        let (k, v) = (expand_batch(&k, batch)?, expand_batch(&v, batch)?);
+        keep_maps(&q, &k, self.heads, at, true, taps)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?).map(Some)
+    }
+}
+
+/// Makes and keeps the attention's probabilities where the taps want them: per head, averaged over heads, or both.
+fn keep_maps(q: &Tensor, k: &Tensor, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<()> {
+    let id = at.id(if cross { BlockPart::CrossMap } else { BlockPart::SelfMap });
+    if taps.wants(id) {
+        taps.keep(id, &ops::attention_probabilities(q, k, heads)?);
+    }
+    if taps.wants_average(at.place, at.block, cross) {
+        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q, k, heads)?, at.size);
+    }
+    Ok(())
+}

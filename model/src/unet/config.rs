@@ -1,0 +1,275 @@
+//! A UNet's sizes as its config.json gives them, checked against what this crate builds.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::read_config;
+use crate::taps::{Layout, Level};
+use crate::{Error, Result};
+
+/// One number for all levels, or one per level.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(untagged)]
+enum PerLevel {
+    Same(usize),
+    Each(Vec<usize>),
+}
+
+impl PerLevel {
+    fn at(&self, level: usize) -> Option<usize> {
+        match self {
+            Self::Same(value) => Some(*value),
+            Self::Each(values) => values.get(level).copied(),
+        }
+    }
+}
+
+/// The entries of `unet/config.json` (diffusers 0.32 `UNet2DConditionModel`) that SD1.5's block types need. A missing entry takes the
+/// class's default; an entry that asks for something this crate does not build is refused by name.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub struct UnetConfig {
+    /// Latent side the model was trained at; only a default for callers.
+    pub sample_size: Option<usize>,
+    /// Latent channels in.
+    pub in_channels: usize,
+    /// Channels out: the predicted noise.
+    pub out_channels: usize,
+    /// Width of each level.
+    pub block_out_channels: Vec<usize>,
+    /// Residual blocks per down level; up levels have one more.
+    pub layers_per_block: usize,
+    /// Width of the text encoder's states.
+    pub cross_attention_dim: usize,
+    /// Groups of every group norm.
+    pub norm_num_groups: usize,
+    /// Epsilon of the residual blocks' and the last norm.
+    pub norm_eps: f64,
+    down_block_types: Vec<String>,
+    up_block_types: Vec<String>,
+    mid_block_type: Option<String>,
+    // In SD1.5's files this holds the number of heads, a slip that diffusers keeps for compatibility.
+    attention_head_dim: PerLevel,
+    num_attention_heads: Option<PerLevel>,
+    transformer_layers_per_block: PerLevel,
+    act_fn: String,
+    flip_sin_to_cos: bool,
+    freq_shift: f64,
+    center_input_sample: bool,
+    downsample_padding: usize,
+    mid_block_scale_factor: f64,
+    use_linear_projection: bool,
+    only_cross_attention: bool,
+    dual_cross_attention: bool,
+    upcast_attention: bool,
+    class_embed_type: Option<String>,
+    addition_embed_type: Option<String>,
+    time_cond_proj_dim: Option<usize>,
+    resnet_time_scale_shift: String,
+    conv_in_kernel: usize,
+    conv_out_kernel: usize,
+}
+
+impl Default for UnetConfig {
+    fn default() -> Self {
+        let names = |list: [&str; 4]| list.map(str::to_owned).to_vec();
+        Self {
+            sample_size: None,
+            in_channels: 4,
+            out_channels: 4,
+            block_out_channels: vec![320, 640, 1280, 1280],
+            layers_per_block: 2,
+            cross_attention_dim: 1280,
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            down_block_types: names(["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]),
+            up_block_types: names(["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]),
+            mid_block_type: Some("UNetMidBlock2DCrossAttn".to_owned()),
+            attention_head_dim: PerLevel::Same(8),
+            num_attention_heads: None,
+            transformer_layers_per_block: PerLevel::Same(1),
+            act_fn: "silu".to_owned(),
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            center_input_sample: false,
+            downsample_padding: 1,
+            mid_block_scale_factor: 1.0,
+            use_linear_projection: false,
+            only_cross_attention: false,
+            dual_cross_attention: false,
+            upcast_attention: false,
+            class_embed_type: None,
+            addition_embed_type: None,
+            time_cond_proj_dim: None,
+            resnet_time_scale_shift: "default".to_owned(),
+            conv_in_kernel: 3,
+            conv_out_kernel: 3,
+        }
+    }
+}
+
+impl UnetConfig {
+    /// Stable Diffusion 1.5's sizes (860 million parameters).
+    pub fn stable_diffusion_1_5() -> Self {
+        Self { sample_size: Some(64), cross_attention_dim: 768, ..Self::default() }
+    }
+
+    /// The same block types at a miniature size, for tests and the quickstart.
+    pub fn miniature() -> Self {
+        Self {
+            sample_size: Some(16),
+            block_out_channels: vec![16, 32, 64, 64],
+            cross_attention_dim: 32,
+            norm_num_groups: 8,
+            attention_head_dim: PerLevel::Same(4),
+            ..Self::default()
+        }
+    }
+
+    /// Reads and checks a config.json.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the entry that is wrong or unsupported.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let config: Self = read_config(path)?;
+        config.check().map_err(|(key, problem)| Error::config(path, key, problem))?;
+        Ok(config)
+    }
+
+    /// Reads and checks a ControlNet's config.json, which has the UNet's entries but no up path.
+    ///
+    /// # Errors
+    /// As [`UnetConfig::from_file`].
+    pub fn from_controlnet_file(path: &Path) -> Result<Self> {
+        let mut config: Self = read_config(path)?;
+        config.up_block_types = vec!["UpBlock2D".to_owned(); config.block_out_channels.len()];
+        config.check().map_err(|(key, problem)| Error::config(path, key, problem))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let refuse = |key, problem: &str| Err((key, problem.to_owned()));
+        if self.use_linear_projection {
+            return refuse("use_linear_projection", "is true: this is a Stable Diffusion 2 or SDXL model; driftless supports SD1.5 only");
+        }
+        if self.addition_embed_type.is_some() {
+            return refuse("addition_embed_type", "is set: this is an SDXL model; driftless supports SD1.5 only");
+        }
+        if self.cross_attention_dim == 1024 && self.block_out_channels == [320, 640, 1280, 1280] {
+            return refuse("cross_attention_dim", "is 1024: this is a Stable Diffusion 2 model; driftless supports SD1.5 only");
+        }
+        if self.in_channels == 9 {
+            return refuse("in_channels", "is 9: this is an inpainting model; driftless supports plain SD1.5 only");
+        }
+        let levels = self.block_out_channels.len();
+        if levels == 0 || levels > 16 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
+            return refuse("block_out_channels", "needs one width per entry of down_block_types and up_block_types");
+        }
+        for name in &self.down_block_types {
+            if !["CrossAttnDownBlock2D", "DownBlock2D"].contains(&name.as_str()) {
+                return Err(("down_block_types", unknown_block(name, "CrossAttnDownBlock2D, DownBlock2D")));
+            }
+        }
+        for name in &self.up_block_types {
+            if !["CrossAttnUpBlock2D", "UpBlock2D"].contains(&name.as_str()) {
+                return Err(("up_block_types", unknown_block(name, "CrossAttnUpBlock2D, UpBlock2D")));
+            }
+        }
+        if self.mid_block_type.as_deref() != Some("UNetMidBlock2DCrossAttn") {
+            let name = self.mid_block_type.as_deref().unwrap_or("null");
+            return Err(("mid_block_type", unknown_block(name, "UNetMidBlock2DCrossAttn")));
+        }
+        let fixed: [(&'static str, bool, &str); 14] = [
+            ("act_fn", self.act_fn == "silu" || self.act_fn == "swish", "silu"),
+            ("flip_sin_to_cos", self.flip_sin_to_cos, "true"),
+            ("freq_shift", self.freq_shift == 0.0, "0"),
+            ("center_input_sample", !self.center_input_sample, "false"),
+            ("downsample_padding", self.downsample_padding == 1, "1"),
+            ("mid_block_scale_factor", self.mid_block_scale_factor == 1.0, "1"),
+            ("only_cross_attention", !self.only_cross_attention, "false"),
+            ("dual_cross_attention", !self.dual_cross_attention, "false"),
+            ("upcast_attention", !self.upcast_attention, "false"),
+            ("class_embed_type", self.class_embed_type.is_none(), "null"),
+            ("time_cond_proj_dim", self.time_cond_proj_dim.is_none(), "null"),
+            ("resnet_time_scale_shift", self.resnet_time_scale_shift == "default", "default"),
+            ("conv_in_kernel", self.conv_in_kernel == 3, "3"),
+            ("conv_out_kernel", self.conv_out_kernel == 3, "3"),
+        ];
+        for (key, holds, expected) in fixed {
+            if !holds {
+                return Err((key, format!("has a value that SD1.5 does not use; expected {expected}")));
+            }
+        }
+        self.check_sizes()
+    }
+
+    fn check_sizes(&self) -> Result<(), (&'static str, String)> {
+        if self.layers_per_block == 0 || self.layers_per_block > 64 {
+            return Err(("layers_per_block", "must be between 1 and 64".to_owned()));
+        }
+        for (level, &width) in self.block_out_channels.iter().enumerate() {
+            if width == 0 || self.norm_num_groups == 0 || width % self.norm_num_groups != 0 || width % 2 != 0 {
+                return Err(("norm_num_groups", format!("is {}, which does not divide the width {width}", self.norm_num_groups)));
+            }
+            let heads = self.heads(level);
+            if heads == 0 || width % heads != 0 {
+                return Err(("attention_head_dim", format!("gives {heads} heads at level {level}, which do not divide the width {width}")));
+            }
+            if self.transformer_blocks_at(level) == 0 {
+                return Err(("transformer_layers_per_block", format!("has no positive entry for level {level}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Attention heads at a level; 0 when the configuration has no entry for it.
+    pub fn heads(&self, level: usize) -> usize {
+        self.num_attention_heads.as_ref().unwrap_or(&self.attention_head_dim).at(level).unwrap_or(0)
+    }
+
+    fn transformer_blocks_at(&self, level: usize) -> usize {
+        self.transformer_layers_per_block.at(level).unwrap_or(0)
+    }
+
+    /// Transformer blocks behind each residual block of a down level; 0 without attention.
+    pub fn down_transformer_blocks(&self, level: usize) -> usize {
+        if self.down_block_types[level] == "CrossAttnDownBlock2D" { self.transformer_blocks_at(level) } else { 0 }
+    }
+
+    /// The same for an up level, counted from the lowest resolution.
+    pub fn up_transformer_blocks(&self, level: usize) -> usize {
+        let mirrored = self.block_out_channels.len() - 1 - level;
+        if self.up_block_types[level] == "CrossAttnUpBlock2D" { self.transformer_blocks_at(mirrored) } else { 0 }
+    }
+
+    /// The same for the middle.
+    pub fn mid_transformer_blocks(&self) -> usize {
+        self.transformer_blocks_at(self.block_out_channels.len() - 1)
+    }
+
+    /// Width of the time embedding: four times the first level's.
+    pub fn time_embedding_width(&self) -> usize {
+        4 * self.block_out_channels[0]
+    }
+
+    /// The layer ids of this UNet.
+    pub fn layout(&self) -> Layout {
+        let levels = self.block_out_channels.len();
+        let down = (0..levels).map(|level| Level {
+            repeats: self.layers_per_block,
+            transformer_blocks: self.down_transformer_blocks(level),
+            sampler: level + 1 < levels,
+        });
+        let up = (0..levels).map(|level| Level {
+            repeats: self.layers_per_block + 1,
+            transformer_blocks: self.up_transformer_blocks(level),
+            sampler: level + 1 < levels,
+        });
+        Layout { down: down.collect(), mid_transformer_blocks: self.mid_transformer_blocks(), up: up.collect() }
+    }
+}
+
+fn unknown_block(name: &str, known: &str) -> String {
+    format!("names the block type `{name}`, which SD1.5 does not have; expected one of {known}")
+}

@@ -1,0 +1,80 @@
+//! The half that a UNet and a ControlNet share: time embedding, first convolution, down path and middle.
+
+use candle_core::Tensor;
+
+use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
+use super::embeddings::TimestepEmbedding;
+use super::UnetConfig;
+use crate::layers::{Conv2d, Weights};
+use crate::taps::LayerId;
+use crate::{Error, Result};
+
+/// `time_embedding`, `conv_in`, `down_blocks` and `mid_block`.
+#[derive(Debug)]
+pub(crate) struct UnetEncoder {
+    time_embedding: TimestepEmbedding,
+    conv_in: Conv2d,
+    down_blocks: Vec<DownBlock>,
+    mid_block: MidBlock,
+    in_channels: usize,
+    context_width: usize,
+}
+
+impl UnetEncoder {
+    pub fn load(config: &UnetConfig, weights: &Weights) -> Result<Self> {
+        let sizes = BlockSizes::new(config);
+        let width = config.block_out_channels[0];
+        let levels = config.block_out_channels.len();
+        let time_embedding = TimestepEmbedding::load(width, config.time_embedding_width(), weights.pp("time_embedding"))?;
+        let down_blocks = (0..levels).map(|level| DownBlock::load(level, sizes, weights.pp("down_blocks").pp(level)));
+        Ok(Self {
+            time_embedding,
+            conv_in: Conv2d::load(config.in_channels, width, 3, weights.pp("conv_in"))?,
+            down_blocks: down_blocks.collect::<Result<_>>()?,
+            mid_block: MidBlock::load(sizes, weights.pp("mid_block"))?,
+            in_channels: config.in_channels,
+            context_width: config.cross_attention_dim,
+        })
+    }
+
+    /// The time embedding after SiLU, `[b or 1, width]`.
+    pub fn time_embedding(&self, timesteps: &[f64], sample: &Tensor) -> Result<Tensor> {
+        let batch = sample.dim(0)?;
+        if timesteps.len() != 1 && timesteps.len() != batch {
+            let problem = format!("{} given for a batch of {batch}; give one, or one per image", timesteps.len());
+            return Err(Error::argument("timesteps", problem));
+        }
+        self.time_embedding.forward_silu(timesteps, sample.device())
+    }
+
+    /// The first convolution, `[b, width, h, w]`.
+    pub fn conv_in(&self, sample: &Tensor) -> Result<Tensor> {
+        let (_, channels, _, _) = sample.dims4()?;
+        if channels != self.in_channels {
+            let problem = format!("have {channels} channels, this network takes {}", self.in_channels);
+            return Err(Error::argument("latents", problem));
+        }
+        self.conv_in.forward(sample)
+    }
+
+    /// Down path and middle from the first convolution's output. Returns the middle's output and every skip connection, or `None`
+    /// when the taps need nothing further.
+    pub fn forward(&self, x: Tensor, pass: &mut Pass) -> Result<Option<(Tensor, Vec<Tensor>)>> {
+        let (_, _, text_width) = pass.context.states().dims3()?;
+        if text_width != self.context_width {
+            let problem = format!("are {text_width} wide, this network takes {}; is the text encoder of another model?", self.context_width);
+            return Err(Error::argument("text states", problem));
+        }
+        pass.taps.keep(LayerId::UnetAfterConvIn, &x);
+        if pass.taps.is_complete() {
+            return Ok(None);
+        }
+        let mut skips = vec![x.clone()];
+        let mut hidden = x;
+        for down_block in &self.down_blocks {
+            let Some(out) = down_block.forward(hidden, &mut skips, pass)? else { return Ok(None) };
+            hidden = out;
+        }
+        Ok(self.mid_block.forward(&hidden, pass)?.map(|hidden| (hidden, skips)))
+    }
+}

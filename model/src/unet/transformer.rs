@@ -1,0 +1,118 @@
+//! The UNet's transformer (diffusers `Transformer2DModel`, `BasicTransformerBlock`, `Attention`, `FeedForward` with GEGLU).
+
+use candle_core::Tensor;
+
+use super::attention::{CrossAttention, SelfAttention};
+use super::context::TextContext;
+use crate::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Weights};
+use crate::taps::{BlockPart, LayerId, Place, Taps};
+use crate::{Result, ops};
+
+/// Where a transformer block stands: its place, its number there, and the height and width of its tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockPosition {
+    pub place: Place,
+    pub block: usize,
+    pub size: (usize, usize),
+}
+
+impl BlockPosition {
+    pub fn id(self, part: BlockPart) -> LayerId {
+        LayerId::Block(self.place, self.block, part)
+    }
+}
+
+/// Self-attention, cross-attention and feed-forward, each behind a layer norm and a residual.
+#[derive(Debug)]
+struct BasicTransformerBlock {
+    norm1: LayerNorm,
+    attn1: SelfAttention,
+    norm2: LayerNorm,
+    attn2: CrossAttention,
+    norm3: LayerNorm,
+    ff_in: Linear,
+    ff_out: Linear,
+}
+
+impl BasicTransformerBlock {
+    fn load(width: usize, heads: usize, cross_attention_dim: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            norm1: LayerNorm::load(width, 1e-5, weights.pp("norm1"))?,
+            attn1: SelfAttention::load(width, heads, weights.pp("attn1"))?,
+            norm2: LayerNorm::load(width, 1e-5, weights.pp("norm2"))?,
+            attn2: CrossAttention::load(width, heads, cross_attention_dim, weights.pp("attn2"))?,
+            norm3: LayerNorm::load(width, 1e-5, weights.pp("norm3"))?,
+            ff_in: Linear::load(width, 8 * width, weights.pp("ff.net.0.proj"))?,
+            ff_out: Linear::load(4 * width, width, weights.pp("ff.net.2"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
+        let Some(attended) = self.attn1.forward(&self.norm1.forward(x)?, at, taps)? else { return Ok(None) };
+        let x = (x + attended)?;
+        let Some(attended) = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)? else { return Ok(None) };
+        let x = (x + attended)?;
+        let inner = ops::geglu(&self.ff_in.forward(&self.norm3.forward(&x)?)?)?;
+        taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
+        if taps.is_complete() {
+            return Ok(None);
+        }
+        let out = (self.ff_out.forward(&inner)? + x)?;
+        taps.keep_tokens(at.id(BlockPart::Out), &out, at.size)?;
+        Ok((!taps.is_complete()).then_some(out))
+    }
+}
+
+/// Group norm, 1x1 convolution to tokens, transformer blocks, 1x1 convolution back, residual.
+#[derive(Debug)]
+pub struct Transformer2DModel {
+    norm: GroupNorm,
+    proj_in: Conv2d,
+    transformer_blocks: Vec<BasicTransformerBlock>,
+    proj_out: Conv2d,
+}
+
+impl Transformer2DModel {
+    /// Reads the transformer.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn load(
+        width: usize,
+        heads: usize,
+        blocks: usize,
+        cross_attention_dim: usize,
+        groups: usize,
+        weights: Weights,
+    ) -> Result<Self> {
+        let transformer_blocks = (0..blocks).map(|block| {
+            BasicTransformerBlock::load(width, heads, cross_attention_dim, weights.pp("transformer_blocks").pp(block))
+        });
+        Ok(Self {
+            // 1e-6, unlike the residual blocks' 1e-5: diffusers fixes it in the class.
+            norm: GroupNorm::load(groups, width, 1e-6, weights.pp("norm"))?,
+            proj_in: Conv2d::load(width, width, 1, weights.pp("proj_in"))?,
+            transformer_blocks: transformer_blocks.collect::<Result<_>>()?,
+            proj_out: Conv2d::load(width, width, 1, weights.pp("proj_out"))?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` `[b, c, h, w]`; returns the same, or `None` when the taps need nothing further.
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Option<Tensor>> {
+        let (b, c, h, w) = x.dims4()?;
+        let hidden = self.proj_in.forward(&self.norm.forward(x)?)?;
+        let mut tokens = hidden.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        for (block, transformer) in self.transformer_blocks.iter().enumerate() {
+            let at = BlockPosition { place, block, size: (h, w) };
+            let Some(out) = transformer.forward(&tokens, context, at, taps)? else { return Ok(None) };
+            tokens = out;
+        }
+        let hidden = tokens.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?;
+        let out = (self.proj_out.forward(&hidden)? + x)?;
+        taps.keep(LayerId::VitOut(place), &out);
+        Ok(Some(out))
+    }
+}

@@ -1,0 +1,102 @@
+//! Blocks of the autoencoder (diffusers `ResnetBlock2D` without time embedding, `Attention` with one head, `UNetMidBlock2D`).
+//! Every norm has epsilon 1e-6.
+
+use candle_core::Tensor;
+
+use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
+use crate::{Result, ops};
+
+pub(super) const EPS: f64 = 1e-6;
+
+/// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))))))`.
+#[derive(Debug)]
+pub(super) struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+}
+
+impl ResnetBlock {
+    pub fn load(c_in: usize, c_out: usize, groups: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            norm1: GroupNorm::load(groups, c_in, EPS, weights.pp("norm1"))?,
+            conv1: Conv2d::load(c_in, c_out, 3, weights.pp("conv1"))?,
+            norm2: GroupNorm::load(groups, c_out, EPS, weights.pp("norm2"))?,
+            conv2: Conv2d::load(c_out, c_out, 3, weights.pp("conv2"))?,
+            conv_shortcut: (c_in != c_out).then(|| Conv2d::load(c_in, c_out, 1, weights.pp("conv_shortcut"))).transpose()?,
+        })
+    }
+
+    /// Takes `x` by value so that nothing outlives its last use: at full resolution each tensor here is 134 MB for a 512 px picture.
+    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let hidden = self.norm1.forward_silu(&x)?;
+        let hidden = self.conv1.forward(&hidden)?;
+        let hidden = self.norm2.forward_silu(&hidden)?;
+        let hidden = self.conv2.forward(&hidden)?;
+        let shortcut = match &self.conv_shortcut {
+            Some(conv) => conv.forward(&x)?,
+            None => x,
+        };
+        Ok((shortcut + hidden)?)
+    }
+}
+
+/// Attention of a feature map to itself with a single head.
+#[derive(Debug)]
+struct AttentionBlock {
+    group_norm: GroupNorm,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl AttentionBlock {
+    /// Reads the block under today's names or those of diffusers before 0.17 (which SD1.5's published files still have).
+    fn load(width: usize, groups: usize, weights: Weights) -> Result<Self> {
+        let old = weights.contains("query.weight");
+        let [q, k, v, out] = if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
+        let linear = |name: &str| Linear::load(width, width, weights.pp(name));
+        Ok(Self {
+            group_norm: GroupNorm::load(groups, width, EPS, weights.pp("group_norm"))?,
+            to_q: linear(q)?,
+            to_k: linear(k)?,
+            to_v: linear(v)?,
+            to_out: linear(out)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, c, h, w) = x.dims4()?;
+        let tokens = self.group_norm.forward(x)?.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        let (q, k, v) = (self.to_q.forward(&tokens)?, self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
+        let attended = self.to_out.forward(&ops::attention(&q, &k, &v, 1, ops::Mask::None)?)?;
+        let attended = attended.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?;
+        Ok((attended + x)?)
+    }
+}
+
+/// Residual block, attention, residual block.
+#[derive(Debug)]
+pub(super) struct MidBlock {
+    resnet_0: ResnetBlock,
+    attention: AttentionBlock,
+    resnet_1: ResnetBlock,
+}
+
+impl MidBlock {
+    pub fn load(width: usize, groups: usize, weights: Weights) -> Result<Self> {
+        Ok(Self {
+            resnet_0: ResnetBlock::load(width, width, groups, weights.pp("resnets.0"))?,
+            attention: AttentionBlock::load(width, groups, weights.pp("attentions.0"))?,
+            resnet_1: ResnetBlock::load(width, width, groups, weights.pp("resnets.1"))?,
+        })
+    }
+
+    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let hidden = self.attention.forward(&self.resnet_0.forward(x)?)?;
+        self.resnet_1.forward(hidden)
+    }
+}

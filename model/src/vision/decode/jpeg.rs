@@ -1,0 +1,54 @@
+//! JPEG, with the pixels of libjpeg-turbo's defaults (accurate integer DCT, "fancy" chroma upsampling, block smoothing), which are
+//! Pillow's.
+//!
+//! Measured on 418 files (four samplings, qualities 30 to 100, baseline and progressive, 1x1 to 512x512) against Pillow 12.3: equal
+//! to the byte. The decoder that the `image` crate brings (zune-jpeg 0.5) differs by up to 3 levels at 4:4:4 (mean 0.009), 14 at 4:2:2
+//! (0.26) and 23 at 4:2:0 (0.50), which is far more than a feature extractor's resize may be off. The library is built
+//! without its SIMD kernels, so without most of its unsafe code; that costs a few milliseconds per picture.
+
+use super::{Decoded, Problem, checked_size};
+use crate::vision::picture::Mode;
+use image::metadata::Orientation;
+use libjpeg_turbo_rs::decode::pipeline::Decoder;
+use libjpeg_turbo_rs::{DecodeLimits, JpegError, PixelFormat};
+
+fn limits() -> DecodeLimits {
+    DecodeLimits { max_pixels: super::MAX_PIXELS, max_scans: 1000, max_memory: Some(4 << 30), ..DecodeLimits::default() }
+}
+
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+    let decoder = Decoder::new_with_limits(bytes, limits()).map_err(problem)?;
+    checked_size(u64::from(decoder.header().width), u64::from(decoder.header().height))
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    let mut decoder = Decoder::new_with_limits(bytes, limits()).map_err(problem)?;
+    let header = decoder.header();
+    let size = checked_size(u64::from(header.width), u64::from(header.height))?;
+    let (format, mode) = match header.components.len() {
+        1 => (PixelFormat::Grayscale, Mode::Grey),
+        3 => (PixelFormat::Rgb, Mode::Rgb),
+        4 => (PixelFormat::Cmyk, Mode::Cmyk),
+        other => return Err(Problem::Unsupported(format!("JPEG with {other} channels"))),
+    };
+    if header.precision != 8 {
+        return Err(Problem::Unsupported(format!("JPEG with {} bits per sample", header.precision)));
+    }
+    decoder.set_output_format(format);
+    decoder.set_block_smoothing(true);
+    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let mut samples = decoder.decode_image().map_err(problem)?.into_vec();
+    if mode == Mode::Cmyk {
+        // Adobe's files hold inverted ink, and Pillow takes every four-channel JPEG for one of them.
+        samples.iter_mut().for_each(|ink| *ink = !*ink);
+    }
+    Ok(Decoded { orientation, ..Decoded::bytes(size, mode, samples) })
+}
+
+fn problem(error: JpegError) -> Problem {
+    match error {
+        JpegError::Unsupported(_) => Problem::Unsupported(error.to_string()),
+        JpegError::LimitExceeded { .. } | JpegError::AllocationFailed { .. } => Problem::TooLarge(error.to_string()),
+        _ => Problem::Damaged(error.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! From the bytes of a file to samples in the mode that Pillow gives the same file. One small file per container; the
+//! decompression itself is the libraries' work, what stands here is which samples make up which mode.
+//!
+//! | container | library | equal to Pillow 12.3 |
+//! | --- | --- | --- |
+//! | JPEG | `libjpeg-turbo-rs` (scalar) | to the byte: baseline, progressive, 4:4:4, 4:2:2, 4:2:0, grey, CMYK, restarts |
+//! | PNG | `png` | to the byte |
+//! | GIF | `gif` | to the byte, first frame |
+//! | BMP | `image` | to the byte |
+//! | TIFF | `tiff` | to the byte for what is supported |
+//! | WebP | `image` (`image-webp`) | to the byte |
+//!
+//! Files come from strangers: sizes are checked before anything of that size is allocated, and no input panics.
+
+mod bits;
+mod bmp;
+mod gif;
+mod jpeg;
+mod png;
+mod tiff;
+mod webp;
+
+use super::picture::Mode;
+use image::ImageFormat;
+use image::metadata::Orientation;
+
+/// More pixels than this are refused; Pillow raises its `DecompressionBombError` at the same number.
+pub(super) const MAX_PIXELS: u64 = 178_956_970;
+
+/// Interleaved channel values.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Samples {
+    /// 8 bits per channel.
+    Bytes(Vec<u8>),
+    /// 16 bits, one channel.
+    Words(Vec<u16>),
+}
+
+/// A decoded file.
+pub(super) struct Decoded {
+    pub width: usize,
+    pub height: usize,
+    pub mode: Mode,
+    pub samples: Samples,
+    /// What the file's metadata asks viewers to do.
+    pub orientation: Orientation,
+    /// Whether Pillow does that without being asked (TIFF).
+    pub oriented_on_load: bool,
+}
+
+impl Decoded {
+    /// An upright picture of 8-bit samples.
+    fn bytes(size: (usize, usize), mode: Mode, samples: Vec<u8>) -> Self {
+        let orientation = Orientation::NoTransforms;
+        Self { width: size.0, height: size.1, mode, samples: Samples::Bytes(samples), orientation, oriented_on_load: false }
+    }
+}
+
+/// Why a file could not be decoded.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The file is broken or is not what it says.
+    Damaged(String),
+    /// The file may be fine, but this kind is not read.
+    Unsupported(String),
+    /// Larger than the limits.
+    TooLarge(String),
+}
+
+/// Decodes a file of any supported container, recognised by content.
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    match format(bytes)? {
+        ImageFormat::Jpeg => jpeg::decode(bytes),
+        ImageFormat::Png => png::decode(bytes),
+        ImageFormat::Gif => gif::decode(bytes),
+        ImageFormat::Bmp => bmp::decode(bytes),
+        ImageFormat::Tiff => tiff::decode(bytes),
+        ImageFormat::WebP => webp::decode(bytes),
+        other => Err(unsupported_container(&format!("{other:?}"))),
+    }
+}
+
+/// Width and height as stored, from the header alone.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+    match format(bytes)? {
+        ImageFormat::Jpeg => jpeg::dimensions(bytes),
+        ImageFormat::Png => png::dimensions(bytes),
+        ImageFormat::Gif => gif::dimensions(bytes),
+        ImageFormat::Bmp => bmp::dimensions(bytes),
+        ImageFormat::Tiff => tiff::dimensions(bytes),
+        ImageFormat::WebP => webp::dimensions(bytes),
+        other => Err(unsupported_container(&format!("{other:?}"))),
+    }
+}
+
+fn format(bytes: &[u8]) -> Result<ImageFormat, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::Damaged("the file is empty".into()));
+    }
+    image::guess_format(bytes).map_err(|_| unsupported_container("content"))
+}
+
+fn unsupported_container(what: &str) -> Problem {
+    Problem::Unsupported(format!("{what} is not one of PNG, JPEG, WebP, BMP, TIFF, GIF"))
+}
+
+/// The size of a picture, once it is known to be worth allocating for.
+fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize, usize), Problem> {
+    let (width, height) = (width.into(), height.into());
+    if width == 0 || height == 0 {
+        return Err(Problem::Damaged(format!("its header gives the size {width}x{height}")));
+    }
+    match width.checked_mul(height) {
+        // Both factors are at most the product, which fits.
+        Some(pixels) if pixels <= MAX_PIXELS => Ok((width as usize, height as usize)),
+        _ => Err(Problem::TooLarge(format!("{width}x{height} pixels are more than {MAX_PIXELS}"))),
+    }
+}
+
+/// The colour of each index; an index beyond the palette is a grey of that value, as in Pillow's fresh palettes.
+fn look_up(indices: &[u8], palette: &[u8]) -> Vec<u8> {
+    let mut table: [[u8; 3]; 256] = std::array::from_fn(|index| [index as u8; 3]);
+    for (entry, colour) in table.iter_mut().zip(palette.chunks_exact(3)) {
+        entry.copy_from_slice(colour);
+    }
+    indices.iter().flat_map(|&index| table[usize::from(index)]).collect()
+}
+
+/// The high bytes of 16-bit samples: how Pillow reads every 16-bit file with more than one channel.
+fn high_bytes(words: &[u16]) -> Vec<u8> {
+    words.iter().map(|word| (word >> 8) as u8).collect()
+}
+
+/// An error of the `image` crate.
+fn image_problem(error: image::ImageError) -> Problem {
+    match error {
+        image::ImageError::Unsupported(_) => Problem::Unsupported(error.to_string()),
+        image::ImageError::Limits(_) => Problem::TooLarge(error.to_string()),
+        _ => Problem::Damaged(error.to_string()),
+    }
+}
+
+/// All samples of a decoder of the `image` crate.
+fn read_all(decoder: impl image::ImageDecoder) -> Result<Vec<u8>, Problem> {
+    let (width, height) = decoder.dimensions();
+    let (width, height) = checked_size(width, height)?;
+    let mut samples = vec![0; width * height * usize::from(decoder.color_type().bytes_per_pixel())];
+    decoder.read_image(&mut samples).map_err(image_problem)?;
+    Ok(samples)
+}

@@ -1,0 +1,87 @@
+//! PNG in the modes of Pillow's `PngImagePlugin._MODES`. Of an animation the picture that viewers without animation show.
+
+use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes, look_up};
+use crate::vision::picture::Mode;
+use image::metadata::Orientation;
+use png::{BitDepth, ColorType, DecodingError, Limits, Reader, Transformations};
+use std::io::Cursor;
+
+/// For what is not pixels: palettes, profiles, Exif.
+const MAX_METADATA: usize = 64 << 20;
+
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_METADATA });
+    let info = decoder.read_header_info().map_err(problem)?;
+    checked_size(info.width, info.height)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    let mut reader = open(bytes)?;
+    let info = reader.info();
+    let (width, height) = checked_size(info.width, info.height)?;
+    let (colour, depth) = (info.color_type, info.bit_depth);
+    let palette = info.palette.as_ref().map(|palette| palette.to_vec());
+    let length = reader.output_buffer_size().ok_or_else(|| Problem::TooLarge(format!("{width}x{height}")))?;
+    let mut data = vec![0; length];
+    reader.next_frame(&mut data).map_err(problem)?;
+    // A profile or Exif chunk may also follow the pixels.
+    reader.finish().map_err(problem)?;
+    let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
+
+    let (mode, samples) = interpret(colour, depth, data, width, height, palette.as_deref())?;
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: false })
+}
+
+fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
+    dimensions(bytes)?;
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_METADATA });
+    decoder.set_transformations(Transformations::IDENTITY);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.read_info().map_err(problem)
+}
+
+fn interpret(
+    colour: ColorType,
+    depth: BitDepth,
+    data: Vec<u8>,
+    width: usize,
+    height: usize,
+    palette: Option<&[u8]>,
+) -> Result<(Mode, Samples), Problem> {
+    let narrow = |data: &[u8]| {
+        bits::unpack(data, width, height, depth as usize).ok_or_else(|| Problem::Damaged("rows are too short".into()))
+    };
+    let words = |data: &[u8]| data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect::<Vec<_>>();
+    let bytes = |mode, data| Ok((mode, Samples::Bytes(data)));
+    match (colour, depth) {
+        (ColorType::Indexed, _) => {
+            let palette = palette.ok_or_else(|| Problem::Damaged("it has no palette".into()))?;
+            bytes(Mode::Palette, look_up(&narrow(&data)?, palette))
+        }
+        (ColorType::Grayscale, BitDepth::Sixteen) => Ok((Mode::Grey16, Samples::Words(words(&data)))),
+        (ColorType::Grayscale, _) => {
+            let mut samples = narrow(&data)?;
+            bits::spread(&mut samples, depth as usize);
+            bytes(if depth == BitDepth::One { Mode::Bilevel } else { Mode::Grey }, samples)
+        }
+        (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => {
+            // Pillow has no 16-bit form of it and makes it colour.
+            let samples = high_bytes(&words(&data));
+            bytes(Mode::Rgba, samples.chunks_exact(2).flat_map(|pixel| [pixel[0], pixel[0], pixel[0], pixel[1]]).collect())
+        }
+        (ColorType::Rgb, BitDepth::Sixteen) => bytes(Mode::Rgb, high_bytes(&words(&data))),
+        (ColorType::Rgba, BitDepth::Sixteen) => bytes(Mode::Rgba, high_bytes(&words(&data))),
+        (ColorType::GrayscaleAlpha, _) => bytes(Mode::GreyAlpha, data),
+        (ColorType::Rgb, _) => bytes(Mode::Rgb, data),
+        (ColorType::Rgba, _) => bytes(Mode::Rgba, data),
+    }
+}
+
+fn problem(error: DecodingError) -> Problem {
+    match error {
+        DecodingError::LimitsExceeded => Problem::TooLarge(error.to_string()),
+        _ => Problem::Damaged(error.to_string()),
+    }
+}

@@ -1,0 +1,118 @@
+//! TIFF: the first page, grey (1, 2, 4, 8 and 16 bits), RGB, RGBA and CMYK (8 and 16 bits). Palettes, YCbCr, floating point and
+//! other colour spaces are refused. Pillow turns TIFF files upright when it loads them, unlike all other kinds.
+
+use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes};
+use crate::vision::picture::Mode;
+use image::metadata::Orientation;
+use std::io::Cursor;
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
+use tiff::{ColorType, TiffError};
+
+type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
+
+fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), Problem> {
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = super::MAX_PIXELS as usize * 8;
+    limits.intermediate_buffer_size = super::MAX_PIXELS as usize * 8;
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(problem)?.with_limits(limits);
+    let (width, height) = decoder.dimensions().map_err(problem)?;
+    let size = checked_size(width, height)?;
+    Ok((decoder, size))
+}
+
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+    Ok(open(bytes)?.1)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    let (mut decoder, (width, height)) = open(bytes)?;
+    let colour = decoder.colortype().map_err(problem)?;
+    let mut number = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(problem);
+    let orientation = number(Tag::Orientation)?.and_then(|value| Orientation::from_exif(value.try_into().ok()?));
+    let white_is_zero = number(Tag::PhotometricInterpretation)? == Some(0);
+    let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(problem)?.unwrap_or_default();
+
+    let channels = usize::from(colour.num_samples());
+    let (mode, samples) = match (colour, read(&mut decoder, channels)?) {
+        (ColorType::Gray(depth @ (1 | 2 | 4 | 8)), Samples::Bytes(packed)) => {
+            let depth = usize::from(depth);
+            let mut samples = bits::unpack(&packed, width, height, depth).ok_or_else(short)?;
+            bits::spread(&mut samples, depth);
+            (if depth == 1 { Mode::Bilevel } else { Mode::Grey }, Samples::Bytes(samples))
+        }
+        (ColorType::Gray(16), Samples::Words(mut words)) => {
+            if white_is_zero {
+                // The library inverts these, Pillow does not.
+                words.iter_mut().for_each(|word| *word = !*word);
+            }
+            (Mode::Grey16, Samples::Words(words))
+        }
+        (ColorType::RGB(8 | 16), samples) => (Mode::Rgb, Samples::Bytes(eight_bits(samples))),
+        (ColorType::RGBA(8 | 16), samples) => rgba(eight_bits(samples), extra.first().copied()),
+        (ColorType::CMYK(8 | 16), samples) => (Mode::Cmyk, Samples::Bytes(eight_bits(samples))),
+        (ColorType::Multiband { bit_depth: 8, num_samples: 2 }, Samples::Bytes(samples)) if extra == [2] => {
+            (Mode::GreyAlpha, Samples::Bytes(samples))
+        }
+        (other, _) => return Err(Problem::Unsupported(format!("TIFF of type {other:?}"))),
+    };
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: true })
+}
+
+/// All samples, interleaved.
+fn read(decoder: &mut Reader, channels: usize) -> Result<Samples, Problem> {
+    let mut result = DecodingResult::U8(Vec::new());
+    let layout = decoder.read_image_to_buffer(&mut result).map_err(problem)?;
+    Ok(match result {
+        DecodingResult::U8(samples) if layout.planes > 1 => Samples::Bytes(interleave(&samples, channels)),
+        DecodingResult::U16(samples) if layout.planes > 1 => Samples::Words(interleave(&samples, channels)),
+        DecodingResult::U8(samples) => Samples::Bytes(samples),
+        DecodingResult::U16(samples) => Samples::Words(samples),
+        _ => return Err(Problem::Unsupported("TIFF with signed, floating point or very deep samples".into())),
+    })
+}
+
+fn interleave<T: Copy>(planes: &[T], channels: usize) -> Vec<T> {
+    let length = planes.len() / channels;
+    (0..length).flat_map(|at| (0..channels).map(move |channel| planes[channel * length + at])).collect()
+}
+
+fn eight_bits(samples: Samples) -> Vec<u8> {
+    match samples {
+        Samples::Bytes(bytes) => bytes,
+        Samples::Words(words) => high_bytes(&words),
+    }
+}
+
+/// What a fourth sample means is said by the ExtraSamples tag: 0 nothing, 1 premultiplied alpha, else alpha.
+fn rgba(mut samples: Vec<u8>, extra: Option<u16>) -> (Mode, Samples) {
+    match extra {
+        Some(0) => {
+            let pixels = samples.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+            return (Mode::Rgb, Samples::Bytes(pixels));
+        }
+        Some(1) => {
+            for pixel in samples.chunks_exact_mut(4) {
+                let alpha = u16::from(pixel[3]);
+                for value in &mut pixel[..3] {
+                    *value = if alpha == 0 { 0 } else { (u16::from(*value) * 255 / alpha).min(255) as u8 };
+                }
+            }
+        }
+        _ => {}
+    }
+    (Mode::Rgba, Samples::Bytes(samples))
+}
+
+fn short() -> Problem {
+    Problem::Damaged("rows are too short".into())
+}
+
+fn problem(error: TiffError) -> Problem {
+    match error {
+        TiffError::UnsupportedError(_) => Problem::Unsupported(error.to_string()),
+        TiffError::LimitsExceeded => Problem::TooLarge(error.to_string()),
+        _ => Problem::Damaged(error.to_string()),
+    }
+}

@@ -1,0 +1,24 @@
+//! WebP: RGBA when the file has an alpha channel, RGB otherwise; of an animation the first frame.
+
+use super::{Decoded, Problem, checked_size, image_problem, read_all};
+use crate::vision::picture::Mode;
+use image::codecs::webp::WebPDecoder;
+use image::{ColorType, ImageDecoder};
+use std::io::Cursor;
+
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+    let (width, height) = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?.dimensions();
+    checked_size(width, height)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    let size = dimensions(bytes)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?;
+    let mode = match decoder.color_type() {
+        ColorType::Rgba8 => Mode::Rgba,
+        ColorType::Rgb8 => Mode::Rgb,
+        other => return Err(Problem::Unsupported(format!("WebP of type {other:?}"))),
+    };
+    let orientation = decoder.orientation().map_err(image_problem)?;
+    Ok(Decoded { orientation, ..Decoded::bytes(size, mode, read_all(decoder)?) })
+}
