@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 mod data;
 mod options;
+mod optimise;
 mod seeds;
+mod steps;
 
 fn main() {}
