@@ -37,12 +37,24 @@ impl Slot {
         self.adapters.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether an adapter fits this layer; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when its matrices have other sizes.
+    pub fn check(&self, path: &str, adapter: &Lora) -> Result<()> {
+        self.fit(path, adapter.clone()).map(drop)
+    }
+
+    fn fit(&self, path: &str, adapter: Lora) -> Result<Lora> {
+        adapter.fitted(self.kind).map_err(|problem| Error::argument(format!("adapter on `{path}`"), problem))
+    }
+
     /// Adds an adapter after those in force; `path` is named in errors.
     ///
     /// # Errors
     /// [`Error::Argument`] when the adapter's matrices do not fit this layer.
     pub fn attach(&self, path: &str, adapter: Lora) -> Result<()> {
-        let adapter = adapter.fitted(self.kind).map_err(|problem| Error::argument(format!("adapter on `{path}`"), problem))?;
+        let adapter = self.fit(path, adapter)?;
         self.adapters.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(adapter));
         Ok(())
     }

@@ -1,0 +1,242 @@
+//! `driftless::vision` against Pillow 12.3, OpenCV 5.0 and diffusers 0.32.2.
+//!
+//! Reference numbers: `tests/reference/vision.py` (rasters) and `tests/reference/vision_files.py` (files), which state versions and
+//! seeds. Every comparison is exact: the arithmetic is integer, or float32 in a fixed order.
+
+use candle_core::{Device, Tensor};
+use driftless::vision::{Filter, Grey, Mode, Picture, Rgb, canny, resize, resize_area};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/vision")).join(name)
+}
+
+fn load(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap()
+}
+
+/// FNV-1a, 64 bits.
+fn fnv(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares with a stored result; small ones are stored whole, which shows where they differ.
+fn assert_result(bytes: &[u8], case: &Value) {
+    if let Some(whole) = case["hex"].as_str() {
+        assert_eq!(hex(bytes), whole, "{case}");
+    }
+    assert_eq!(fnv(bytes), case["hash"].as_str().unwrap(), "{case}");
+}
+
+fn pair(value: &Value) -> (usize, usize) {
+    (value[0].as_u64().unwrap() as usize, value[1].as_u64().unwrap() as usize)
+}
+
+fn mix(value: u32, seed: u32) -> u32 {
+    let mut value = value.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40503));
+    value ^= value >> 15;
+    value = value.wrapping_mul(2_246_822_519);
+    value ^ (value >> 13)
+}
+
+fn wave(phase: u32) -> u32 {
+    let phase = phase & 255;
+    if phase < 128 { phase } else { 255 - phase }
+}
+
+/// The formula of `picture` in `tests/reference/vision.py`.
+fn picture(kind: &str, width: u32, height: u32, seed: u32) -> Rgb {
+    let value = |x: u32, y: u32, c: u32| {
+        let noise = mix((y * width + x) * 3 + c, seed) >> 24;
+        match kind {
+            "noise" => noise,
+            "gradient" => (x * (c + 1) + y * 2 + (seed & 255)) & 255,
+            "photo" => {
+                let blob = mix((y / 23) * 977 + x / 31, seed) >> 26;
+                wave(x * 2 + y + c * 40 + (seed & 255)) + wave(y * 3 + x * (c + 1)) / 2 + blob + noise / 16
+            }
+            "shapes" => {
+                let (dx, dy) = (x.wrapping_sub(width / 2), y.wrapping_sub(height / 2));
+                let disc = dx.wrapping_mul(dx).wrapping_add(dy.wrapping_mul(dy)) < width * height / 16;
+                match mix((y / 7) * 613 + x / 5, seed) & 3 {
+                    _ if disc => 200 - c * 60,
+                    0 => c * 20,
+                    _ => 255 - c * 15,
+                }
+            }
+            "stripes" => match (x + y * (c + 1)) % 11 {
+                ..4 => 40 + c * 70,
+                _ => 230,
+            },
+            other => panic!("no kind {other}"),
+        }
+    };
+    let mut pixels = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            pixels.extend((0..3).map(|c| value(x, y, c).min(255) as u8));
+        }
+    }
+    Rgb { width: width as usize, height: height as usize, pixels }
+}
+
+fn input(case: &Value, size: &str) -> Rgb {
+    let (width, height) = pair(&case[size]);
+    picture(case["kind"].as_str().unwrap(), width as u32, height as u32, case["seed"].as_u64().unwrap() as u32)
+}
+
+#[test]
+fn input_formula_is_the_one_of_the_script() {
+    for case in load("rasters.json")["pictures"].as_array().unwrap() {
+        assert_result(&input(case, "size").pixels, case);
+    }
+}
+
+#[test]
+fn resize_equals_pillow() {
+    let fixture = load("rasters.json");
+    let cases = fixture["resize"].as_array().unwrap();
+    assert_eq!(cases.len(), 150);
+    for case in cases {
+        let filter = match case["filter"].as_str().unwrap() {
+            "nearest" => Filter::Nearest,
+            "box" => Filter::Box,
+            "bilinear" => Filter::Bilinear,
+            "bicubic" => Filter::Bicubic,
+            "lanczos" => Filter::Lanczos,
+            other => panic!("no filter {other}"),
+        };
+        let (width, height) = pair(&case["to"]);
+        let resized = resize(&input(case, "from"), width, height, filter);
+        assert_eq!((resized.width, resized.height), (width, height));
+        assert_result(&resized.pixels, case);
+    }
+}
+
+#[test]
+fn area_equals_opencv() {
+    let fixture = load("rasters.json");
+    let cases = fixture["area"].as_array().unwrap();
+    assert_eq!(cases.len(), 60);
+    for case in cases {
+        let (width, height) = pair(&case["to"]);
+        let resized = resize_area(&input(case, "from"), width, height);
+        assert_eq!((resized.width, resized.height), (width, height));
+        assert_result(&resized.pixels, case);
+    }
+}
+
+#[test]
+fn canny_equals_opencv() {
+    let fixture = load("rasters.json");
+    let cases = fixture["canny"].as_array().unwrap();
+    assert_eq!(cases.len(), 57);
+    for case in cases {
+        let image = input(case, "size");
+        let (low, high) = (case["low"].as_u64().unwrap() as u32, case["high"].as_u64().unwrap() as u32);
+        let edges = canny(&image, low, high);
+        assert_eq!((edges.width, edges.height), (image.width, image.height));
+        let count = edges.pixels.iter().filter(|&&value| value == 255).count();
+        assert_eq!(count as u64, case["edge_pixels"].as_u64().unwrap(), "{case}");
+        assert_result(&edges.pixels, case);
+    }
+}
+
+#[test]
+fn nothing_of_no_size_panics() {
+    let image = picture("noise", 4, 3, 0);
+    let empty = Rgb { width: 0, height: 7, pixels: Vec::new() };
+    for filter in [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+        assert!(resize(&image, 0, 5, filter).pixels.is_empty());
+        assert_eq!(resize(&empty, 2, 2, filter).pixels, [0; 12]);
+    }
+    assert!(resize_area(&image, 5, 0).pixels.is_empty());
+    assert_eq!(resize_area(&empty, 1, 1).pixels, [0; 3]);
+    assert!(canny(&empty, 100, 200).pixels.is_empty());
+}
+
+#[test]
+fn tensors_equal_diffusers() {
+    let fixture = load("rasters.json");
+    let case = &fixture["tensor"];
+    let ramp = |x: usize, y: usize| (y * 16 + x) as u8;
+    let pixels = (0..256).flat_map(|at| [ramp(at % 16, at / 16), ramp(at % 16, 15 - at / 16), ramp(at / 16, at % 16)]).collect();
+    let image = Rgb { width: 16, height: 16, pixels };
+    let bits = |tensor: Tensor| {
+        assert_eq!(tensor.dims(), [1, 3, 16, 16]);
+        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        fnv(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
+    };
+    assert_eq!(bits(image.to_tensor(&Device::Cpu).unwrap()), case["preprocess"].as_str().unwrap());
+    assert_eq!(bits(image.to_unit_tensor(&Device::Cpu).unwrap()), case["preprocess_unnormalised"].as_str().unwrap());
+
+    let words = case["postprocess_input_bits"].as_array().unwrap();
+    let values: Vec<f32> = words.iter().map(|word| f32::from_bits(word.as_u64().unwrap() as u32)).collect();
+    let tensor = Tensor::from_vec(values, (1, 3, 16, 32), &Device::Cpu).unwrap();
+    let back = Rgb::from_tensor(&tensor).unwrap();
+    assert_eq!((back.width, back.height), (32, 16));
+    assert_eq!(fnv(&back.pixels), case["postprocess"].as_str().unwrap());
+    assert_eq!(Rgb::from_tensor(&tensor.squeeze(0).unwrap()).unwrap(), back);
+}
+
+#[test]
+fn tensor_round_trip_keeps_every_byte() {
+    let image = picture("noise", 31, 17, 5);
+    assert_eq!(Rgb::from_tensor(&image.to_tensor(&Device::Cpu).unwrap()).unwrap(), image);
+}
+
+#[test]
+fn tensors_of_another_shape_are_refused() {
+    for shape in [vec![2, 3, 4, 4], vec![1, 4, 4, 4], vec![4, 4], vec![1, 1, 3, 4, 4]] {
+        let tensor = Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let message = Rgb::from_tensor(&tensor).unwrap_err().to_string();
+        assert!(message.contains("[1, 3, height, width]"), "{message}");
+    }
+}
+
+#[test]
+fn grey_becomes_three_equal_channels() {
+    let edges = Grey { width: 2, height: 1, pixels: vec![0, 255] };
+    assert_eq!(edges.to_rgb().pixels, [0, 0, 0, 255, 255, 255]);
+    assert_eq!(edges.to_unit_tensor(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.0, 1.0]);
+}
+
+#[test]
+fn crop_and_flip() {
+    let image = picture("noise", 5, 4, 1);
+    let window = image.cropped(2, 1, 3, 2).unwrap();
+    assert_eq!(window.pixels[..9], image.pixels[(5 + 2) * 3..(5 + 5) * 3]);
+    assert_eq!(window.pixels[9..], image.pixels[(10 + 2) * 3..(10 + 5) * 3]);
+    assert!(image.cropped(3, 0, 3, 1).is_err());
+    assert!(image.cropped(usize::MAX, 0, 1, 1).is_err());
+    let flipped = image.flipped_horizontally();
+    assert_eq!(flipped.pixels[..3], image.pixels[12..15]);
+    assert_eq!(flipped.flipped_horizontally(), image);
+}
+
+#[test]
+fn saved_png_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = picture("photo", 40, 30, 2);
+    let path = folder.path().join("image.png");
+    std::fs::write(&path, "something older").unwrap();
+    image.save_png(&path).unwrap();
+    let read = Picture::open(&path).unwrap();
+    assert_eq!((read.mode(), read.to_rgb()), (Mode::Rgb, image.clone()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+
+    let grey = Grey { width: 3, height: 2, pixels: vec![0, 50, 100, 150, 200, 255] };
+    grey.save_png(&path).unwrap();
+    let read = Picture::open(&path).unwrap();
+    assert_eq!((read.mode(), read.to_rgb()), (Mode::Grey, grey.to_rgb()));
+
+    assert!(image.save_png(folder.path().join("missing/image.png")).unwrap_err().to_string().contains("missing"));
+    assert!(Rgb { width: 0, height: 0, pixels: Vec::new() }.save_png(&path).is_err());
+    assert_eq!(Picture::open(&path).unwrap().width(), 3, "the failed write left the older file alone");
+}

@@ -1,0 +1,78 @@
+//! The data set: folders, captions, buckets, batches, pixels.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | [`plan`] | what the data set shall be |
+//! | [`folders`], [`dataset_config`] | the two ways to say so: folder names, or a TOML file |
+//! | [`mod@scan`] | what is really there: pictures, sizes, captions |
+//! | [`buckets`] | which size a picture becomes |
+//! | [`caption_file`], [`caption`] | reading captions; what is done to them at every draw |
+//! | [`batches`] | the order of an epoch |
+//! | [`pixels`] | a picture as the model sees it |
+
+pub mod batches;
+pub mod buckets;
+pub mod caption;
+pub mod caption_file;
+pub mod dataset_config;
+pub mod folders;
+pub mod pixels;
+pub mod plan;
+pub mod scan;
+
+pub use scan::{DataSet, Sample};
+
+use crate::options::Options;
+use anyhow::{Result, bail};
+use plan::{DataPlan, DatasetPlan, SubsetPlan};
+use std::path::{Path, PathBuf};
+
+/// The plan that the options ask for.
+///
+/// # Errors
+/// When they name no data set, or one that cannot be used.
+pub fn plan(options: &Options) -> Result<DataPlan> {
+    if let Some(path) = &options.data.dataset_config {
+        let mut plan = dataset_config::read(path, options)?;
+        for (given, name) in [(&options.data.train_data_dir, "train_data_dir"), (&options.data.reg_data_dir, "reg_data_dir")] {
+            if given.is_some() {
+                plan.warnings.push(format!("--{name} is not used, because --dataset_config is given"));
+            }
+        }
+        return Ok(plan);
+    }
+    let Some(train) = &options.data.train_data_dir else {
+        bail!("no data set; give --train_data_dir (a folder of folders called REPEATS_name) or --dataset_config");
+    };
+    let template = SubsetPlan::from_options(options);
+    let (mut subsets, mut warnings) = folders::subsets(train, "train_data_dir", &template)?;
+    if let Some(reg) = &options.data.reg_data_dir {
+        let template = SubsetPlan { is_reg: true, ..template };
+        let (more, more_warnings) = folders::subsets(reg, "reg_data_dir", &template)?;
+        subsets.extend(more);
+        warnings.extend(more_warnings);
+    }
+    let dataset = DatasetPlan { subsets, ..DatasetPlan::from_options(options) };
+    Ok(DataPlan { datasets: vec![dataset], from_file: false, warnings })
+}
+
+/// Extensions of the pictures that are read. kohya's, and TIFF.
+const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
+
+/// The pictures directly in `folder`, sorted by path; hidden files are none.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn pictures_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut pictures = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if !hidden && EXTENSIONS.contains(&extension.as_str()) && path.is_file() {
+            pictures.push(path);
+        }
+    }
+    pictures.sort();
+    Ok(pictures)
+}

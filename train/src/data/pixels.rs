@@ -1,0 +1,131 @@
+//! A picture as the model sees it: decoded, resized to cover its bucket, cut, mirrored.
+//!
+//! Mirrors `trim_and_resize_if_required` and `utils.resize_image` of sd-scripts 48d368f. Deliberate difference: pictures are resized
+//! and cut always; there, with buckets off and latents not cached, a picture of another size is an error.
+
+use super::Sample;
+use super::plan::SubsetPlan;
+use crate::options::Interpolation;
+use anyhow::Result;
+use driftless::rng::Generator;
+use driftless::vision::{self, Filter, Picture, Rgb};
+
+/// What is done to a picture beyond resizing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// Mirror it.
+    pub flipped: bool,
+    /// Cut this far from the left and the top, of the excess; `None`: the centre.
+    pub crop: Option<(usize, usize)>,
+}
+
+impl Draw {
+    /// The centre, not mirrored.
+    pub const PLAIN: Self = Self { flipped: false, crop: None };
+
+    /// What chance has for `sample`.
+    pub fn random(sample: &Sample, plan: &SubsetPlan, generator: &mut Generator) -> Self {
+        let mut up_to = |excess: usize| generator.randint(0, excess as i64 + 1, 1).first().map_or(0, |&offset| offset as usize);
+        let (bucket, resized) = (sample.placement.bucket, sample.placement.resized);
+        let crop = plan.random_crop.then(|| (up_to(resized.0 - bucket.0), up_to(resized.1 - bucket.1)));
+        let flipped = plan.flip && up_to(1) == 1;
+        Self { flipped, crop }
+    }
+}
+
+/// The pixels of `sample`, `placement.bucket` large.
+///
+/// # Errors
+/// When the file cannot be read or decoded, or has another size than when it was looked at first.
+pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -> Result<Rgb> {
+    let picture = Picture::open(&sample.path)?.to_rgb();
+    anyhow::ensure!(
+        (picture.width, picture.height) == sample.size,
+        "{}: is now {}x{} pixels and was {}x{}; it was changed during the run",
+        sample.path.display(),
+        picture.width,
+        picture.height,
+        sample.size.0,
+        sample.size.1
+    );
+    let (width, height) = sample.placement.resized;
+    let resized = resize(&picture, width, height, interpolation);
+    let (bucket_width, bucket_height) = sample.placement.bucket;
+    let (left, top) = draw.crop.unwrap_or(((width - bucket_width) / 2, (height - bucket_height) / 2));
+    let cut = resized.cropped(left, top, bucket_width, bucket_height)?;
+    Ok(if draw.flipped { cut.flipped_horizontally() } else { cut })
+}
+
+/// Area averaging when neither side grows, else Lanczos; or the filter that is forced.
+fn resize(picture: &Rgb, width: usize, height: usize, interpolation: Option<Interpolation>) -> Rgb {
+    if (picture.width, picture.height) == (width, height) {
+        return picture.clone();
+    }
+    let shrinks = picture.width >= width && picture.height >= height;
+    match interpolation.unwrap_or(if shrinks { Interpolation::Area } else { Interpolation::Lanczos }) {
+        Interpolation::Area => vision::resize_area(picture, width, height),
+        Interpolation::Lanczos => vision::resize(picture, width, height, Filter::Lanczos),
+        Interpolation::Box => vision::resize(picture, width, height, Filter::Box),
+        Interpolation::Nearest => vision::resize(picture, width, height, Filter::Nearest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::buckets::Placement;
+    use super::*;
+    use crate::options::Options;
+
+    /// A picture whose red is the column and whose green is the row.
+    fn sample(folder: &std::path::Path, size: (usize, usize), placement: Placement) -> Sample {
+        let path = folder.join("a.png");
+        let pixels = (0..size.0 * size.1).flat_map(|i| [(i % size.0) as u8, (i / size.0) as u8, 0]).collect();
+        Rgb { width: size.0, height: size.1, pixels }.save_png(&path).unwrap();
+        Sample { path, size, caption: String::new(), subset: 0, repeats: 1, is_reg: false, placement }
+    }
+
+    fn first_pixel(rgb: &Rgb) -> (u8, u8) {
+        (rgb.pixels[0], rgb.pixels[1])
+    }
+
+    #[test]
+    fn cut_at_the_centre_or_where_chance_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(folder.path(), (21, 16), Placement { bucket: (16, 16), resized: (21, 16) });
+        let plain = load(&sample, None, Draw::PLAIN).unwrap();
+        assert_eq!((plain.width, plain.height, first_pixel(&plain)), (16, 16, (2, 0)));
+        let flipped = load(&sample, None, Draw { flipped: true, crop: Some((5, 0)) }).unwrap();
+        assert_eq!(first_pixel(&flipped), (20, 0));
+
+        let mut plan = SubsetPlan::from_options(&Options::of(&[]));
+        let mut generator = Generator::manual_seed(0);
+        assert_eq!(Draw::random(&sample, &plan, &mut generator), Draw::PLAIN);
+        (plan.random_crop, plan.flip) = (true, true);
+        let draws: Vec<Draw> = (0..200).map(|_| Draw::random(&sample, &plan, &mut generator)).collect();
+        for left in 0..=5 {
+            assert!(draws.iter().any(|draw| draw.crop == Some((left, 0))), "{left} never came");
+        }
+        assert!(draws.iter().all(|draw| draw.crop.is_some_and(|(left, top)| left <= 5 && top == 0)));
+        assert!((70..130).contains(&draws.iter().filter(|draw| draw.flipped).count()));
+    }
+
+    #[test]
+    fn shrinking_averages_areas() {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(folder.path(), (32, 32), Placement { bucket: (16, 16), resized: (16, 16) });
+        // Columns 0 and 1 average to 0.5, which rounds to even in neither library: OpenCV gives 1, and 0 for Lanczos' first pixel.
+        assert_eq!(first_pixel(&load(&sample, None, Draw::PLAIN).unwrap()).0, first_pixel(&load(&sample, Some(Interpolation::Area), Draw::PLAIN).unwrap()).0);
+        let nearest = load(&sample, Some(Interpolation::Nearest), Draw::PLAIN).unwrap();
+        assert_eq!(nearest.pixels[3] - nearest.pixels[0], 2);
+    }
+
+    #[test]
+    fn a_picture_that_changed_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let placement = Placement { bucket: (16, 16), resized: (16, 16) };
+        let mut sample = sample(folder.path(), (16, 16), placement);
+        sample.size = (17, 16);
+        let message = load(&sample, None, Draw::PLAIN).unwrap_err().to_string();
+        assert!(message.contains("a.png") && message.contains("changed"), "{message}");
+    }
+}

@@ -1,0 +1,99 @@
+//! What the data set shall be: subsets and their settings, before any picture is looked at.
+
+use super::buckets::BucketSettings;
+use super::caption::CaptionSettings;
+use crate::options::{Interpolation, Options};
+use std::path::PathBuf;
+
+/// The whole data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataPlan {
+    /// Batches of all of them are mixed.
+    pub datasets: Vec<DatasetPlan>,
+    /// Whether it was written in a `--dataset_config`, and not read off folder names.
+    pub from_file: bool,
+    /// Sentences for the user.
+    pub warnings: Vec<String>,
+}
+
+/// Pictures that share a resolution and a batch size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatasetPlan {
+    /// Sizes.
+    pub buckets: BucketSettings,
+    /// Pictures per batch.
+    pub batch_size: usize,
+    /// Folders.
+    pub subsets: Vec<SubsetPlan>,
+}
+
+/// The pictures of one folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubsetPlan {
+    /// The folder that holds the pictures.
+    pub image_dir: PathBuf,
+    /// How often each picture is drawn per epoch.
+    pub repeats: usize,
+    /// The caption of pictures that have no caption file.
+    pub class_tokens: Option<String>,
+    /// With or without the dot.
+    pub caption_extension: String,
+    /// Regularisation pictures.
+    pub is_reg: bool,
+    /// What is done to captions.
+    pub captions: CaptionSettings,
+    /// Mirror half of the draws.
+    pub flip: bool,
+    /// Cut at a random place.
+    pub random_crop: bool,
+    /// Resampling filter, when one is forced.
+    pub interpolation: Option<Interpolation>,
+}
+
+impl DatasetPlan {
+    /// What the options say, without subsets.
+    pub fn from_options(options: &Options) -> Self {
+        let data = &options.data;
+        let buckets = BucketSettings {
+            resolution: (data.resolution.width, data.resolution.height),
+            enable: data.enable_bucket,
+            min: data.min_bucket_reso,
+            max: data.max_bucket_reso,
+            step: data.bucket_reso_steps,
+            no_upscale: data.bucket_no_upscale,
+        };
+        Self { buckets, batch_size: data.train_batch_size, subsets: vec![] }
+    }
+}
+
+impl SubsetPlan {
+    /// What the options say, without a folder.
+    pub fn from_options(options: &Options) -> Self {
+        let (data, captions) = (&options.data, &options.captions);
+        Self {
+            image_dir: PathBuf::new(),
+            repeats: data.dataset_repeats,
+            class_tokens: None,
+            caption_extension: captions.caption_extension.clone(),
+            is_reg: false,
+            captions: CaptionSettings {
+                prefix: captions.caption_prefix.clone(),
+                suffix: captions.caption_suffix.clone(),
+                dropout_rate: captions.caption_dropout_rate,
+                dropout_every_n_epochs: captions.caption_dropout_every_n_epochs,
+                wildcard: captions.enable_wildcard,
+                shuffle: captions.shuffle_caption,
+                keep_tokens: captions.keep_tokens,
+                keep_tokens_separator: captions.keep_tokens_separator.clone(),
+                separator: captions.caption_separator.clone(),
+                secondary_separator: captions.secondary_separator.clone(),
+                tag_dropout_rate: captions.caption_tag_dropout_rate,
+                warmup_min: captions.token_warmup_min,
+                warmup: captions.token_warmup_step,
+            },
+            flip: data.flip_aug,
+            random_crop: data.random_crop,
+            interpolation: data.resize_interpolation,
+        }
+    }
+}

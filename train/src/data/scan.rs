@@ -1,0 +1,323 @@
+//! What is really there: the pictures of a plan with sizes, captions and buckets.
+//!
+//! Mirrors `DreamBoothDataset.__init__` and `BaseDataset.make_buckets` of sd-scripts 48d368f, regularisation pictures included. Exif
+//! orientation is not applied, as there: it would move photographs to other buckets.
+
+use super::buckets::{Placement, Size};
+use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
+use super::{caption_file, pictures_in};
+use anyhow::{Context, Result, bail};
+use driftless::vision::Picture;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The whole data set.
+#[derive(Debug, Clone)]
+pub struct DataSet {
+    /// Batches of all of them are mixed.
+    pub datasets: Vec<Dataset>,
+    /// Whether it was written in a `--dataset_config`.
+    pub from_file: bool,
+    /// Sentences for the user.
+    pub warnings: Vec<String>,
+}
+
+/// Pictures that share a resolution and a batch size.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The plan it was made from.
+    pub plan: DatasetPlan,
+    /// What was found in each subset of the plan that is used.
+    pub subsets: Vec<Subset>,
+    /// All pictures, in order of subset and path.
+    pub samples: Vec<Sample>,
+    /// Draws per epoch of training pictures.
+    pub num_train_images: usize,
+    /// Regularisation pictures times the repeats that the plan gives them.
+    pub num_reg_images: usize,
+    /// For each bucket in order of size: indices into `samples`, as often as they are drawn in an epoch.
+    pub buckets: BTreeMap<Size, Vec<usize>>,
+}
+
+/// What was found in one folder.
+#[derive(Debug, Clone)]
+pub struct Subset {
+    /// The plan it was made from.
+    pub plan: SubsetPlan,
+    /// Pictures, without repeats.
+    pub pictures: usize,
+    /// Pictures with a caption file.
+    pub captions: usize,
+    /// Pictures without.
+    pub without_caption: Vec<PathBuf>,
+    /// How many captions hold a tag (lower-cased).
+    pub tag_frequency: BTreeMap<String, usize>,
+}
+
+/// One picture.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its file.
+    pub path: PathBuf,
+    /// Width and height as stored.
+    pub size: Size,
+    /// Its caption before anything is done to it.
+    pub caption: String,
+    /// Index of its subset.
+    pub subset: usize,
+    /// Draws per epoch.
+    pub repeats: usize,
+    /// A regularisation picture.
+    pub is_reg: bool,
+    /// What size it becomes.
+    pub placement: Placement,
+}
+
+impl DataSet {
+    /// Looks at every picture of `plan`: reads headers and captions, and chooses buckets.
+    ///
+    /// # Errors
+    /// When a folder cannot be read, a picture is unreadable or fits no bucket, a caption is not UTF-8, or nothing is left to train
+    /// on.
+    pub fn scan(plan: DataPlan) -> Result<Self> {
+        let mut warnings = plan.warnings;
+        let datasets = plan.datasets.into_iter().map(|plan| scan_dataset(plan, &mut warnings)).collect::<Result<Vec<_>>>()?;
+        let set = Self { datasets, from_file: plan.from_file, warnings };
+        if set.datasets.iter().all(|dataset| dataset.num_train_images == 0) {
+            bail!("{}", set.emptiness());
+        }
+        Ok(set)
+    }
+
+    /// Draws per epoch, without regularisation.
+    pub fn num_train_images(&self) -> usize {
+        self.datasets.iter().map(|dataset| dataset.num_train_images).sum()
+    }
+
+    /// Regularisation pictures, with their repeats.
+    pub fn num_reg_images(&self) -> usize {
+        self.datasets.iter().map(|dataset| dataset.num_reg_images).sum()
+    }
+
+    /// Batches per epoch.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.datasets.iter().map(Dataset::batches_per_epoch).sum()
+    }
+
+    fn emptiness(&self) -> String {
+        let folders: Vec<String> =
+            self.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).map(|plan| plan.image_dir.display().to_string()).collect();
+        format!("no training pictures (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
+    }
+}
+
+impl Dataset {
+    /// Batches per epoch: each bucket's last one may be short.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.buckets.values().map(|entries| entries.len().div_ceil(self.plan.batch_size)).sum()
+    }
+
+    /// Mean distance between the aspect ratios of pictures and of their buckets; kohya's `mean_img_ar_error`.
+    pub fn mean_aspect_error(&self) -> f64 {
+        let aspect = |size: Size| size.0 as f64 / size.1 as f64;
+        let errors = self.samples.iter().map(|sample| (aspect(sample.placement.bucket) - aspect(sample.size)).abs());
+        errors.sum::<f64>() / (self.samples.len().max(1)) as f64
+    }
+}
+
+fn scan_dataset(plan: DatasetPlan, warnings: &mut Vec<String>) -> Result<Dataset> {
+    if plan.batch_size == 0 {
+        bail!("the batch size is 0; it must be at least 1");
+    }
+    let buckets = plan.buckets.buckets()?;
+    let (mut subsets, mut train, mut reg) = (Vec::<Subset>::new(), Vec::new(), Vec::new());
+    for subset_plan in &plan.subsets {
+        let folder = subset_plan.image_dir.display();
+        if subset_plan.repeats < 1 {
+            warnings.push(format!("{folder}: left out, because its pictures are repeated 0 times"));
+            continue;
+        }
+        if subsets.iter().any(|subset| subset.plan.image_dir == subset_plan.image_dir) {
+            warnings.push(format!("{folder}: left out, because the data set names it already"));
+            continue;
+        }
+        let index = subsets.len();
+        let (subset, mut samples) = scan_subset(subset_plan, index, warnings)?;
+        if samples.is_empty() {
+            warnings.push(format!("{folder}: left out, because there are no pictures in it"));
+            continue;
+        }
+        for sample in &mut samples {
+            let placement = buckets.place(sample.size.0, sample.size.1);
+            sample.placement = placement.with_context(|| sample.path.display().to_string())?;
+        }
+        if subset_plan.is_reg { reg.extend(samples) } else { train.extend(samples) }
+        subsets.push(subset);
+    }
+    let draws = |samples: &[Sample]| samples.iter().map(|sample| sample.repeats).sum::<usize>();
+    let (num_train_images, num_reg_images) = (draws(&train), draws(&reg));
+    if num_train_images < num_reg_images {
+        warnings.push("some regularisation pictures are not used, because there are more of them than training pictures".into());
+    }
+    let mut samples = train;
+    samples.extend(evened_out(reg, num_train_images));
+    let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
+    for (index, sample) in samples.iter().enumerate() {
+        by_size.entry(sample.placement.bucket).or_default().extend(std::iter::repeat_n(index, sample.repeats));
+    }
+    Ok(Dataset { plan, subsets, samples, num_train_images, num_reg_images, buckets: by_size })
+}
+
+/// Regularisation pictures drawn about as often as training pictures: taken until there are enough, then repeated once more each, in
+/// turn, until there are.
+fn evened_out(mut reg: Vec<Sample>, num_train_images: usize) -> Vec<Sample> {
+    let mut draws = 0;
+    let mut used = 0;
+    while draws < num_train_images && used < reg.len() {
+        draws += reg[used].repeats;
+        used += 1;
+    }
+    reg.truncate(used);
+    let mut turn = 0;
+    while draws < num_train_images && !reg.is_empty() {
+        let index = turn % reg.len();
+        reg[index].repeats += 1;
+        draws += 1;
+        turn += 1;
+    }
+    reg
+}
+
+fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> Result<(Subset, Vec<Sample>)> {
+    let folder = &plan.image_dir;
+    let pictures = pictures_in(folder).with_context(|| format!("picture folder {}", folder.display()))?;
+    let mut subset = Subset {
+        plan: plan.clone(),
+        pictures: pictures.len(),
+        captions: 0,
+        without_caption: vec![],
+        tag_frequency: BTreeMap::new(),
+    };
+    let mut samples = Vec::with_capacity(pictures.len());
+    for path in pictures {
+        let size = Picture::dimensions(&path)?;
+        let from_file = caption_file::read(&path, &plan.caption_extension, plan.captions.wildcard)?;
+        match &from_file {
+            Some(_) => subset.captions += 1,
+            None => subset.without_caption.push(path.clone()),
+        }
+        let caption = from_file.or_else(|| plan.class_tokens.clone()).unwrap_or_default();
+        for tag in caption.split(',').map(|tag| tag.trim().to_lowercase()).filter(|tag| !tag.is_empty()) {
+            *subset.tag_frequency.entry(tag).or_default() += 1;
+        }
+        let placement = Placement { bucket: (0, 0), resized: (0, 0) };
+        samples.push(Sample { path, size, caption, subset: index, repeats: plan.repeats, is_reg: plan.is_reg, placement });
+    }
+    if !subset.without_caption.is_empty() && !plan.is_reg {
+        warnings.push(missing_captions(folder, &subset));
+    }
+    Ok((subset, samples))
+}
+
+fn missing_captions(folder: &Path, subset: &Subset) -> String {
+    let missing = &subset.without_caption;
+    let extension = subset.plan.caption_extension.trim_start_matches('.');
+    let instead = match subset.plan.class_tokens.as_deref() {
+        Some(class) if !class.is_empty() => format!("they train with the caption `{class}`"),
+        _ => "they train without a caption".to_owned(),
+    };
+    let names = missing.iter().take(5).map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+    let names = names.collect::<Vec<_>>().join(", ");
+    let more = if missing.len() > 5 { ", ..." } else { "" };
+    let (folder, count) = (folder.display(), missing.len());
+    format!("{folder}: {count} of {} pictures have no .{extension} file ({names}{more}); {instead}", subset.pictures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use driftless::vision::Rgb;
+
+    fn picture(path: &Path, width: usize, height: usize) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        Rgb::filled(width, height, [10, 20, 30]).save_png(path).unwrap();
+    }
+
+    fn scan(folder: &Path, arguments: &[&str]) -> Result<DataSet> {
+        let train = format!("--train_data_dir={}", folder.join("train").display());
+        let arguments: Vec<&str> = std::iter::once(train.as_str()).chain(arguments.iter().copied()).collect();
+        DataSet::scan(super::super::plan(&Options::of(&arguments))?)
+    }
+
+    #[test]
+    fn the_three_caption_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        for group in ["10_empty", "10_wd", "10_kosmos"] {
+            for number in 0..3 {
+                picture(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
+            }
+        }
+        for number in 0..3 {
+            std::fs::write(folder.path().join(format!("train/10_empty/{number}.txt")), "").unwrap();
+            std::fs::write(folder.path().join(format!("train/10_wd/{number}.txt")), format!("Street, car, n{number}")).unwrap();
+        }
+        std::fs::write(folder.path().join("train/10_kosmos/0.txt"), "A street.").unwrap();
+
+        let set = scan(folder.path(), &["--train_batch_size=4", "--resolution=64"]).unwrap();
+        let dataset = &set.datasets[0];
+        assert_eq!((dataset.num_train_images, dataset.batches_per_epoch()), (90, 23));
+        let captions: Vec<_> = dataset.samples.iter().map(|sample| sample.caption.as_str()).collect();
+        assert_eq!(captions, ["", "", "", "A street.", "kosmos", "kosmos", "Street, car, n0", "Street, car, n1", "Street, car, n2"]);
+        assert_eq!(dataset.subsets[2].tag_frequency["street"], 3);
+        assert_eq!(set.warnings.len(), 1, "{:?}", set.warnings);
+        assert!(set.warnings[0].contains("2 of 3") && set.warnings[0].contains("`kosmos`"), "{:?}", set.warnings);
+    }
+
+    #[test]
+    fn regularisation_pictures_are_evened_out() {
+        let folder = tempfile::tempdir().unwrap();
+        picture(&folder.path().join("train/7_a/0.png"), 40, 30);
+        for number in 0..3 {
+            picture(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
+        }
+        let reg = format!("--reg_data_dir={}", folder.path().join("reg").display());
+        let set = scan(folder.path(), &[&reg]).unwrap();
+        let repeats: Vec<_> = set.datasets[0].samples.iter().map(|sample| (sample.is_reg, sample.repeats)).collect();
+        assert_eq!(repeats, [(false, 7), (true, 3), (true, 2), (true, 2)]);
+        assert_eq!((set.num_train_images(), set.num_reg_images(), set.batches_per_epoch()), (7, 3, 14));
+    }
+
+    #[test]
+    fn surplus_regularisation_pictures_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        picture(&folder.path().join("train/2_a/0.png"), 40, 30);
+        for number in 0..9 {
+            picture(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
+        }
+        let reg = format!("--reg_data_dir={}", folder.path().join("reg").display());
+        let set = scan(folder.path(), &[&reg]).unwrap();
+        assert_eq!(set.datasets[0].samples.len(), 3);
+        assert!(set.warnings.iter().any(|warning| warning.contains("more of them")), "{:?}", set.warnings);
+    }
+
+    #[test]
+    fn a_damaged_picture_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        picture(&folder.path().join("train/1_a/0.png"), 40, 30);
+        std::fs::write(folder.path().join("train/1_a/1.png"), "not a picture").unwrap();
+        let message = format!("{:#}", scan(folder.path(), &[]).unwrap_err());
+        assert!(message.contains("1_a/1.png"), "{message}");
+    }
+
+    #[test]
+    fn folders_without_pictures_are_an_error_only_when_nothing_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("train/1_a")).unwrap();
+        let message = format!("{:#}", scan(folder.path(), &[]).unwrap_err());
+        assert!(message.contains("no training pictures") && message.contains("1_a"), "{message}");
+        picture(&folder.path().join("train/1_b/0.png"), 40, 30);
+        let set = scan(folder.path(), &[]).unwrap();
+        assert!(set.warnings.iter().any(|warning| warning.contains("1_a")), "{:?}", set.warnings);
+    }
+}

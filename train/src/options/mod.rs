@@ -1,0 +1,79 @@
+//! What a user can ask for: kohya's `train_network.py` options under kohya's names, as one typed structure.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `model_and_data`, `network`, `optimisation`, `objective`, `output` | the options, grouped as `--help` groups them |
+//! | [`values`] | value types that kohya writes as text: `512,650`, `10%`, `key=value` |
+//! | [`arguments`] | the command line and the TOML file, brought into one list of arguments |
+//! | [`config_file`] | `--config_file`: a TOML whose sections are flattened into options |
+//! | [`foreign`] | kohya's options that this program knows and does not have |
+//!
+//! Defaults are kohya's (sd-scripts 48d368f, February 2026) with one difference: `--caption_extension` is `.txt`, not `.caption`,
+//! because captioning tools write `.txt`. `--resolution`, which kohya requires, defaults to 512.
+
+pub mod arguments;
+pub mod config_file;
+pub mod foreign;
+mod model_and_data;
+mod network;
+mod objective;
+mod optimisation;
+mod output;
+pub mod values;
+
+pub use model_and_data::{CaptionOptions, DataOptions, Interpolation, ModelOptions, Precision};
+pub use network::NetworkOptions;
+pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
+pub use optimisation::OptimisationOptions;
+pub use output::{OutputOptions, RunOptions, SampleOptions, SaveFormat, SavePrecision};
+
+/// Everything that was asked for.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "train",
+    version,
+    rename_all = "snake_case",
+    about = "Trains a LoRA for Stable Diffusion 1.5, with the options, folders and files of kohya's train_network.py",
+    after_help = "Every long option may be written with dashes or underscores. Options may also stand in a TOML file given as \
+                  --config_file; the command line wins.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+)]
+pub struct Options {
+    /// `check`: read configuration and data set, print what a run would do, and stop
+    #[arg(value_enum)]
+    pub action: Option<Action>,
+
+    #[command(flatten)]
+    pub model: ModelOptions,
+    #[command(flatten)]
+    pub data: DataOptions,
+    #[command(flatten)]
+    pub captions: CaptionOptions,
+    #[command(flatten)]
+    pub network: NetworkOptions,
+    #[command(flatten)]
+    pub optimisation: OptimisationOptions,
+    #[command(flatten)]
+    pub objective: ObjectiveOptions,
+    #[command(flatten)]
+    pub output: OutputOptions,
+    #[command(flatten)]
+    pub samples: SampleOptions,
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// What to do instead of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Action {
+    /// Print buckets, steps and captions, and stop.
+    Check,
+}
+
+#[cfg(test)]
+impl Options {
+    /// The options for `arguments`, as a test writes them.
+    pub fn of(arguments: &[&str]) -> Self {
+        let arguments = std::iter::once("train").chain(arguments.iter().copied()).map(str::to_owned);
+        arguments::parse(arguments).expect("the test's arguments are valid").options
+    }
+}

@@ -1,0 +1,201 @@
+//! Values that kohya writes as text.
+
+use std::str::FromStr;
+
+/// Width and height in pixels: `512` or `512,650`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+}
+
+impl FromStr for Resolution {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str| match text.trim().parse::<usize>() {
+            // 8: one pixel of the latent. 16384: more is a slip of the keyboard.
+            Ok(side) if (8..=16384).contains(&side) => Ok(side),
+            _ => Err(format!("`{}` is not a size in pixels (8 to 16384)", text.trim())),
+        };
+        match text.split(',').collect::<Vec<_>>().as_slice() {
+            [both] => side(both).map(|side| Self { width: side, height: side }),
+            [width, height] => Ok(Self { width: side(width)?, height: side(height)? }),
+            _ => Err("give one size (512) or width,height (512,650)".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for Resolution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// A number of steps, or a share of all steps: `100`, `0.1`, `10%`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StepsOrShare {
+    /// So many steps.
+    Steps(usize),
+    /// So large a part of all steps, in [0, 1).
+    Share(f64),
+}
+
+impl StepsOrShare {
+    /// Whether it is more than nothing.
+    pub fn is_some(self) -> bool {
+        !matches!(self, Self::Steps(0)) && self != Self::Share(0.0)
+    }
+
+    /// The number of steps, of `total`. A share is rounded down, as kohya does.
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Share(share) => (share * total as f64) as usize,
+        }
+    }
+}
+
+impl FromStr for StepsOrShare {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is neither a number of steps (100) nor a share of them (0.1, 10%)");
+        let share = match text.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
+            // Whole numbers written as `100.0` come from TOML writers that know floats only.
+            None => match text.parse::<f64>().map_err(|_| wrong())? {
+                number if number >= 1.0 && number.fract() == 0.0 && number < 1e12 => return Ok(Self::Steps(number as usize)),
+                number if number == 0.0 => return Ok(Self::Steps(0)),
+                number => number,
+            },
+        };
+        if (0.0..1.0).contains(&share) || share == 1.0 { Ok(Self::Share(share)) } else { Err(wrong()) }
+    }
+}
+
+impl std::fmt::Display for StepsOrShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Share(share) => write!(f, "{share}"),
+        }
+    }
+}
+
+/// `key=value`, as in `--network_args "conv_dim=4"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// Left of the first equals sign.
+    pub key: String,
+    /// Right of it, without surrounding quotes.
+    pub value: String,
+}
+
+impl FromStr for KeyValue {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form key=value"))?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        Ok(Self { key: key.trim().to_owned(), value: value.to_owned() })
+    }
+}
+
+impl KeyValue {
+    /// The value as a number.
+    ///
+    /// # Errors
+    /// A sentence naming key and value.
+    pub fn number<T: FromStr>(&self) -> Result<T, String> {
+        self.value.parse().map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
+    }
+
+    /// The value as Python's `True` or `False`, in any case.
+    ///
+    /// # Errors
+    /// A sentence naming key and value.
+    pub fn flag(&self) -> Result<bool, String> {
+        match self.value.to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(format!("`{}={}`: expected True or False", self.key, self.value)),
+        }
+    }
+
+    /// The value as two numbers: `0.9,0.999`, with or without brackets.
+    ///
+    /// # Errors
+    /// A sentence naming key and value.
+    pub fn pair(&self) -> Result<(f64, f64), String> {
+        let inner = self.value.trim_matches(['(', ')', '[', ']']);
+        let numbers: Vec<f64> = inner.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        match numbers[..] {
+            [first, second] => Ok((first, second)),
+            _ => Err(format!("`{}={}`: expected two numbers, like 0.9,0.999", self.key, self.value)),
+        }
+    }
+}
+
+/// A probability, in [0, 1].
+///
+/// # Errors
+/// A sentence for the user.
+pub fn probability(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "a number from 0 to 1".into())
+}
+
+/// A finite number above zero.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn positive(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite()).ok_or_else(|| "a number above 0".into())
+}
+
+/// A finite number that is zero or above.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn not_negative(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| *x >= 0.0 && x.is_finite()).ok_or_else(|| "a number that is 0 or above".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolutions_as_kohya_writes_them() {
+        assert_eq!("512".parse(), Ok(Resolution { width: 512, height: 512 }));
+        assert_eq!("512,650".parse(), Ok(Resolution { width: 512, height: 650 }));
+        assert_eq!(" 512 , 650 ".parse(), Ok(Resolution { width: 512, height: 650 }));
+        for wrong in ["", "512x512", "0", "1,2,3", "512,", "-512", "1000000"] {
+            assert!(wrong.parse::<Resolution>().is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
+    fn warm_up_is_steps_or_a_share() {
+        assert_eq!("100".parse(), Ok(StepsOrShare::Steps(100)));
+        assert_eq!("0".parse(), Ok(StepsOrShare::Steps(0)));
+        assert_eq!("0.1".parse(), Ok(StepsOrShare::Share(0.1)));
+        assert_eq!("10%".parse(), Ok(StepsOrShare::Share(0.1)));
+        assert_eq!(StepsOrShare::Share(0.1).of(1605), 160);
+        for wrong in ["1.5", "-1", "ten", "110%", "NaN"] {
+            assert!(wrong.parse::<StepsOrShare>().is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
+    fn arguments_of_networks_and_optimisers() {
+        let betas: KeyValue = "betas=0.9,0.999".parse().unwrap();
+        assert_eq!(betas.pair(), Ok((0.9, 0.999)));
+        assert_eq!("betas=(0.9, 0.99)".parse::<KeyValue>().unwrap().pair(), Ok((0.9, 0.99)));
+        assert_eq!("conv_dim='4'".parse::<KeyValue>().unwrap().number(), Ok(4usize));
+        assert_eq!("use_tucker=True".parse::<KeyValue>().unwrap().flag(), Ok(true));
+        assert!("conv_dim".parse::<KeyValue>().is_err());
+    }
+}
