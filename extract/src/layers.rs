@@ -1,16 +1,15 @@
 //! `extract layers` and `--show_all_layers`: every layer id with its shape. Nothing is computed for it (the original runs a batch).
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use driftless::checkpoint::write_atomically;
-use driftless::pipeline::ModelOptions;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 use serde_json::{Map, Value, json};
 
-use crate::args::{DeviceChoice, ExtractArgs, LayersArgs};
-use crate::model::ModelPlace;
-use crate::plan::{Fault, ModelChoice};
+use crate::args::{ExtractArgs, LayersArgs};
+use crate::model::unet_config_of;
+use crate::plan::Fault;
+use crate::report::Reporter;
 use crate::shapes::{self, Shapes, TOKENS};
 
 /// Where `--show_all_layers` writes its list, as the original does.
@@ -22,9 +21,9 @@ const DEFAULT_IMG_SIZE: usize = 512;
 ///
 /// # Errors
 /// When the model has no readable configuration, or the image size is out of range.
-pub fn list(args: &LayersArgs) -> Result<()> {
+pub fn list(args: &LayersArgs, reporter: &Reporter) -> Result<()> {
     let config = match &args.model {
-        Some(model) => config_of(model)?,
+        Some(model) => unet_config_of(model, reporter)?,
         None => UnetConfig::stable_diffusion_1_5(),
     };
     let layers = layers(&config, args.img_size, &args.attention)?;
@@ -41,10 +40,10 @@ pub fn list(args: &LayersArgs) -> Result<()> {
 ///
 /// # Errors
 /// As [`list`], and when the record cannot be written.
-pub fn show_all(args: &ExtractArgs) -> Result<()> {
+pub fn show_all(args: &ExtractArgs, reporter: &Reporter) -> Result<()> {
     let config = match (&args.model, &args.offline_lora, &args.offline_lora_filename) {
-        (_, Some(merged), None) if merged.is_dir() => config_of(&merged.to_string_lossy())?,
-        (Some(model), ..) => config_of(model)?,
+        (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), reporter)?,
+        (Some(model), ..) => unet_config_of(model, reporter)?,
         _ => UnetConfig::stable_diffusion_1_5(),
     };
     let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &args.attention)?;
@@ -52,12 +51,6 @@ pub fn show_all(args: &ExtractArgs) -> Result<()> {
     let record: Map<String, Value> = layers.iter().map(|(id, _)| (id.to_string(), Value::Bool(true))).collect();
     let text = serde_json::to_string(&record)?;
     write_atomically(RECORD, |file| file.write_bytes(text.as_bytes())).context("--show-all-layers")
-}
-
-fn config_of(model: &str) -> Result<UnetConfig> {
-    let choice = ModelChoice { model: model.to_owned(), base: None, device: DeviceChoice::Cpu, dtype: None };
-    let options = ModelOptions { device: Device::Cpu, ..ModelOptions::default() };
-    ModelPlace::find_configuration(&choice, &options)?.unet_config()
 }
 
 fn layers(config: &UnetConfig, img_size: usize, attention: &[AttentionCategory]) -> Result<Vec<(LayerId, [usize; 3])>> {

@@ -1,12 +1,15 @@
-//! Where the model is: a folder, a file, or a repository on a hub.
+//! Where the model is: a folder, a file, or a repository on a hub, which is downloaded once and kept in the usual cache.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use candle_core::DType;
+use driftless::hub::{self, HubOptions};
 use driftless::pipeline::{ModelFiles, ModelOptions, Part, Pipeline};
 use driftless::unet::UnetConfig;
 
 use crate::plan::ModelChoice;
+use crate::report::Reporter;
 
 /// A model on this machine.
 #[derive(Clone, Debug)]
@@ -22,18 +25,11 @@ impl ModelPlace {
     ///
     /// # Errors
     /// When it is neither here nor on the hub.
-    pub fn find(choice: &ModelChoice, options: &ModelOptions) -> Result<Self> {
-        let path = locate(&choice.model)?;
-        let base = choice.base.as_deref().map(locate).transpose()?;
-        Ok(Self { path, base, prefer_half: options.dtype != candle_core::DType::F32 })
-    }
-
-    /// Finds a model of which the configuration alone is needed.
-    ///
-    /// # Errors
-    /// As [`ModelPlace::find`].
-    pub fn find_configuration(choice: &ModelChoice, options: &ModelOptions) -> Result<Self> {
-        Self::find(choice, options)
+    pub fn find(choice: &ModelChoice, options: &ModelOptions, reporter: &Reporter) -> Result<Self> {
+        let hub = hub_options(choice.revision.clone(), options.dtype, reporter);
+        let path = hub::resolve(&choice.model, &hub).context("--model")?;
+        let base = choice.base.as_deref().map(|base| hub::resolve(base, &hub)).transpose().context("--model")?;
+        Ok(Self { path, base, prefer_half: options.dtype != DType::F32 })
     }
 
     /// The UNet's sizes.
@@ -55,18 +51,27 @@ impl ModelPlace {
     }
 }
 
+/// The UNet's sizes of a model of which nothing else is needed: from a hub, one small file is fetched.
+///
+/// # Errors
+/// When it is neither here nor on the hub, or no model of Stable Diffusion 1.5.
+pub fn unet_config_of(model: &str, reporter: &Reporter) -> Result<UnetConfig> {
+    if Path::new(model).exists() {
+        return Ok(UnetConfig::from_file(&ModelFiles::open(Path::new(model), None, false)?.config(Part::Unet))?);
+    }
+    let file = hub::download(model, "unet/config.json", &hub_options(None, DType::F32, reporter)).context("--model")?;
+    Ok(UnetConfig::from_file(&file)?)
+}
+
 /// The folder of a ControlNet.
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn find_controlnet(name: &str, _options: &ModelOptions) -> Result<PathBuf> {
-    locate(name)
+pub fn find_controlnet(kind: &str, model: &str, options: &ModelOptions, reporter: &Reporter) -> Result<PathBuf> {
+    hub::resolve_controlnet(model, &hub_options(None, options.dtype, reporter)).with_context(|| format!("--control {kind}"))
 }
 
-fn locate(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_owned());
-    }
-    anyhow::bail!("{name}: no such folder")
+fn hub_options(revision: Option<String>, dtype: DType, reporter: &Reporter) -> HubOptions {
+    let progress = Some(reporter.downloads());
+    HubOptions { revision, half: dtype != DType::F32, progress, ..HubOptions::from_env() }
 }

@@ -110,37 +110,19 @@ pub fn text(shape: [usize; 3]) -> String {
 mod tests {
     use super::*;
 
-    fn of(id: &str) -> String {
-        let config = UnetConfig::stable_diffusion_1_5();
-        text(Shapes::new(&config, 512, TOKENS).of(config.layout().parse(id).unwrap(), &[]))
-    }
-
-    // Reference: generic-diffusion-feature e4361a6 on diffusers 0.32.2, --show_all_layers at 512 x 512.
+    // Reference: generic-diffusion-feature e4361a6 on diffusers 0.32.2, --show_all_layers at 512 x 512: all 197 ids, in order.
     #[test]
     fn shapes_of_the_original() {
-        for (id, shape) in [
-            ("unet-in", "4 x 64 x 64"),
-            ("unet-after-conv-in", "320 x 64 x 64"),
-            ("down-level0-repeat1-vit-block0-ffn-inner", "1280 x 64 x 64"),
-            ("down-level0-repeat0-vit-block0-self-map", "8 x 4096 x 4096"),
-            ("down-level0-downsampler-out", "320 x 32 x 32"),
-            ("down-level1-repeat0-vit-block0-cross-map", "8 x 1024 x 77"),
-            ("down-level2-downsampler-out", "1280 x 8 x 8"),
-            ("down-level3-repeat0-res-increment", "1280 x 8 x 8"),
-            ("mid-vit-block0-self-map", "8 x 64 x 64"),
-            ("mid-vit-out", "1280 x 8 x 8"),
-            ("up-level0-repeat2-res-out", "1280 x 8 x 8"),
-            ("up-level0-upsampler-out", "1280 x 16 x 16"),
-            ("up-level1-repeat0-vit-block0-ffn-inner", "5120 x 16 x 16"),
-            ("up-level1-upsampler-out", "1280 x 32 x 32"),
-            ("up-level2-repeat2-vit-out", "640 x 32 x 32"),
-            ("up-level2-upsampler-out", "640 x 64 x 64"),
-            ("up-level3-repeat2-vit-out", "320 x 64 x 64"),
-            ("unet-out", "4 x 64 x 64"),
-            ("vae-out", "3 x 512 x 512"),
-        ] {
-            assert_eq!(of(id), shape, "{id}");
+        let config = UnetConfig::stable_diffusion_1_5();
+        let shapes = Shapes::new(&config, 512, TOKENS);
+        let fixture = crate::outputs::fixture("shapes.json");
+        let expected = fixture["shapes"].as_object().unwrap();
+        let ids = config.layout().ids();
+        assert_eq!(ids.iter().map(ToString::to_string).collect::<Vec<_>>(), expected.keys().cloned().collect::<Vec<_>>());
+        for id in ids {
+            assert_eq!(serde_json::json!(shapes.of(id, &[])), expected[&id.to_string()], "{id}");
         }
+        assert_eq!(shapes.of(LayerId::VaeOut, &[]), [3, 512, 512]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn make_folder_of(path: &Path) -> driftless::Result<()> {
 
 /// A committed fixture, made by the scripts in tests/reference.
 #[cfg(test)]
-fn fixture(name: &str) -> serde_json::Value {
+pub fn fixture(name: &str) -> serde_json::Value {
     let path = format!("{}/../tests/fixtures/extract/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

@@ -38,6 +38,8 @@ pub struct ModelChoice {
     pub model: String,
     /// For a merged checkpoint file in the model's place: the model whose tokenizer and configurations it shares.
     pub base: Option<String>,
+    /// Branch, tag or commit of a hub id.
+    pub revision: Option<String>,
     /// Where.
     pub device: DeviceChoice,
     /// In which type; `None` leaves it to the device.
@@ -103,7 +105,7 @@ impl RunPlan {
         let img_size = settings.input.img_size.unwrap_or(DEFAULT_IMG_SIZE);
         let batch_size = settings.batch_size.unwrap_or(2);
         check_numbers(&settings, img_size, batch_size, &mut faults);
-        let (samples, image_count) = faults.take(find_samples(args, &settings));
+        let (samples, image_count) = faults.take(find_samples(args, &settings, batch_size));
         let nested = settings.input.nested;
         let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
         let controls = faults.take(control_choices(&settings, &samples, nested));
@@ -164,7 +166,8 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         None => DeviceChoice::default(),
     };
     let dtype = args.dtype.or(dtype).map(Precision::dtype);
-    Ok(ModelChoice { model, base, device: args.device.unwrap_or(device), dtype })
+    let revision = args.revision.clone().or_else(|| settings.revision.clone());
+    Ok(ModelChoice { model, base, revision, device: args.device.unwrap_or(device), dtype })
 }
 
 fn path_text(path: &std::path::Path) -> Result<String, Fault> {
@@ -172,7 +175,7 @@ fn path_text(path: &std::path::Path) -> Result<String, Fault> {
 }
 
 /// This shard's images, and the number of all.
-fn find_samples(args: &ExtractArgs, settings: &Settings) -> Result<(Vec<Sample>, usize), Fault> {
+fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, usize), Fault> {
     let Some(pattern) = &settings.input.images else {
         return Err(match &args.config {
             Some(path) => Fault::failure(format!("{}: [input] names no images", path.display())),
@@ -187,7 +190,8 @@ fn find_samples(args: &ExtractArgs, settings: &Settings) -> Result<(Vec<Sample>,
     let mut samples = name_samples(find_images(pattern, rule.nested)?, &rule)?;
     let count = samples.len();
     if let Some(shard) = args.shard {
-        samples.retain(|sample| shard.takes(sample.index));
+        // Whole batches, so that an image is computed beside the same others however the work is cut.
+        samples.retain(|sample| shard.takes(sample.index / batch_size.max(1)));
     }
     Ok((samples, count))
 }

@@ -34,6 +34,11 @@ impl Reporter {
         Self { logging, progress: None }
     }
 
+    /// Tells about downloads from a hub.
+    pub fn downloads(&self) -> driftless::hub::Progress {
+        super::downloads::watcher(self.logging)
+    }
+
     /// A note that interests everybody.
     pub fn info(&self, message: &str) {
         if !self.logging.quiet {

@@ -8,6 +8,7 @@ use driftless::pipeline::{ModelOptions, Pipeline};
 
 use crate::model::{ModelPlace, find_controlnet};
 use crate::plan::{ConditionSource, RunPlan};
+use crate::report::Reporter;
 
 use super::adapters::Adapters;
 use super::contexts::Contexts;
@@ -29,12 +30,12 @@ impl Engine {
     ///
     /// # Errors
     /// When a file is missing, damaged, or not of this model.
-    pub fn load(plan: &RunPlan, place: &ModelPlace, options: &ModelOptions) -> Result<Self> {
+    pub fn load(plan: &RunPlan, place: &ModelPlace, options: &ModelOptions, reporter: &Reporter) -> Result<Self> {
         let pipeline = place.load(options)?;
         let adapters = Adapters::load(&pipeline, plan.sets.iter().map(|set| set.lora.as_slice()))?;
         let mut controls = BTreeMap::new();
         for (kind, choice) in &plan.controls {
-            let folder = find_controlnet(&choice.model, options)?;
+            let folder = find_controlnet(kind, &choice.model, options, reporter)?;
             let network = ControlNet::open(&folder, options).with_context(|| format!("--control {kind}"))?;
             controls.insert(kind.clone(), (network, choice.source.clone()));
         }

@@ -55,14 +55,14 @@ pub fn extract(args: &ExtractArgs, reporter: &mut Reporter) -> Result<Outcome> {
     let threads = set_threads(plan.threads)?;
     let device = device::open(plan.model.device)?;
     let options = ModelOptions { dtype: plan.model.dtype.unwrap_or_else(|| device::default_dtype(&device)), device, base: None };
-    let place = ModelPlace::find(&plan.model, &options)?;
+    let place = ModelPlace::find(&plan.model, &options, reporter)?;
     let selections = selection::select(&plan, &place.unet_config()?)?;
     let batches = work::batches(&plan, &selections);
     announce(&plan, &selections, &batches, reporter);
     let mut failures = Failures::begin(&plan.failures)?;
     if !batches.is_empty() {
         let start = Instant::now();
-        let engine = Engine::load(&plan, &place, &options)?;
+        let engine = Engine::load(&plan, &place, &options, reporter)?;
         timings.note(Stage::Load, start.elapsed().as_secs_f64());
         let mut run = Run { plan: &plan, selections: &selections, engine, timings: &mut timings, failures: &mut failures };
         run.all(&batches, reporter)?;
