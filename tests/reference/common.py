@@ -90,7 +90,7 @@ def save(path, tensors, **metadata):
 def load(folder, *names, subfolder=None):
     """Loads parts of a pipeline folder in float32, in evaluation mode, without gradients, in the order of `names`.
 
-    Names: `unet`, `vae`, `text_encoder`, `tokenizer`, `controlnet-canny`; each lies in a subfolder of its name, or in `subfolder`.
+    Names: `unet`, `vae`, `text_encoder`, `tokenizer`, `controlnet-canny`; each in a subfolder of its name or in `subfolder`.
     """
     from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -108,7 +108,12 @@ def load(folder, *names, subfolder=None):
         if name == "tokenizer":
             parts.append(CLIPTokenizer.from_pretrained(folder, **place))
         else:
-            model = classes[name].from_pretrained(folder, **place, torch_dtype=torch.float32, use_safetensors=True)
+            settings = {"torch_dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+            model, report = classes[name].from_pretrained(folder, **place, **settings)
+            # a missing weight would be replaced by random numbers with no more than a warning
+            wrong = {kind: keys for kind, keys in report.items() if keys}
+            if wrong:
+                raise ValueError(f"{folder}/{place['subfolder']} does not fit {classes[name].__name__}: {wrong}")
             parts.append(model.eval().requires_grad_(False))
     return parts if len(parts) > 1 else parts[0]
 

@@ -39,8 +39,8 @@ CANNY = {"control": ["canny"]}
 
 # name: elements kept per layer, settings that differ from the defaults
 CASES = {
-    "everything_t50": (384, EVERYTHING | {"attention": ["up_cross"], "seed": 1}),
-    "everything_t261": (128, EVERYTHING | {"t": 261, "seed": 2}),
+    "everything_t50": (256, EVERYTHING | {"attention": ["up_cross"], "seed": 1}),
+    "everything_t261": (96, EVERYTHING | {"t": 261, "seed": 2}),
     "t0": (256, {"t": 0, "seed": 3}),
     "t999": (256, {"t": 999, "seed": 4}),
     "attention_all": (256, {"attention": ["up_self", "mid_cross", "down_cross", "down_self", "up_cross"], "seed": 5}),

@@ -14,15 +14,14 @@ import common
 PROMPT = "a photo of a cat"
 # name of the input: seed, shape
 INPUTS = {
-    "vae.image": (11, (1, 3, 64, 48)),
-    "vae.latents": (12, (1, 4, 6, 8)),
+    "vae.image": (11, (1, 3, 48, 32)),
+    "vae.latents": (12, (1, 4, 4, 6)),
     "unet.sample": (21, (2, 4, 16, 16)),
     "unet.text": (22, (2, 77, 32)),
     # kohya's 512x650 pictures give 64x81 latents, whose lowest level is 8x11: odd sides must be resized on the way up
     "unet_odd.sample": (23, (2, 4, 8, 11)),
     "unet_odd.text": (24, (2, 13, 32)),
     "controlnet.sample": (31, (2, 4, 8, 4)),
-    "controlnet.text": (32, (2, 77, 32)),
     "controlnet.condition": (33, (2, 3, 64, 32)),
 }
 TIMESTEPS = {"unet.first": [50, 50], "unet.second": [981, 1], "unet_odd.output": [261, 261], "controlnet": [50, 700]}
@@ -64,7 +63,7 @@ def unet(folder, inputs):
 def controlnet(folder, inputs):
     """The 12 + 1 residuals at scale 0.75, and the UNet's output without and with them."""
     unet, model = common.load(folder, "unet", "controlnet-canny")
-    call = (inputs["controlnet.sample"], torch.tensor(TIMESTEPS["controlnet"]), inputs["controlnet.text"])
+    call = (inputs["controlnet.sample"], torch.tensor(TIMESTEPS["controlnet"]), inputs["unet.text"])
     down, mid = model(*call, controlnet_cond=inputs["controlnet.condition"], conditioning_scale=0.75, return_dict=False)
     named = {f"controlnet.down.{i}": value for i, value in enumerate(down)} | {"controlnet.mid": mid}
     silent = [name for name, value in named.items() if value.norm() == 0]

@@ -46,6 +46,28 @@ pub(super) fn element_size(stored: Dtype) -> Option<usize> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
+/// One stored number of any type as float64; `None` for types that are not numbers here.
+pub(super) fn number(stored: Dtype, bytes: &[u8]) -> Option<f64> {
+    fn le<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+        bytes.try_into().ok()
+    }
+    Some(match stored {
+        Dtype::U8 => f64::from(u8::from_le_bytes(le(bytes)?)),
+        Dtype::I8 => f64::from(i8::from_le_bytes(le(bytes)?)),
+        Dtype::U16 => f64::from(u16::from_le_bytes(le(bytes)?)),
+        Dtype::I16 => f64::from(i16::from_le_bytes(le(bytes)?)),
+        Dtype::U32 => f64::from(u32::from_le_bytes(le(bytes)?)),
+        Dtype::I32 => f64::from(i32::from_le_bytes(le(bytes)?)),
+        Dtype::U64 => u64::from_le_bytes(le(bytes)?) as f64,
+        Dtype::I64 => i64::from_le_bytes(le(bytes)?) as f64,
+        Dtype::F16 => f16::from_le_bytes(le(bytes)?).to_f64(),
+        Dtype::BF16 => bf16::from_le_bytes(le(bytes)?).to_f64(),
+        Dtype::F32 => f64::from(f32::from_le_bytes(le(bytes)?)),
+        Dtype::F64 => f64::from_le_bytes(le(bytes)?),
+        _ => return None,
+    })
+}
+
 /// A source of consecutive bytes: fills the buffer with the next ones.
 pub(super) type NextBytes<'a> = dyn FnMut(&mut [u8]) -> Result<()> + 'a;
 
@@ -116,4 +138,35 @@ fn emit<T: WithDType, const N: usize>(
         put(&piece)?;
     }
     Ok(())
+}
+
+/// Checks that no element is NaN or infinite; in words which one is. Tensors of integers always pass.
+pub fn require_finite(tensor: &Tensor) -> std::result::Result<(), String> {
+    let finite = || -> candle_core::Result<Option<usize>> {
+        let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
+        let (storage, layout) = tensor.storage_and_layout();
+        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
+        Ok(match &*storage {
+            Storage::Cpu(CpuStorage::BF16(elements)) => elements[range].iter().position(|x| !x.is_finite()),
+            Storage::Cpu(CpuStorage::F16(elements)) => elements[range].iter().position(|x| !x.is_finite()),
+            Storage::Cpu(CpuStorage::F32(elements)) => elements[range].iter().position(|x| !x.is_finite()),
+            Storage::Cpu(CpuStorage::F64(elements)) => elements[range].iter().position(|x| !x.is_finite()),
+            _ => None,
+        })
+    };
+    match finite() {
+        Ok(None) => Ok(()),
+        Ok(Some(position)) => Err(format!("element {position} is not a finite number (NaN or infinity)")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Changes the element type; numbers too large for it are an error in words, which candle would make infinite.
+pub fn cast(tensor: &Tensor, dtype: DType) -> std::result::Result<Tensor, String> {
+    if tensor.dtype() == dtype {
+        return Ok(tensor.clone());
+    }
+    let cast = tensor.to_dtype(dtype).map_err(|error| error.to_string())?;
+    require_finite(&cast).map_err(|problem| format!("does not fit {}: {problem}", dtype.as_str()))?;
+    Ok(cast)
 }

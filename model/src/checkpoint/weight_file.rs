@@ -1,9 +1,11 @@
 //! One weight file, whatever its container: names, types and shapes at once, tensors on demand.
 
 use super::container::{Container, detect};
-use super::elements::{read_tensor, tensor_dtype};
+use super::elements::{element_size, number, tensor_dtype};
+use super::pickle::{self, Contents, Other};
+use super::place::{self, Place, Record};
 use super::positioned::PositionedFile;
-use super::safetensors::read_header;
+use super::safetensors::{Entry, read_header};
 use super::sharded;
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -28,23 +30,44 @@ impl TensorInfo {
     }
 }
 
-/// Where a tensor's bytes are.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// Index of the open file.
-    pub(super) file: usize,
-    /// First byte.
-    pub(super) offset: u64,
-}
-
-/// A file of named tensors, open for reading: safetensors, or the index of a sharded safetensors model. The container is told by
-/// content. Nothing but names, types and shapes is in memory; [`WeightFile::tensor`] reads one tensor's bytes.
+/// A file of named tensors, open for reading: safetensors, the index of a sharded safetensors model, or a torch file (zip or
+/// legacy). The container is told by content. Nothing but names, types and shapes is in memory; [`WeightFile::tensor`] reads one
+/// tensor's bytes.
 #[derive(Debug)]
 pub struct WeightFile {
     path: PathBuf,
+    format: Format,
     files: Vec<PositionedFile>,
     tensors: BTreeMap<String, (TensorInfo, Place)>,
     metadata: BTreeMap<String, String>,
+    /// Entries of a pickled dictionary that are no tensors.
+    others: BTreeMap<String, Other>,
+    /// Checksums of torch files.
+    records: Vec<Record>,
+}
+
+/// A container of tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One safetensors file.
+    Safetensors,
+    /// Several files with an index.
+    Sharded,
+    /// torch's zip file (1.6 and later).
+    TorchZip,
+    /// torch's stream of pickles (before 1.6).
+    TorchLegacy,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Sharded => "sharded",
+            Self::TorchZip => "torch (zip)",
+            Self::TorchLegacy => "torch (legacy)",
+        })
+    }
 }
 
 impl WeightFile {
@@ -70,13 +93,11 @@ impl WeightFile {
     }
 
     fn from_container(file: PositionedFile, container: Container) -> Result<Self> {
-        let path = file.path();
         match container {
             Container::Safetensors { header_len } => Self::from_safetensors(file, header_len),
-            Container::Json => Err(Error::file(path, "is JSON text, not weights", "name the weight file itself")),
-            Container::Zip | Container::LegacyTorch => {
-                Err(Error::file(path, "is a torch file, which is not read yet", "convert it to safetensors"))
-            }
+            Container::Json => Err(Error::file(file.path(), "is JSON text, not weights", "name the weight file itself")),
+            Container::Zip => Self::from_torch(file, container, Format::TorchZip),
+            Container::LegacyTorch => Self::from_torch(file, container, Format::TorchLegacy),
         }
     }
 
@@ -90,28 +111,42 @@ impl WeightFile {
 
     fn from_safetensors(file: PositionedFile, header_len: u64) -> Result<Self> {
         let header = read_header(&file, header_len)?;
-        let place = |begin| Place { file: 0, offset: header.data_start + begin };
-        let tensors = header
-            .tensors
-            .into_iter()
-            .map(|(key, entry)| {
-                let place = place(entry.data_offsets.0);
-                (key, (TensorInfo { dtype: entry.dtype, shape: entry.shape }, place))
-            })
-            .collect();
-        Ok(Self { path: file.path().to_owned(), files: vec![file], tensors, metadata: header.metadata })
+        let placed = |entry: Entry| {
+            let place = Place { file: 0, offset: header.data_start + entry.data_offsets.0, strides: None, record: None };
+            (TensorInfo { dtype: entry.dtype, shape: entry.shape }, place)
+        };
+        let tensors = header.tensors.into_iter().map(|(key, entry)| (key, placed(entry))).collect();
+        let (others, records) = (BTreeMap::new(), Vec::new());
+        let (path, format) = (file.path().to_owned(), Format::Safetensors);
+        Ok(Self { path, format, files: vec![file], tensors, metadata: header.metadata, others, records })
     }
 
-    /// Makes one of the shards' tensors named in `wanted`, all of which exist.
+    fn from_torch(file: PositionedFile, container: Container, format: Format) -> Result<Self> {
+        let Contents { tensors, others, records } = pickle::open(&file, container)?;
+        Ok(Self { path: file.path().to_owned(), format, files: vec![file], tensors, metadata: BTreeMap::new(), others, records })
+    }
+
+    /// Makes one of the shards' tensors named beside them, all of which exist.
     pub(super) fn from_shards(path: PathBuf, shards: Vec<(Self, Vec<String>)>) -> Self {
-        let mut joined = Self { path, files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() };
+        let mut joined = Self {
+            path,
+            format: Format::Sharded,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            others: BTreeMap::new(),
+            records: Vec::new(),
+        };
         for (mut shard, wanted) in shards {
-            let first = joined.files.len();
+            let (first_file, first_record) = (joined.files.len(), joined.records.len());
             joined.files.append(&mut shard.files);
             joined.metadata.append(&mut shard.metadata);
+            joined.records.extend(shard.records.into_iter().map(|record| Record { file: first_file + record.file, ..record }));
             for key in wanted {
-                if let Some((info, place)) = shard.tensors.remove(&key) {
-                    joined.tensors.insert(key, (info, Place { file: first + place.file, ..place }));
+                if let Some((info, mut place)) = shard.tensors.remove(&key) {
+                    place.file += first_file;
+                    place.record = place.record.map(|record| first_record + record);
+                    joined.tensors.insert(key, (info, place));
                 }
             }
         }
@@ -138,6 +173,16 @@ impl WeightFile {
         self.tensors.get(name).map(|(info, _)| info)
     }
 
+    /// The container that the tensors are in.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Entries that are no tensors (pickles can hold anything harmless), each with what it is in words; sorted.
+    pub fn not_tensors(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.others.iter().map(|(name, other)| (name.as_str(), other.what.as_str()))
+    }
+
     /// The file's free text entries; empty for formats that have none.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -155,14 +200,31 @@ impl WeightFile {
         if info.tensor_dtype().is_none() {
             return Err(Error::tensor(&self.path, name, format!("type {:?} is not supported", info.dtype)));
         }
-        let file = &self.files[place.file];
-        let mut offset = place.offset;
-        let mut next = |bytes: &mut [u8]| {
-            file.read_exact_at(offset, bytes)?;
-            offset += bytes.len() as u64;
-            Ok(())
-        };
+        let record = place.record.map(|record| &self.records[record]);
         let unsupported = || Error::tensor(&self.path, name, format!("type {:?} is not supported", info.dtype));
-        read_tensor(info.dtype, &info.shape, &mut next, device)?.ok_or_else(unsupported)
+        place::read(&self.files[place.file], info, place, record, device)?.ok_or_else(unsupported)
+    }
+
+    /// Reads an entry that is one number, of any type, such as an adapter's alpha; in pickles it may be a plain number.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when there is no such entry, or when it is anything but exactly one number.
+    pub fn scalar(&self, name: &str) -> Result<f64> {
+        let wrong = |problem: String| Error::tensor(&self.path, name, problem);
+        if let Some(other) = self.others.get(name) {
+            return other.number.ok_or_else(|| wrong(format!("is {}; one number is expected", other.what)));
+        }
+        let Some((info, place)) = self.tensors.get(name) else {
+            return Err(wrong("is missing".into()));
+        };
+        if info.shape.iter().any(|side| *side != 1) {
+            return Err(wrong(format!("has shape {:?}; one number is expected", info.shape)));
+        }
+        if let Some(record) = place.record {
+            self.records[record].verify(&self.files[place.file])?;
+        }
+        let size = element_size(info.dtype).unwrap_or(1) as u64;
+        let bytes = self.files[place.file].read(place.offset, size)?;
+        number(info.dtype, &bytes).ok_or_else(|| wrong(format!("has type {:?}; a number is expected", info.dtype)))
     }
 }

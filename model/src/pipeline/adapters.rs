@@ -33,10 +33,10 @@ impl Pipeline {
                 Network::TextEncoder => (self.text_encoder.slots(), &mut report.text_encoder),
             };
             let slot = find(slots, layer).ok_or_else(|| {
-                Error::tensor(path, format!("{network}.{layer}"), "is for a layer that this model does not have; is it another architecture's?")
+                Error::tensor(path, format!("{}.{layer}", network.name()), "is for a layer that this model does not have; is it another architecture's?")
             })?;
-            let lora = factors.lora(self.device())?;
-            placed.push((layer, slot, Lora { scale: lora.2 * strength, down: lora.0, up: lora.1 }));
+            let (down, up, scale) = factors.lora(self.device())?;
+            placed.push((layer, slot, Lora { down, up, scale: scale * strength }));
             *count += 1;
         }
         // Sizes are checked for all before the first is attached, so that an error leaves the networks as they were.

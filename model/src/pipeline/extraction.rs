@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use super::control::{Condition, sum_residuals};
 use super::Pipeline;
-use crate::scheduler::{ExtractionSchedule, Pndm, Scheduler, ddim_inversion_ladder, ddim_inversion_step};
+use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, ddim_inversion_step};
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
 use crate::{Error, Result};
@@ -67,22 +67,23 @@ impl Pipeline {
         request: &Extraction,
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
-        let schedule = ExtractionSchedule::new(&self.scheduler_config, request.t, request.denoising_from)?;
-        let mut scheduler = Pndm::new(&self.scheduler_config)?;
+        // A fresh scheduler for every batch, so that multistep state never leaks from picture to picture.
+        let mut scheduler = scheduler::from_config(&self.scheduler_config)?;
+        let schedule = ExtractionSchedule::new(scheduler.as_ref(), request.t, request.denoising_from)?;
         scheduler.set_timesteps(schedule.num_inference_steps)?;
         let mut sample = if request.use_ddim_inversion {
-            self.invert(latents, schedule.extraction_step, request.context, watch)?
+            self.invert(latents, schedule.extraction, request.context, watch)?
         } else {
             let noise = noise.to_device(latents.device())?.to_dtype(latents.dtype())?;
-            scheduler.add_noise(latents, &noise, schedule.start_step as f64)?
+            scheduler.add_noise(latents, &noise, schedule.start)?
         };
-        for &step in &schedule.denoised_steps {
+        for &step in &schedule.denoised {
             let plan = TapPlan::nothing();
-            let (prediction, _) = self.call(&sample, step as f64, request, &plan, watch)?;
+            let (prediction, _) = self.call(&sample, step, request, &plan, watch)?;
             let prediction = prediction.ok_or_else(ended_early)?;
-            sample = scheduler.step(&prediction, step as f64, &sample)?;
+            sample = scheduler.step(&prediction, step, &sample)?;
         }
-        self.extract_at(&sample, schedule.extraction_step as f64, request, &mut scheduler, watch)
+        self.extract_at(&sample, schedule.extraction, request, scheduler.as_mut(), watch)
     }
 
     /// The extraction call itself, and what is made from its prediction.
@@ -91,7 +92,7 @@ impl Pipeline {
         sample: &Tensor,
         step: f64,
         request: &Extraction,
-        scheduler: &mut Pndm,
+        scheduler: &mut dyn Scheduler,
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
         let whole = request.vae_out.then(|| request.plan.clone().to_the_end());
@@ -133,14 +134,14 @@ impl Pipeline {
     }
 
     /// The original's DDIM inversion: without ControlNet and guidance, up to the first step of its ladder that is not below `until`.
-    fn invert(&self, latents: &Tensor, until: usize, context: &TextContext, watch: &mut dyn FnMut(Stage, f64)) -> Result<Tensor> {
+    fn invert(&self, latents: &Tensor, until: f64, context: &TextContext, watch: &mut dyn FnMut(Stage, f64)) -> Result<Tensor> {
         let mut sample = latents.clone();
-        for (from, to) in ddim_inversion_ladder(&self.scheduler_config, until)? {
+        for rung in InversionLadder::new(&self.scheduler_config, until)?.rungs {
             let start = Instant::now();
-            let input = UnetInput { sample: &sample, timesteps: &[to.step as f64], context, residuals: None };
+            let input = UnetInput { sample: &sample, timesteps: &[rung.timestep as f64], context, residuals: None };
             let prediction = self.unet.forward(&input)?;
             watch(Stage::Unet, start.elapsed().as_secs_f64());
-            sample = ddim_inversion_step(&sample, &prediction, from.alpha, to.alpha)?;
+            sample = ddim_inversion_step(&sample, &prediction, rung.alpha_from, rung.alpha_to)?;
         }
         Ok(sample)
     }

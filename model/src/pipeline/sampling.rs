@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use super::control::{Condition, sum_residuals};
 use super::Pipeline;
 use crate::rng::Generator;
-use crate::scheduler::{Scheduler, image_to_image_start};
+use crate::scheduler::{Scheduler, image_to_image_timesteps};
 use crate::unet::{TextContext, UnetInput};
 use crate::{Error, Result};
 
@@ -71,38 +71,44 @@ impl Pipeline {
         after_step: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Tensor> {
         scheduler.set_timesteps(sampling.steps)?;
-        let (mut latents, first) = self.start(&sampling.start, scheduler, generator)?;
-        let timesteps = scheduler.timesteps().to_vec();
-        for (done, &timestep) in timesteps[first..].iter().enumerate() {
+        let (mut latents, timesteps) = self.start(sampling, scheduler, generator)?;
+        for (done, &timestep) in timesteps.iter().enumerate() {
             let input = scheduler.scale_model_input(&latents, timestep)?.to_dtype(self.compute_dtype())?;
             let prediction = self.guided(&input, timestep, sampling)?.to_dtype(DType::F32)?;
-            latents = scheduler.step(&prediction, timestep, &latents)?;
+            latents = if scheduler.takes_noise(timestep) {
+                let noise = generator.randn_tensor(latents.dims(), self.device())?;
+                scheduler.step_with_noise(&prediction, timestep, &latents, &noise)?
+            } else {
+                scheduler.step(&prediction, timestep, &latents)?
+            };
             after_step(done + 1)?;
         }
         self.decode_latents(&latents)
     }
 
-    /// The latents to begin with and the index of the first timestep.
-    fn start(&self, start: &Start, scheduler: &dyn Scheduler, generator: &mut Generator) -> Result<(Tensor, usize)> {
+    /// The latents to begin with and the timesteps to go.
+    fn start(&self, sampling: &Sampling, scheduler: &dyn Scheduler, generator: &mut Generator) -> Result<(Tensor, Vec<f64>)> {
         let channels = self.unet.config().in_channels;
         let downscale = self.vae.config().downscale();
-        match start {
+        match &sampling.start {
             Start::Noise { height, width } => {
                 if height % downscale != 0 || width % downscale != 0 || *height == 0 || *width == 0 {
                     return Err(Error::argument("picture size", format!("{width}x{height}: sides must be multiples of {downscale}")));
                 }
                 let noise = generator.randn_tensor(&[1, channels, height / downscale, width / downscale], self.device())?;
-                Ok(((noise * scheduler.init_noise_sigma())?, 0))
+                Ok(((noise * scheduler.init_noise_sigma())?, scheduler.timesteps().to_vec()))
             }
             Start::Picture { picture, strength } => {
                 let (_, _, height, width) = picture.dims4()?;
                 let shape = [1, channels, height / downscale, width / downscale];
                 let posterior_noise = generator.randn_tensor(&shape, self.device())?;
                 let latents = self.encode_pictures(picture, &posterior_noise)?.to_dtype(DType::F32)?;
-                let first = image_to_image_start(scheduler.timesteps(), *strength)?;
+                let timesteps = image_to_image_timesteps(scheduler, sampling.steps, *strength).to_vec();
+                let Some(&first) = timesteps.first() else {
+                    return Err(Error::argument("strength", format!("{strength} leaves no step of {}", sampling.steps)));
+                };
                 let noise = generator.randn_tensor(&shape, self.device())?;
-                let timestep = scheduler.timesteps()[first];
-                Ok((scheduler.add_noise(&latents, &noise, timestep)?, first))
+                Ok((scheduler.add_noise(&latents, &noise, first)?, timesteps))
             }
         }
     }

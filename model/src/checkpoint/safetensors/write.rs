@@ -6,6 +6,7 @@ use super::header::METADATA_KEY;
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 use safetensors::Dtype;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -68,6 +69,41 @@ pub fn write_safetensors_streaming(
         write_tensor(&tensor, &mut |bytes| file.write_bytes(bytes))?;
     }
     file.commit()
+}
+
+/// Digests of a file that would be written, in hexadecimal.
+pub(in super::super) struct Hashes {
+    /// SHA-256 of the tensor data.
+    pub(in super::super) data: String,
+    /// SHA-256 of a range of the file's bytes, as far as they exist.
+    pub(in super::super) window: String,
+}
+
+/// Hashes what [`write_safetensors`] would write with this metadata.
+pub(in super::super) fn hash_tensors(
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &BTreeMap<String, String>,
+    window: std::ops::Range<u64>,
+) -> Result<Hashes> {
+    let path = Path::new("safetensors");
+    let specs = tensors.iter().map(|(name, tensor)| TensorSpec { name: name.clone(), dtype: tensor.dtype(), shape: tensor.dims().to_vec() });
+    let specs = in_file_order(path, specs.collect())?;
+    let (mut data_hash, mut window_hash) = (Sha256::new(), Sha256::new());
+    let mut position = 0u64;
+    let mut hash_window = |bytes: &[u8]| {
+        let clip = |at: u64| (at.saturating_sub(position)).min(bytes.len() as u64) as usize;
+        window_hash.update(&bytes[clip(window.start)..clip(window.end)]);
+        position += bytes.len() as u64;
+    };
+    hash_window(&encode_header(path, &specs, metadata)?);
+    for (_, spec) in &specs {
+        write_tensor(&tensors[&spec.name], &mut |bytes| {
+            hash_window(bytes);
+            data_hash.update(bytes);
+            Ok(())
+        })?;
+    }
+    Ok(Hashes { data: format!("{:x}", data_hash.finalize()), window: format!("{:x}", window_hash.finalize()) })
 }
 
 /// Sorts as the library does and refuses what cannot be written.

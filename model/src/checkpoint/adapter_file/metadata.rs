@@ -1,0 +1,107 @@
+//! The metadata of kohya files (sd-scripts `library/train_util.py`, `library/sai_model_spec.py`) and what becomes of it.
+
+use super::super::naming::{LayerKind, layer_kind};
+use super::super::safetensors::{Hashes, hash_tensors};
+use super::peft_config::DIFFUSERS_ENTRY;
+use super::{Factors, Network};
+use crate::error::Result;
+use candle_core::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Entries that describe the very tensors and are wrong once these change.
+const TENSOR_ENTRIES: [&str; 4] = ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", DIFFUSERS_ENTRY];
+
+/// Entries that say how rank and alpha are to be read, and mean nothing outside of kohya's format.
+const NETWORK_ENTRIES: [&str; 4] = ["ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"];
+
+/// The metadata without entries that describe the tensors they came with.
+pub(super) fn without_tensor_entries(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut kept = metadata.clone();
+    kept.retain(|key, _| !TENSOR_ENTRIES.contains(&key.as_str()));
+    kept
+}
+
+/// The metadata for a format that holds scale and rank elsewhere.
+pub(super) fn without_network_entries(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut kept = without_tensor_entries(metadata);
+    kept.retain(|key, _| !NETWORK_ENTRIES.contains(&key.as_str()));
+    kept.insert("format".into(), "pt".into());
+    kept
+}
+
+/// The two hashes under which web interfaces know a file: `sshs_model_hash`, SHA-256 of the tensor data, and `sshs_legacy_hash`,
+/// eight digits of SHA-256 over the 64 KiB at 0x100000 of an image that has only the `ss_` metadata.
+///
+/// # Errors
+/// [`crate::Error::Tensor`] for a type that cannot be stored.
+pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<(String, String)> {
+    let training: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| key.starts_with("ss_")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let Hashes { data, window } = hash_tensors(tensors, &training, 0x100000..0x110000)?;
+    Ok((data, window.chars().take(8).collect()))
+}
+
+/// kohya's least metadata for an adapter, without replacing entries that are there: module, rank and alpha (`Dynamic` when they
+/// differ by layer), for SD1.5.
+pub fn kohya_metadata(entries: &BTreeMap<(Network, String), Factors>, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut filled = without_tensor_entries(metadata);
+    let (mut linear, mut convolution, mut core) = (Summary::default(), Summary::default(), false);
+    for ((network, path), Factors::Lora(lora)) in entries {
+        // kohya counts 1x1 convolutions with the linear layers.
+        let wide = layer_kind(*network, path) == Some(LayerKind::Convolution);
+        let summary = if wide { &mut convolution } else { &mut linear };
+        summary.add(lora.rank(), lora.alpha.unwrap_or(lora.rank() as f64));
+        core |= lora.mid.is_some();
+    }
+    let mut arguments = serde_json::Map::new();
+    if !convolution.ranks.is_empty() {
+        arguments.insert("conv_dim".into(), convolution.rank().into());
+        arguments.insert("conv_alpha".into(), convolution.alpha().into());
+    }
+    if core {
+        arguments.insert("algo".into(), "locon".into());
+    }
+    let main = if linear.ranks.is_empty() { &convolution } else { &linear };
+    let least = [
+        ("ss_v2", "False".to_owned()),
+        ("ss_base_model_version", "sd_v1".to_owned()),
+        ("ss_network_module", if core { "lycoris.kohya" } else { "networks.lora" }.to_owned()),
+        ("ss_network_dim", main.rank()),
+        ("ss_network_alpha", main.alpha()),
+        ("ss_network_args", serde_json::Value::Object(arguments).to_string()),
+    ];
+    for (key, value) in least {
+        filled.entry(key.to_owned()).or_insert(value);
+    }
+    filled
+}
+
+/// The ranks and alphas of some layers.
+#[derive(Default)]
+struct Summary {
+    ranks: BTreeSet<usize>,
+    alphas: Vec<f64>,
+}
+
+impl Summary {
+    fn add(&mut self, rank: usize, alpha: f64) {
+        self.ranks.insert(rank);
+        if !self.alphas.contains(&alpha) {
+            self.alphas.push(alpha);
+        }
+    }
+
+    fn rank(&self) -> String {
+        match self.ranks.first() {
+            Some(rank) if self.ranks.len() == 1 => rank.to_string(),
+            _ => "Dynamic".to_owned(),
+        }
+    }
+
+    /// As Python prints a float.
+    fn alpha(&self) -> String {
+        match self.alphas.as_slice() {
+            [alpha] => format!("{alpha:?}"),
+            _ => "Dynamic".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Adapter files: LoRA and LoCon for SD1.5 in the spellings of kohya, diffusers (today's and older), PEFT and LyCORIS.
+//!
+//! An adapter changes a weight by `multiplier * dW`. What a file says is kept as it is stored (element type, rank and alpha of
+//! each layer); shapes are brought to one form: matrices for linear layers, four dimensions for convolutions. Meaning of the
+//! entries as in kohya sd-scripts `networks/lora.py` and LyCORIS 3.2, whose forward passes the formulas equal.
+//!
+//! Deliberate differences from the reference readers: an entry that is not understood is an error and not skipped; so are ranks
+//! that disagree, a factor without its partner, alpha 0 (kohya's trainer and its merge script disagree on what it means), NaN and
+//! infinities, and a layer that occurs twice under two spellings. PEFT files need their `adapter_config.json`, which holds the
+//! scale, beside them.
+
+mod factors;
+mod fit;
+mod metadata;
+mod peft_config;
+mod read;
+mod write_diffusers;
+mod write_kohya;
+mod write_peft;
+
+pub use super::naming::Network;
+pub use super::naming::adapter_key::Scheme;
+pub use factors::{Factors, LoraFactors};
+pub use metadata::{kohya_metadata, tensor_hashes};
+pub use read::UnknownKeys;
+
+use super::WeightFile;
+use crate::error::Result;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// An adapter as a file holds it.
+#[derive(Debug, Clone)]
+pub struct AdapterFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What stands on each layer, by network and module path (`down_blocks.0.resnets.1.conv1`,
+    /// `text_model.encoder.layers.3.mlp.fc2`).
+    pub entries: BTreeMap<(Network, String), Factors>,
+    /// The file's free text entries; none for pickles.
+    pub metadata: BTreeMap<String, String>,
+    /// The spellings found; usually one.
+    pub schemes: BTreeSet<Scheme>,
+    /// Keys that were not understood, when that was allowed.
+    pub unknown_keys: Vec<String>,
+}
+
+impl AdapterFile {
+    /// Reads an adapter file; any key that is not understood is an error.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] or [`crate::Error::Tensor`] naming the file and the key: not a weight file, no adapter, an adapter
+    /// of another type or model, or inconsistent.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_weights(&WeightFile::open(path)?, UnknownKeys::Refuse)
+    }
+
+    /// Reads an adapter from an open file.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::open`].
+    pub fn from_weights(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Self> {
+        read::read(file, unknown_keys)
+    }
+}

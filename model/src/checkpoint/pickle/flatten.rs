@@ -1,0 +1,168 @@
+//! From the object that was saved to named tensors.
+//!
+//! A dictionary with the key `state_dict` is unwrapped, as often as it is one. Nested dictionaries and lists become dotted names,
+//! down to a depth that no model reaches; objects that are referred to more than once count as often as they are named.
+
+use super::super::elements::element_size;
+use super::super::place::Place;
+use super::super::positioned::PositionedFile;
+use super::super::shown::shown;
+use super::super::weight_file::TensorInfo;
+use super::graph::{Graph, NodeId, TensorView, Value};
+use super::{Contents, Loaded, Other, StoragePlace, UNTRUSTED};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Deepest nesting of named entries, and of `state_dict`s.
+const MAX_DEPTH: usize = 16;
+/// Most named entries.
+const MAX_ENTRIES: usize = 1 << 20;
+/// Bytes that expanded tensors may have beyond four times the file's size.
+const SPARE_BYTES: u64 = 256 << 20;
+
+pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents> {
+    let refuse = |problem: String| Error::file(file.path(), problem, UNTRUSTED);
+    let root = unwrap(&loaded.graph, loaded.root).ok_or_else(|| refuse("its state_dict contains itself".into()))?;
+    let mut entries = Entries { file, graph: &loaded.graph, storages: &loaded.storages, bytes: 0, tensors: BTreeMap::new(), others: BTreeMap::new() };
+    if children(&loaded.graph, root).is_none() {
+        let what = loaded.graph.get(root).describe();
+        return Err(refuse(format!("holds {what}; a dictionary of tensors (a state_dict) is expected")));
+    }
+    // Depth-first without recursion: what is still to be named.
+    let mut pending: Vec<(String, NodeId, usize)> = vec![(String::new(), root, 0)];
+    let mut named = 0;
+    while let Some((name, id, depth)) = pending.pop() {
+        let Some(children) = children(&loaded.graph, id) else {
+            entries.add(name, id)?;
+            continue;
+        };
+        if depth == MAX_DEPTH {
+            return Err(refuse(format!("nests deeper than {MAX_DEPTH} levels, or contains itself (under the key `{}`)", shown(&name))));
+        }
+        named += children.len();
+        if named > MAX_ENTRIES {
+            return Err(refuse(format!("has more than {MAX_ENTRIES} named entries")));
+        }
+        if children.len() == 0 && depth > 0 {
+            entries.add(name, id)?;
+            continue;
+        }
+        for (key, child) in children.named(&loaded.graph) {
+            let child_name = if depth == 0 { key } else { format!("{name}.{key}") };
+            pending.push((child_name, child, depth + 1));
+        }
+    }
+    let Entries { tensors, others, .. } = entries;
+    Ok(Contents { tensors, others, records: loaded.records })
+}
+
+/// Follows `state_dict` keys; `None` when there is no end to them.
+fn unwrap(graph: &Graph, mut root: NodeId) -> Option<NodeId> {
+    for _ in 0..MAX_DEPTH {
+        let Value::Dict(entries) = graph.get(root) else { return Some(root) };
+        match entries.iter().rev().find(|(key, value)| graph.text(*key) == Some("state_dict") && children(graph, *value).is_some()) {
+            Some((_, inner)) => root = *inner,
+            None => return Some(root),
+        }
+    }
+    None
+}
+
+/// The members of a dictionary, list or tuple.
+enum Children<'a> {
+    Entries(&'a [(NodeId, NodeId)]),
+    Members(&'a [NodeId]),
+}
+
+fn children(graph: &Graph, id: NodeId) -> Option<Children<'_>> {
+    match graph.get(id) {
+        Value::Dict(entries) => Some(Children::Entries(entries)),
+        _ => graph.members(id).map(Children::Members),
+    }
+}
+
+impl Children<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Entries(entries) => entries.len(),
+            Self::Members(members) => members.len(),
+        }
+    }
+
+    /// Members with their names; a list's are named by their positions.
+    fn named(&self, graph: &Graph) -> Vec<(String, NodeId)> {
+        let name = |key: NodeId| match graph.get(key) {
+            Value::Text(text) => text.to_string(),
+            Value::Int(number) => number.to_string(),
+            other => format!("({})", other.describe()),
+        };
+        match self {
+            Self::Entries(entries) => entries.iter().map(|(key, value)| (name(*key), *value)).collect(),
+            Self::Members(members) => members.iter().enumerate().map(|(index, id)| (index.to_string(), *id)).collect(),
+        }
+    }
+}
+
+/// Named entries as they are found.
+struct Entries<'a> {
+    file: &'a PositionedFile,
+    graph: &'a Graph,
+    storages: &'a [StoragePlace],
+    bytes: u64,
+    tensors: BTreeMap<String, (TensorInfo, Place)>,
+    others: BTreeMap<String, Other>,
+}
+
+impl Entries<'_> {
+    fn add(&mut self, name: String, id: NodeId) -> Result<()> {
+        let twice = match self.graph.get(id) {
+            Value::Tensor(position) => {
+                let placed = self.place(&name, &self.graph.tensors[*position as usize])?;
+                self.others.contains_key(&name) || self.tensors.insert(name.clone(), placed).is_some()
+            }
+            value => {
+                let number = match value {
+                    Value::Int(number) => Some(*number as f64),
+                    Value::Float(number) => Some(*number),
+                    _ => None,
+                };
+                let other = Other { what: value.describe().to_owned(), number };
+                self.tensors.contains_key(&name) || self.others.insert(name.clone(), other).is_some()
+            }
+        };
+        if twice { Err(Error::tensor(self.file.path(), shown(&name), "occurs twice")) } else { Ok(()) }
+    }
+
+    /// Where the numbers of a view are; their total is kept in proportion to the file, since a view may repeat an element.
+    fn place(&mut self, name: &str, view: &TensorView) -> Result<(TensorInfo, Place)> {
+        let storage = &self.graph.storages[view.storage as usize];
+        let place = &self.storages[view.storage as usize];
+        let size = element_size(storage.dtype).unwrap_or(1) as u64;
+        let bytes = view.shape.iter().try_fold(size, |bytes, side| bytes.checked_mul(*side as u64));
+        let limit = self.file.len().saturating_mul(4).saturating_add(SPARE_BYTES);
+        self.bytes = bytes.and_then(|bytes| self.bytes.checked_add(bytes)).unwrap_or(u64::MAX);
+        if self.bytes > limit {
+            let problem = format!("with shape {:?} the file's tensors have far more numbers than the file", view.shape);
+            return Err(Error::tensor(self.file.path(), shown(name), problem));
+        }
+        let info = TensorInfo { dtype: storage.dtype, shape: view.shape.clone() };
+        // Inside of the file, as was checked, so nothing here overflows.
+        let offset = place.offset + view.offset * size;
+        // A step along a dimension of one is never taken, and may be any number.
+        let step = |(side, stride): (&usize, &u64)| if *side == 1 { 0 } else { *stride };
+        let strides = (!is_contiguous(view)).then(|| view.shape.iter().zip(&view.strides).map(step).collect());
+        Ok((info, Place { file: 0, offset, strides, record: place.record }))
+    }
+}
+
+/// Whether the view's elements follow each other.
+fn is_contiguous(view: &TensorView) -> bool {
+    let mut expected = 1u64;
+    for (side, stride) in view.shape.iter().zip(&view.strides).rev() {
+        if *side != 1 && *stride != expected {
+            return false;
+        }
+        expected = expected.saturating_mul(*side as u64);
+    }
+    true
+}

@@ -1,0 +1,83 @@
+//! torch's files before version 1.6: five pickles in a row (a magic number, the protocol, facts about the machine, the object, the
+//! storages' keys), then for each key a count of elements and the raw numbers.
+
+use super::super::elements::element_size;
+use super::super::positioned::PositionedFile;
+use super::super::shown::shown;
+use super::graph::{Graph, NodeId, Value};
+use super::machine::Machine;
+use super::source::Source;
+use super::{Loaded, StoragePlace, damaged};
+use crate::error::{Error, Result};
+
+/// What the first pickle holds.
+const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
+/// What the second holds.
+const PROTOCOL: i64 = 1001;
+
+pub(super) fn load(file: &PositionedFile) -> Result<Loaded> {
+    let mut source = Source::new(file, 0, file.len());
+    let (magic, root) = Machine::run(&mut source)?;
+    if !matches!(magic.get(root), Value::Big(number) if **number == MAGIC) {
+        return Err(damaged(file, "its magic number is not torch's"));
+    }
+    let (protocol, root) = Machine::run(&mut source)?;
+    if !matches!(protocol.get(root), Value::Int(PROTOCOL)) {
+        return Err(damaged(file, "its protocol is not torch's 1001"));
+    }
+    let (facts, root) = Machine::run(&mut source)?;
+    check_byte_order(file, &facts, root)?;
+    let (graph, root) = Machine::run(&mut source)?;
+    let (keys, keys_root) = Machine::run(&mut source)?;
+    let storages = places(file, &graph, &keys, keys_root, source.position())?;
+    Ok(Loaded { graph, root, storages, records: Vec::new() })
+}
+
+/// Numbers must be little-endian.
+fn check_byte_order(file: &PositionedFile, facts: &Graph, root: NodeId) -> Result<()> {
+    let Value::Dict(entries) = facts.get(root) else {
+        return Err(damaged(file, "its third pickle is no dictionary"));
+    };
+    let order = entries.iter().find(|(key, _)| facts.text(*key) == Some("little_endian")).map(|(_, value)| facts.get(*value));
+    match order {
+        Some(Value::Bool(true)) => Ok(()),
+        Some(Value::Bool(false)) => {
+            Err(Error::file(file.path(), "is big-endian; only little-endian files are read", "save it again on a little-endian machine"))
+        }
+        _ => Err(damaged(file, "does not say its byte order")),
+    }
+}
+
+/// Walks over the storages behind the pickles.
+fn places(file: &PositionedFile, graph: &Graph, keys: &Graph, root: NodeId, start: u64) -> Result<Vec<StoragePlace>> {
+    let Value::List(listed) = keys.get(root) else {
+        return Err(damaged(file, "its list of storages is no list"));
+    };
+    let mut offsets = vec![None; graph.storages.len()];
+    let mut position = start;
+    for key in listed {
+        let Some(key) = keys.text(*key) else {
+            return Err(damaged(file, "its list of storages has something else than texts"));
+        };
+        let unknown = || damaged(file, format!("it holds the storage `{}`, to which nothing refers", shown(key)));
+        let index = *graph.storage_by_key.get(key).ok_or_else(unknown)? as usize;
+        let storage = &graph.storages[index];
+        let count = u64::from_le_bytes(file.read(position, 8)?.try_into().unwrap_or_default());
+        let bytes = element_size(storage.dtype).and_then(|size| count.checked_mul(size as u64));
+        let end = bytes.and_then(|bytes| (position + 8).checked_add(bytes));
+        if count != storage.elements {
+            let problem = format!("its storage `{}` has {count} elements, its pickle claims {}", shown(key), storage.elements);
+            return Err(damaged(file, problem));
+        }
+        let Some(end) = end.filter(|end| *end <= file.len()) else {
+            return Err(damaged(file, format!("its storage `{}` ends behind the end of the file: truncated", shown(key))));
+        };
+        if offsets[index].replace(position + 8).is_some() {
+            return Err(damaged(file, format!("it lists the storage `{}` twice", shown(key))));
+        }
+        position = end;
+    }
+    let missing = |index: usize| damaged(file, format!("its storage `{}` is missing: truncated", shown(&graph.storages[index].key)));
+    let place = |(index, offset): (usize, Option<u64>)| Ok(StoragePlace { offset: offset.ok_or_else(|| missing(index))?, record: None });
+    offsets.into_iter().enumerate().map(place).collect()
+}
