@@ -168,33 +168,52 @@ fn hide_later_keys(scores: &mut [f32], first: usize, start: usize, count: usize)
 /// Turns a tile of scores into weights relative to the greatest score so far, and brings the sums and the output up to date.
 fn running_softmax(own: &mut Workspace, keys: usize, count: usize) {
     let scores = &mut own.scores[..keys * count];
-    let (greatest, total) = (&mut own.greatest[..count], &mut own.total[..count]);
-    let correction = &mut own.correction[..count];
+    let (greatest, total, correction) = (&mut own.greatest[..count], &mut own.total[..count], &mut own.correction[..count]);
     let out = &mut own.out;
     vectorise!({
         correction.copy_from_slice(greatest);
         for row in scores.chunks_exact(count) {
-            for (greatest, &score) in greatest.iter_mut().zip(row) {
-                *greatest = greater(*greatest, score);
-            }
+            raise(greatest, row);
         }
-        for i in 0..count {
-            correction[i] = exp(correction[i] - greatest[i]);
-            total[i] *= correction[i];
+        for (correction, &greatest) in correction.iter_mut().zip(&*greatest) {
+            *correction = exp(*correction - greatest);
         }
+        scale(total, correction);
         for row in scores.chunks_exact_mut(count) {
-            for i in 0..count {
-                let weight = exp(row[i] - greatest[i]);
-                row[i] = weight;
-                total[i] += weight;
-            }
+            weigh(row, greatest, total);
         }
         for row in out.chunks_exact_mut(count) {
-            for (value, &correction) in row.iter_mut().zip(&*correction) {
-                *value *= correction;
-            }
+            scale(row, correction);
         }
     });
+}
+
+// Loops as functions of slices: as arguments these are known not to overlap, which lets the compiler use vector instructions.
+
+/// `greatest = max(greatest, scores)`.
+#[inline(always)]
+fn raise(greatest: &mut [f32], scores: &[f32]) {
+    for (greatest, &score) in greatest.iter_mut().zip(scores) {
+        *greatest = greater(*greatest, score);
+    }
+}
+
+/// `values *= factors`.
+#[inline(always)]
+fn scale(values: &mut [f32], factors: &[f32]) {
+    for (value, &factor) in values.iter_mut().zip(factors) {
+        *value *= factor;
+    }
+}
+
+/// Scores become weights relative to the greatest, which are added to the totals.
+#[inline(always)]
+fn weigh(scores: &mut [f32], greatest: &[f32], total: &mut [f32]) {
+    for ((score, &greatest), total) in scores.iter_mut().zip(greatest).zip(total) {
+        let weight = exp(*score - greatest);
+        *score = weight;
+        *total += weight;
+    }
 }
 
 /// What the backward pass of attention reads.
@@ -307,10 +326,16 @@ fn softmax_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], m
     let count = log_sums.len();
     vectorise!({
         for (weights, slopes) in weights.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)) {
-            for i in 0..count {
-                weights[i] = exp(weights[i] - log_sums[i]);
-                slopes[i] = weights[i] * (slopes[i] - means[i]);
-            }
+            row_gradient(weights, slopes, log_sums, means);
         }
     });
+}
+
+/// [`softmax_gradient`] of one key.
+#[inline(always)]
+fn row_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means: &[f32]) {
+    for (((weight, slope), &log_sum), &mean) in weights.iter_mut().zip(slopes).zip(log_sums).zip(means) {
+        *weight = exp(*weight - log_sum);
+        *slope = *weight * (*slope - mean);
+    }
 }
