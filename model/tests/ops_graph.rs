@@ -345,7 +345,7 @@ fn the_error_of_a_block_arrives() {
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let (image, kernel) = (variable(&[2, 8, 37, 41], 1), variable(&[6, 8, 3, 3], 2));
-    let (q, k) = (variable(&[1, 210, 24], 3), variable(&[1, 530, 24], 4));
+    let (q, k) = (variable(&[1, 300, 24], 3), variable(&[1, 530, 24], 4));
     let (affine, matrix) = (normal(&[8], 5), variable(&[70, 24], 6));
     let everything = || {
         let outputs = [

@@ -2,6 +2,7 @@
 //! here. Every kernel cuts its work the same way whatever the number of threads, so results do not depend on it.
 
 pub mod attention;
+pub mod attention_gradient;
 pub mod columns;
 pub mod convolution;
 pub mod elementwise;
