@@ -7,7 +7,7 @@ use super::attention::sizes;
 use super::graph::Output;
 use super::kernels::attention::Sizes;
 use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::kernels::softmax::softmax;
+use super::kernels::softmax::exponentials;
 use super::kernels::vector::vectorise;
 use super::{composed, host};
 use crate::Result;
@@ -25,13 +25,18 @@ pub fn attention_probabilities(q: &Tensor, k: &Tensor, heads: usize) -> Result<T
     if !q.device().is_cpu() {
         return composed::attention_probabilities(&q, &k, &sizes);
     }
-    let (query, key) = (host::read(&q)?, host::read(&k)?);
+    let (query, keys) = (host::read(&q)?, transposed(&host::read(&k)?, &sizes));
     let mut out = vec![0.0; sizes.batch * heads * sizes.queries * sizes.keys];
     if !out.is_empty() {
-        let maps = out.par_chunks_mut(sizes.queries * sizes.keys).enumerate();
-        maps.for_each(|(index, map)| {
+        out.par_chunks_mut(sizes.queries * sizes.keys).enumerate().for_each(|(index, map)| {
             map.par_chunks_mut(QUERIES * sizes.keys).enumerate().for_each(|(block, rows)| {
-                probabilities(rows, &query, &key, index / heads, index % heads, block * QUERIES, &sizes);
+                scores(rows, &query, &keys, index / heads, index % heads, block * QUERIES, &sizes);
+                vectorise!({
+                    for row in rows.chunks_exact_mut(sizes.keys) {
+                        let scale = 1.0 / exponentials(row);
+                        row.iter_mut().for_each(|value| *value *= scale);
+                    }
+                });
             });
         });
     }
@@ -48,18 +53,20 @@ pub fn attention_probabilities_mean(q: &Tensor, k: &Tensor, heads: usize) -> Res
     if !q.device().is_cpu() {
         return composed::attention_probabilities_mean(&q, &k, &sizes);
     }
-    let (query, key) = (host::read(&q)?, host::read(&k)?);
+    let (query, keys) = (host::read(&q)?, transposed(&host::read(&k)?, &sizes));
     let mut out = vec![0.0; sizes.batch * sizes.queries * sizes.keys];
     if !out.is_empty() {
-        let scale = 1.0 / heads as f32;
         out.par_chunks_mut(sizes.queries * sizes.keys).enumerate().for_each(|(sample, map)| {
             map.par_chunks_mut(QUERIES * sizes.keys).enumerate().for_each_init(Vec::new, |one, (block, rows)| {
                 one.resize(rows.len(), 0.0);
                 for head in 0..heads {
-                    probabilities(one, &query, &key, sample, head, block * QUERIES, &sizes);
-                    for (sum, one) in rows.iter_mut().zip(&*one) {
-                        *sum += one * scale;
-                    }
+                    scores(one, &query, &keys, sample, head, block * QUERIES, &sizes);
+                    vectorise!({
+                        for (sum, row) in rows.chunks_exact_mut(sizes.keys).zip(one.chunks_exact_mut(sizes.keys)) {
+                            let scale = 1.0 / (exponentials(row) * heads as f32);
+                            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value * scale);
+                        }
+                    });
                 }
             });
         });
@@ -67,18 +74,28 @@ pub fn attention_probabilities_mean(q: &Tensor, k: &Tensor, heads: usize) -> Res
     Output::host(out, (sizes.batch, sizes.queries, sizes.keys)).into_tensor()
 }
 
-/// The rows of one head's map from query `start` on, as many as `rows` holds.
-fn probabilities(rows: &mut [f32], q: &[f32], k: &[f32], sample: usize, head: usize, start: usize, sizes: &Sizes) {
-    let (width, count) = (sizes.width(), rows.len() / sizes.keys);
-    let q = &q[(sample * sizes.queries + start) * width + head * sizes.head..];
-    let k = &k[sample * sizes.keys * width + head * sizes.head..];
-    let (q, k) = (Matrix::new(q, count, sizes.head, width), Matrix::new(k, sizes.keys, sizes.head, width));
+/// Keys `[batch, keys, width]` as `[batch, width, keys]`, the order in which the product reads them without repacking.
+fn transposed(k: &[f32], sizes: &Sizes) -> Vec<f32> {
+    const CHANNELS: usize = 16;
+    let mut out = vec![0.0; k.len()];
+    let (width, keys) = (sizes.width(), sizes.keys);
+    for (out, k) in out.chunks_mut(width * keys).zip(k.chunks(width * keys)) {
+        out.par_chunks_mut(CHANNELS * keys).enumerate().for_each(|(part, out)| {
+            for (key, row) in k.chunks(width).enumerate() {
+                for (out, &value) in out.chunks_mut(keys).zip(&row[part * CHANNELS..]) {
+                    out[key] = value;
+                }
+            }
+        });
+    }
+    out
+}
+
+/// The scores of one head's queries from `start` on, as many as `rows` holds.
+fn scores(rows: &mut [f32], q: &[f32], keys: &[f32], sample: usize, head: usize, start: usize, sizes: &Sizes) {
+    let (width, count, offset) = (sizes.width(), rows.len() / sizes.keys, head * sizes.head);
+    let q = Matrix::new(&q[(sample * sizes.queries + start) * width + offset..], count, sizes.head, width);
+    let keys = Matrix::new(&keys[(sample * width + offset) * sizes.keys..], sizes.head, sizes.keys, sizes.keys);
     let scores = MatrixMut::new(rows, count, sizes.keys, sizes.keys);
-    product(scores, Destination::Replace, sizes.scale(), q, k.transposed(), Threads::One);
-    vectorise!({
-        rows.chunks_exact_mut(sizes.keys).for_each(
-            #[inline(always)]
-            |row| softmax(row),
-        )
-    });
+    product(scores, Destination::Replace, sizes.scale(), q, keys, Threads::One);
 }

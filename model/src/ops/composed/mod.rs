@@ -31,8 +31,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     shape.pop();
     shape.push(weight.dim(0)?);
     let out = matrix(x)?.matmul(&weight.t()?)?;
-    let out = match bias {
-        Some(bias) => out.broadcast_add(&*cast(bias, x)?)?,
+    let out = match bias.map(|bias| cast(bias, x)).transpose()? {
+        Some(bias) => out.broadcast_add(&bias)?,
         None => out,
     };
     Ok(out.reshape(shape)?)
@@ -74,7 +74,8 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape)
 pub fn conv2d_input_gradient(gradient: &Tensor, weight: &Tensor, shape: &Shape) -> Result<Tensor> {
     let (padding, sizes) = (shape.padding, &shape.sizes);
     // The gradient of the padded input; rows and columns behind the last patch get none.
-    let reached = gradient.conv_transpose2d(&*cast(weight, gradient)?, 0, 0, sizes.stride, 1)?;
+    let weight = cast(weight, gradient)?;
+    let reached = gradient.conv_transpose2d(&weight, 0, 0, sizes.stride, 1)?;
     let (_, _, height, width) = reached.dims4()?;
     let (below, right) =
         (sizes.height + padding.top + padding.bottom - height, sizes.width + padding.left + padding.right - width);

@@ -1,4 +1,4 @@
-//! Sums and softmax of rows. Sums run in lanes: a fixed order of additions that a processor does many at once.
+//! Sums, maxima and exponentials of rows. Sums run in lanes: a fixed order of additions that a processor does many at once.
 
 use super::exponential::exp;
 
@@ -74,15 +74,12 @@ pub fn greater(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 
-/// Softmax of one row, in place.
+/// Turns a row of scores into exponentials relative to the greatest, in place, and answers their sum.
 #[inline(always)]
-pub fn softmax(row: &mut [f32]) {
+pub fn exponentials(row: &mut [f32]) -> f32 {
     let greatest = maximum(row);
     for value in row.iter_mut() {
         *value = exp(*value - greatest);
     }
-    let scale = 1.0 / sum(row, |value| value);
-    for value in row.iter_mut() {
-        *value *= scale;
-    }
+    sum(row, |value| value)
 }
