@@ -112,7 +112,6 @@ impl Shape {
             top: padding.top as isize,
             left: padding.left as isize,
             stride,
-            spread: 1,
             out_height: (padded_height - kernel_height) / stride + 1,
             out_width: (padded_width - kernel_width) / stride + 1,
         };

@@ -1,29 +1,24 @@
 //! Lays the image patches that a convolution reads out as matrix columns (im2col), a tile of output positions at a time.
 
 /// The sizes of a two-dimensional convolution as its kernels see it.
-///
-/// Besides a step of the output (`stride`) it knows a spreading of the input (`spread`: input pixels lie that far apart, with
-/// zeros between), which is how a strided convolution's input gradient reads the output gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Input channels.
     pub channels: usize,
-    /// Input height, before spreading.
+    /// Input height.
     pub height: usize,
-    /// Input width, before spreading.
+    /// Input width.
     pub width: usize,
     /// Kernel height.
     pub kernel_height: usize,
     /// Kernel width.
     pub kernel_width: usize,
-    /// Rows of zeros above the spread input; negative crops.
+    /// Rows of zeros above the input; negative crops.
     pub top: isize,
-    /// Columns of zeros left of the spread input; negative crops.
+    /// Columns of zeros left of the input; negative crops.
     pub left: isize,
     /// Distance of neighbouring output positions in the padded input.
     pub stride: usize,
-    /// Distance of neighbouring input pixels in the spread input.
-    pub spread: usize,
     /// Output height.
     pub out_height: usize,
     /// Output width.
@@ -48,7 +43,7 @@ impl Geometry {
 
     /// Whether the column matrix is the input itself.
     pub fn is_pointwise(&self) -> bool {
-        let pointwise = self.kernel_height == 1 && self.kernel_width == 1 && self.stride == 1 && self.spread == 1;
+        let pointwise = self.kernel_height == 1 && self.kernel_width == 1 && self.stride == 1;
         pointwise && self.top == 0 && self.left == 0 && self.out_height == self.height && self.out_width == self.width
     }
 
@@ -88,14 +83,13 @@ fn fill_row(mut row: &mut [f32], plane: &[f32], sizes: &Geometry, ky: usize, kx:
 
 /// The input row under tap row `ky` at output row `y`, if it is not padding.
 fn input_row(sizes: &Geometry, y: usize, ky: usize) -> Option<usize> {
-    let spread_y = usize::try_from((y * sizes.stride + ky) as isize - sizes.top).ok()?;
-    (spread_y % sizes.spread == 0).then_some(spread_y / sizes.spread).filter(|&y| y < sizes.height)
+    usize::try_from((y * sizes.stride + ky) as isize - sizes.top).ok().filter(|&y| y < sizes.height)
 }
 
 /// What tap column `kx` reads along one input row at output columns `first..`.
 fn fill_segment(segment: &mut [f32], input: &[f32], sizes: &Geometry, first: usize, kx: usize) {
     let offset = kx as isize - sizes.left;
-    if sizes.stride == 1 && sizes.spread == 1 {
+    if sizes.stride == 1 {
         // Input column = output column + offset: zeros, a copy, zeros.
         let begin = (first as isize + offset).min(0).unsigned_abs().min(segment.len());
         let end = (input.len() as isize - offset - first as isize).clamp(begin as isize, segment.len() as isize) as usize;
@@ -108,10 +102,7 @@ fn fill_segment(segment: &mut [f32], input: &[f32], sizes: &Geometry, first: usi
         return;
     }
     for (index, value) in segment.iter_mut().enumerate() {
-        let spread_x = ((first + index) * sizes.stride) as isize + offset;
-        *value = match usize::try_from(spread_x) {
-            Ok(x) if x % sizes.spread == 0 => input.get(x / sizes.spread).copied().unwrap_or(0.0),
-            _ => 0.0,
-        };
+        let x = usize::try_from(((first + index) * sizes.stride) as isize + offset);
+        *value = x.ok().and_then(|x| input.get(x)).copied().unwrap_or(0.0);
     }
 }

@@ -111,32 +111,85 @@ fn pointwise(out: &mut [f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>, o
     }
 }
 
-/// The input gradient of a convolution with `sizes`: a convolution of the output gradient, spread by the stride, with the kernel
-/// rotated by half a turn and its channels exchanged.
+/// The input gradient of a convolution with `sizes`, `[batch, channels, height, width]`.
+///
+/// Input pixels that lie a stride apart meet the same taps of the kernel, and their gradient is a convolution of the output gradient
+/// with these taps, rotated by half a turn and with input and output channels exchanged. With stride 1 that is the whole image.
 pub fn input_gradient(gradient: &[f32], weight: &[f32], batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
-    let taps = sizes.kernel_height * sizes.kernel_width;
-    let mut rotated = vec![0.0; weight.len()];
-    rotated.par_chunks_mut((out_channels * taps).max(1)).enumerate().for_each(|(input, row)| {
-        for (output, kernel) in row.chunks_mut(taps).enumerate() {
-            let source = &weight[(output * sizes.channels + input) * taps..][..taps];
-            for (to, from) in kernel.iter_mut().zip(source.iter().rev()) {
-                *to = *from;
+    let stride = sizes.stride;
+    let mut out = Vec::new();
+    for (y, x) in (0..stride.min(sizes.height)).flat_map(|y| (0..stride.min(sizes.width)).map(move |x| (y, x))) {
+        let rows = Taps::new(sizes.kernel_height, sizes.top, stride, y);
+        let columns = Taps::new(sizes.kernel_width, sizes.left, stride, x);
+        let part = Geometry {
+            channels: out_channels,
+            height: sizes.out_height,
+            width: sizes.out_width,
+            kernel_height: rows.count,
+            kernel_width: columns.count,
+            top: rows.padding,
+            left: columns.padding,
+            stride: 1,
+            out_height: (sizes.height - y).div_ceil(stride),
+            out_width: (sizes.width - x).div_ceil(stride),
+        };
+        let values =
+            forward(gradient, &rotated(weight, out_channels, sizes, &rows, &columns), None, batch, sizes.channels, &part);
+        if stride == 1 {
+            return values;
+        }
+        out.resize(batch * sizes.channels * sizes.plane(), 0.0);
+        let planes = out.par_chunks_mut(sizes.plane()).zip(values.par_chunks(part.positions()));
+        planes.for_each(|(plane, values)| {
+            for (row, values) in plane.chunks_mut(sizes.width).skip(y).step_by(stride).zip(values.chunks(part.out_width)) {
+                row.iter_mut().skip(x).step_by(stride).zip(values).for_each(|(to, from)| *to = *from);
             }
+        });
+    }
+    out
+}
+
+/// The taps along one axis that input pixels `place`, `place + stride`, .. meet: `first`, `first + stride`, ..
+struct Taps {
+    first: usize,
+    stride: usize,
+    count: usize,
+    /// Zeros before the output gradient, for the convolution with these taps.
+    padding: isize,
+}
+
+impl Taps {
+    fn new(kernel: usize, padding: isize, stride: usize, place: usize) -> Self {
+        let padded = place as isize + padding;
+        let first = padded.rem_euclid(stride as isize) as usize;
+        let count = kernel.saturating_sub(first).div_ceil(stride);
+        // Tap `first` of pixel `place` belongs to this output position, the next tap to the position before, and so on.
+        let position = (padded - first as isize) / stride as isize;
+        Self { first, stride, count, padding: count as isize - 1 - position }
+    }
+
+    /// The taps, last first.
+    fn rotated(&self) -> impl Iterator<Item = usize> + Clone {
+        let (first, stride) = (self.first, self.stride);
+        (0..self.count).rev().map(move |index| first + index * stride)
+    }
+}
+
+/// Some taps of `weight` `[out_channels, channels, kernel_height, kernel_width]` as `[channels, out_channels, rows, columns]`.
+fn rotated(weight: &[f32], out_channels: usize, sizes: &Geometry, rows: &Taps, columns: &Taps) -> Vec<f32> {
+    let (kernel, taps) = (sizes.kernel_height * sizes.kernel_width, rows.count * columns.count);
+    let mut rotated = vec![0.0; sizes.channels * out_channels * taps];
+    if rotated.is_empty() {
+        return rotated;
+    }
+    rotated.par_chunks_mut(out_channels * taps).enumerate().for_each(|(input, all)| {
+        for (output, to) in all.chunks_mut(taps).enumerate() {
+            let from = &weight[(output * sizes.channels + input) * kernel..][..kernel];
+            let places = rows.rotated().flat_map(|y| columns.rotated().map(move |x| y * sizes.kernel_width + x));
+            to.iter_mut().zip(places).for_each(|(to, place)| *to = from[place]);
         }
     });
-    let reverse = Geometry {
-        channels: out_channels,
-        height: sizes.out_height,
-        width: sizes.out_width,
-        top: sizes.kernel_height as isize - 1 - sizes.top,
-        left: sizes.kernel_width as isize - 1 - sizes.left,
-        stride: sizes.spread,
-        spread: sizes.stride,
-        out_height: sizes.height,
-        out_width: sizes.width,
-        ..*sizes
-    };
-    forward(gradient, &rotated, None, batch, sizes.channels, &reverse)
+    rotated
 }
 
 /// The weight gradient `[out_channels, patch]`: output gradient times transposed columns, summed over positions and samples.
