@@ -187,9 +187,10 @@ impl Reader {
         let wrong = || Error::config(path, "additional_special_tokens", "not a list of tokens");
         match self.entries.get("additional_special_tokens") {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(tokens)) => {
-                tokens.iter().map(|token| AddedToken::from_json(token).map(|token| self.with_flags(token)).ok_or_else(wrong)).collect()
-            }
+            Some(Value::Array(tokens)) => tokens
+                .iter()
+                .map(|token| AddedToken::from_json(token).map(|token| self.with_flags(token)).ok_or_else(wrong))
+                .collect(),
             Some(_) => Err(wrong()),
         }
     }

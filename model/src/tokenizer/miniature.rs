@@ -95,10 +95,9 @@ fn merge(symbols: &mut Vec<String>, pair: &Pair) {
 
 /// `tokenizer_config.json` and `special_tokens_map.json` with the entries of SD1.5's folder.
 fn settings() -> (Value, Value) {
-    let token = |content: &str| json!({"content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
-    let typed = |content: &str| {
-        json!({"__type": "AddedToken", "content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false})
-    };
+    let token =
+        |content: &str| json!({"content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
+    let typed = |content: &str| json!({"__type": "AddedToken", "content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
     let config = json!({
         "add_prefix_space": false,
         "bos_token": typed(DEFAULT_START),

@@ -77,6 +77,8 @@ const TABLE: &[Foreign] = &[
     // Models.
     entry("v2", Switch, Refused("this program trains Stable Diffusion 1.5 only")),
     entry("vae", One, Refused("a VAE apart from the model is not supported; put it into the model folder's `vae`")),
+    entry("no_half_vae", Switch, LeftOut("the VAE computes in the same type as the rest")),
+    entry("vae_batch_size", One, Needless("pictures are encoded one at a time")),
     entry("tokenizer_cache_dir", One, Needless("the tokenizer comes with the model")),
     entry("train_inpainting", Switch, Refused("inpainting models are not supported")),
     entry("base_weights", Many, Refused("merge the adapters into the base model first: convert merge")),

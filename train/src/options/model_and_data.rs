@@ -30,10 +30,6 @@ pub struct ModelOptions {
     /// Tokens per caption: 75, 150 or 225
     #[arg(long, value_name = "N", value_parser = parse_token_length)]
     pub max_token_length: Option<usize>,
-
-    /// Keep the VAE in float32 under --mixed_precision fp16
-    #[arg(long)]
-    pub no_half_vae: bool,
 }
 
 fn parse_token_length(text: &str) -> Result<usize, String> {
@@ -117,9 +113,6 @@ pub struct DataOptions {
     #[arg(long)]
     pub cache_latents: bool,
 
-    /// Pictures per batch when caching latents
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub vae_batch_size: usize,
 
     /// Pictures per step
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -66,6 +66,10 @@ pub struct OutputOptions {
     #[arg(long)]
     pub no_metadata: bool,
 
+    /// Write when training began and ended into the adapter's file; equal runs then give files that differ
+    #[arg(long)]
+    pub metadata_times: bool,
+
     /// Free text for the metadata
     #[arg(long, value_name = "TEXT")]
     pub training_comment: Option<String>,

@@ -1,0 +1,126 @@
+//! Stable Diffusion 1.5 in training: `driftless::pipeline` with trained adapters in its slots.
+
+use super::Model;
+use crate::options::Options;
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use driftless::Result;
+use driftless::ops::GradientSink;
+use driftless::pipeline::Pipeline;
+use driftless::unet::{TextContext, UnetInput};
+
+/// A pipeline, and how it is trained.
+pub struct StableDiffusion {
+    /// The model.
+    pub pipeline: Pipeline,
+    clip_skip: usize,
+    max_token_length: usize,
+    trains_text_encoder: bool,
+    /// Set with gradient checkpointing: gradients from inside recomputed blocks.
+    sink: Option<GradientSink>,
+}
+
+impl StableDiffusion {
+    /// `pipeline` with the adapter matrices `variables` already in its slots.
+    pub fn new(pipeline: Pipeline, options: &Options, variables: Vec<Var>, trains_text_encoder: bool) -> Self {
+        Self {
+            pipeline,
+            clip_skip: options.model.clip_skip.unwrap_or(1) as usize,
+            max_token_length: options.model.max_token_length.unwrap_or(75),
+            trains_text_encoder,
+            sink: options.optimisation.gradient_checkpointing.then(|| GradientSink::new(variables)),
+        }
+    }
+}
+
+impl Model for StableDiffusion {
+    fn device(&self) -> &Device {
+        self.pipeline.device()
+    }
+
+    fn latent_shape(&self, (width, height): (usize, usize)) -> [usize; 3] {
+        let config = self.pipeline.vae.config();
+        [config.latent_channels, height / config.downscale(), width / config.downscale()]
+    }
+
+    fn encode_pictures(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        Ok(self.pipeline.encode_pictures(pictures, noise)?.to_dtype(DType::F32)?.detach())
+    }
+
+    /// Captions of more than 75 tokens as kohya encodes them: pieces of 75 between start and end token, encoded apart; of all pieces the
+    /// middle states, between the first start and the last end state.
+    fn encode_captions(&self, captions: &[&str]) -> Result<Tensor> {
+        let mut pieces = Vec::with_capacity(captions.len());
+        for caption in captions {
+            pieces.extend(self.pipeline.tokenizer.encode_kohya(caption, self.max_token_length)?.into_iter().map(Vec::from));
+        }
+        let encoder = &self.pipeline.text_encoder;
+        let states = match &self.sink {
+            Some(sink) if self.trains_text_encoder => encoder.forward_checkpointed(&pieces, self.clip_skip, sink)?,
+            _ => encoder.forward(&pieces, self.clip_skip)?,
+        };
+        join(&states, captions.len())
+    }
+
+    fn trains_text_encoder(&self) -> bool {
+        self.trains_text_encoder
+    }
+
+    fn predict(&self, noisy: &Tensor, timesteps: &[usize], text: &Tensor) -> Result<Tensor> {
+        let timesteps: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
+        // Uncached: keys and values of the text change with every step.
+        let context = TextContext::uncached(text.clone());
+        let sample = noisy.to_dtype(self.pipeline.compute_dtype())?;
+        match &self.sink {
+            Some(sink) => {
+                // Recomputation starts where something is tracked, so the sample has to be.
+                let sample = Var::from_tensor(&sample)?.into_inner();
+                self.pipeline.unet.forward_checkpointed(&input(&sample, &timesteps, &context), sink)
+            }
+            None => self.pipeline.unet.forward(&input(&sample, &timesteps, &context)),
+        }
+    }
+
+    fn backward(&self, loss: &Tensor) -> Result<GradStore> {
+        let mut gradients = loss.backward()?;
+        if let Some(sink) = &self.sink {
+            sink.merge_into(&mut gradients)?;
+        }
+        Ok(gradients)
+    }
+}
+
+fn input<'a>(sample: &'a Tensor, timesteps: &'a [f64], context: &'a TextContext) -> UnetInput<'a> {
+    UnetInput { sample, timesteps, context, residuals: None }
+}
+
+/// `[b * p, n, c]`, `p` pieces for each of `b` captions, to `[b, 1 + p (n - 2) + 1, c]`.
+fn join(states: &Tensor, captions: usize) -> Result<Tensor> {
+    let (all, tokens, channels) = states.dims3()?;
+    let pieces = all / captions.max(1);
+    if pieces == 1 {
+        return Ok(states.clone());
+    }
+    let states = states.reshape((captions, pieces, tokens, channels))?;
+    let start = states.narrow(1, 0, 1)?.narrow(2, 0, 1)?.squeeze(1)?;
+    let end = states.narrow(1, pieces - 1, 1)?.narrow(2, tokens - 1, 1)?.squeeze(1)?;
+    let middle = states.narrow(2, 1, tokens - 2)?.reshape((captions, pieces * (tokens - 2), channels))?;
+    Ok(Tensor::cat(&[start, middle, end], 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_join_between_one_start_and_one_end() {
+        // Two captions of three pieces of four tokens; values tell caption, piece and token.
+        let values: Vec<f32> = (0..2).flat_map(|c| (0..3).flat_map(move |p| (0..4).map(move |t| (100 * c + 10 * p + t) as f32))).collect();
+        let states = Tensor::from_vec(values, (6, 4, 1), &Device::Cpu).unwrap();
+        let joined: Vec<Vec<f32>> = join(&states, 2).unwrap().squeeze(2).unwrap().to_vec2().unwrap();
+        assert_eq!(joined[0], [0.0, 1.0, 2.0, 11.0, 12.0, 21.0, 22.0, 23.0]);
+        assert_eq!(joined[1], [100.0, 101.0, 102.0, 111.0, 112.0, 121.0, 122.0, 123.0]);
+        let single = Tensor::zeros((2, 4, 1), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(join(&single, 2).unwrap().dims(), [2, 4, 1]);
+    }
+}

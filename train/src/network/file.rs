@@ -1,0 +1,123 @@
+//! The adapter's files: kohya's and diffusers' layout, and an existing adapter to start from.
+
+use super::TrainedNetwork;
+use crate::options::{Options, SaveFormat, SavePrecision};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::DType;
+use driftless::checkpoint::adapter_file::{AdapterFile, Factors, LoraFactors, Network};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+impl TrainedNetwork {
+    /// Writes the adapter to `path`, atomically.
+    ///
+    /// # Errors
+    /// When it holds a number that `precision` cannot, or the file cannot be written.
+    pub fn write(
+        &self,
+        path: &Path,
+        format: SaveFormat,
+        precision: Option<SavePrecision>,
+        metadata: &BTreeMap<String, String>,
+    ) -> driftless::Result<()> {
+        let dtype = precision.map(|precision| match precision {
+            SavePrecision::Float => DType::F32,
+            SavePrecision::Fp16 => DType::F16,
+            SavePrecision::Bf16 => DType::BF16,
+        });
+        let entries = self.entries()?;
+        match format {
+            SaveFormat::Safetensors => AdapterFile::write_kohya(path, &entries, metadata, dtype),
+            SaveFormat::Diffusers => AdapterFile::write_diffusers(path, &entries, metadata, dtype),
+        }
+    }
+
+    fn entries(&self) -> driftless::Result<BTreeMap<(Network, String), Factors>> {
+        let entry = |layer: &super::TrainedLayer| {
+            let lora = layer.snapshot()?;
+            let factors = LoraFactors { down: lora.down, up: lora.up, mid: None, alpha: Some(layer.alpha) };
+            Ok(((layer.network, layer.path.clone()), Factors::Lora(factors)))
+        };
+        self.layers.iter().map(entry).collect()
+    }
+
+    /// Gives the matrices the values of the adapter at `path`.
+    ///
+    /// # Errors
+    /// When the file is no adapter, or its layers or ranks are not those of this one.
+    pub fn start_from(&self, path: &Path) -> Result<()> {
+        let file = AdapterFile::open(path).context("--network_weights")?;
+        let mut left: BTreeMap<&(Network, String), &Factors> = file.entries.iter().collect();
+        for layer in &self.layers {
+            let key = (layer.network, layer.path.clone());
+            let Some(factors) = left.remove(&key) else {
+                bail!("--network_weights {}: has nothing for {}, which is to be trained", path.display(), layer.name());
+            };
+            let (down, up, scale) = factors.lora(layer.lora.down.device())?;
+            let rank = layer.lora.lora().rank();
+            ensure!(
+                down.dims().first() == Some(&rank),
+                "--network_weights {}: {} has rank {}, not {rank}; give --dim_from_weights, or that rank as --network_dim",
+                path.display(),
+                layer.name(),
+                down.dims().first().copied().unwrap_or_default()
+            );
+            // The file's scale may differ from this run's; the product must not.
+            let up = (up.to_dtype(DType::F32)? * (scale / layer.lora.scale))?;
+            layer.lora.down.set(&down.to_dtype(DType::F32)?.reshape(layer.lora.down.shape())?)?;
+            layer.lora.up.set(&up.reshape(layer.lora.up.shape())?)?;
+        }
+        if let Some((network, layer)) = left.keys().next() {
+            bail!(
+                "--network_weights {}: holds an adapter for {}.{layer}, which is not trained with these options",
+                path.display(),
+                network.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// `options` with the rank and alpha of the adapter that `--dim_from_weights` names.
+///
+/// # Errors
+/// When there is no such file, or its layers have several ranks.
+pub fn with_dimensions_of_file(options: &Options) -> Result<Options> {
+    if !options.network.dim_from_weights {
+        return Ok(options.clone());
+    }
+    let Some(path) = &options.network.network_weights else {
+        bail!("--dim_from_weights needs --network_weights");
+    };
+    let file = AdapterFile::open(path).context("--network_weights")?;
+    let shape = |wide: bool| {
+        let mut found = None;
+        for ((network, layer), Factors::Lora(lora)) in &file.entries {
+            let is_wide = lora.down.dims().get(2).is_some_and(|kernel| *kernel > 1);
+            let this = (lora.rank(), lora.alpha.unwrap_or(lora.rank() as f64));
+            match found {
+                _ if is_wide != wide => {}
+                None => found = Some(this),
+                Some(first) => ensure!(
+                    first == this,
+                    "{}: {}.{layer} has rank and alpha {this:?}, others {first:?}; --dim_from_weights needs one of each",
+                    path.display(),
+                    network.name()
+                ),
+            }
+        }
+        Ok(found)
+    };
+    let mut options = options.clone();
+    if let Some((rank, alpha)) = shape(false)? {
+        (options.network.network_dim, options.network.network_alpha) = (rank, alpha);
+    }
+    if let Some((rank, alpha)) = shape(true)? {
+        let arguments = &mut options.network.network_args;
+        arguments.retain(|argument| !["conv_dim", "conv_alpha"].contains(&argument.key.as_str()));
+        let argument = |key: &str, value: String| crate::options::values::KeyValue { key: key.to_owned(), value };
+        arguments.extend([argument("conv_dim", rank.to_string()), argument("conv_alpha", alpha.to_string())]);
+    }
+    Ok(options)
+}
+

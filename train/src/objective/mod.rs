@@ -1,0 +1,68 @@
+//! What is learnt: noise is added to latents, the model predicts it, the error is weighted.
+//!
+//! Mirrors sd-scripts 48d368f: `train_util.get_noise_noisy_latents_and_timesteps`, `conditional_loss`, and
+//! `custom_train_functions`, in the order of their random draws, so that a reference trainer with the same seed sees the same noise.
+//! Deliberate difference: the shrinking factors of `multires_noise_iterations` come from the noise generator, not from Python's.
+
+mod loss;
+mod noise;
+
+pub use noise::Noised;
+
+use crate::options::{ObjectiveOptions, Options};
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use driftless::rng::Generator;
+use driftless::scheduler::{NoiseSchedule, SchedulerConfig};
+
+/// The objective of a run.
+#[derive(Debug, Clone)]
+pub struct Objective {
+    options: ObjectiveOptions,
+    schedule: NoiseSchedule,
+    timesteps: std::ops::Range<usize>,
+}
+
+impl Objective {
+    /// The objective that `options` ask for. The noise schedule is Stable Diffusion's, whatever the model folder names.
+    ///
+    /// # Errors
+    /// When options contradict each other.
+    pub fn new(options: &Options) -> Result<Self> {
+        let objective = &options.objective;
+        let config = SchedulerConfig::stable_diffusion_1_5();
+        let schedule =
+            if objective.zero_terminal_snr { NoiseSchedule::with_zero_terminal_snr(&config) } else { NoiseSchedule::new(&config) };
+        let timesteps = objective.min_timestep.unwrap_or(0) as usize..objective.max_timestep.unwrap_or(1000) as usize;
+        ensure!(
+            timesteps.start < timesteps.end,
+            "--min_timestep {} is not below --max_timestep {}",
+            timesteps.start,
+            timesteps.end
+        );
+        let v = objective.v_parameterization;
+        ensure!(v || !objective.scale_v_pred_loss_like_noise_pred, "--scale_v_pred_loss_like_noise_pred needs --v_parameterization");
+        ensure!(!v || objective.v_pred_like_loss.is_none(), "--v_pred_like_loss does not go with --v_parameterization");
+        ensure!(
+            v || !objective.zero_terminal_snr,
+            "--zero_terminal_snr needs --v_parameterization: noise cannot be predicted where nothing else is left"
+        );
+        Ok(Self { options: objective.clone(), schedule, timesteps })
+    }
+
+    /// Draws noise and timesteps for `latents` `[b, c, h, w]` (scaled) and adds the one at the other.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn noised(&self, latents: &Tensor, generator: &mut Generator) -> driftless::Result<Noised> {
+        noise::noised(self, latents, generator)
+    }
+
+    /// The weighted error of `prediction` `[b, c, h, w]`, a float32 scalar. `weights` has one number per sample.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn loss(&self, prediction: &Tensor, noised: &Noised, weights: &[f64]) -> driftless::Result<Tensor> {
+        loss::loss(self, prediction, noised, weights)
+    }
+}

@@ -1,0 +1,342 @@
+//! AdamW: Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2), with moments that can be saved and restored.
+//!
+//! Mirrors `torch.optim.AdamW` (PyTorch 2.15, `_single_tensor_adamw`), without `amsgrad`. Moments are float32. `candle-nn` and
+//! `candle-optimisers` have AdamW too, but keep their moments to themselves, so a run could not be resumed exactly.
+//!
+//! On CPU each matrix is walked over three times in place; elsewhere the same formulas are candle operations.
+
+use super::{Gradients, Group, Optimiser, State};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
+use driftless::{Error, Result};
+
+/// Settings, with PyTorch's defaults.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Decay of the mean of gradients and of their squares.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Share of a weight that is taken away per step and unit of learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// The optimiser.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: Settings,
+    groups: Vec<Vec<Moments>>,
+    steps: usize,
+}
+
+#[derive(Debug)]
+struct Moments {
+    key: String,
+    var: Var,
+    mean: Var,
+    square: Var,
+}
+
+const MEAN: &str = "exp_avg";
+const SQUARE: &str = "exp_avg_sq";
+
+impl AdamW {
+    /// For the matrices of `groups`, with moments of zero.
+    ///
+    /// # Errors
+    /// When memory for the moments is lacking.
+    pub fn new(groups: &[Group], settings: Settings) -> Result<Self> {
+        let moments = |parameter: &super::Parameter| -> Result<Moments> {
+            let zeros = || Ok::<_, Error>(Var::from_tensor(&parameter.var.zeros_like()?)?);
+            Ok(Moments { key: parameter.key.clone(), var: parameter.var.clone(), mean: zeros()?, square: zeros()? })
+        };
+        let groups = groups.iter().map(|group| group.parameters.iter().map(moments).collect()).collect::<Result<_>>()?;
+        Ok(Self { settings, groups, steps: 0 })
+    }
+}
+
+impl Optimiser for AdamW {
+    fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()> {
+        self.steps += 1;
+        let (beta1, beta2) = self.settings.betas;
+        let correction = |beta: f64| 1.0 - beta.powi(self.steps as i32);
+        for (group, (moments, rate)) in self.groups.iter().zip(rates).enumerate() {
+            let update = Update {
+                keep: 1.0 - rate * self.settings.weight_decay,
+                step_size: rate / correction(beta1),
+                root_correction: correction(beta2).sqrt(),
+                eps: self.settings.eps,
+            };
+            for (index, moments) in moments.iter().enumerate() {
+                // Torch leaves matrices without gradient alone, weight decay included.
+                let Some(gradient) = gradients.get(group, index) else { continue };
+                moments.apply(&gradient.contiguous()?, beta1, beta2, update)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Option<State> {
+        let named = |moments: &Moments| {
+            [(MEAN, &moments.mean), (SQUARE, &moments.square)]
+                .map(|(kind, var)| (format!("{kind}/{}", moments.key), var.as_detached_tensor()))
+        };
+        Some(State { steps: self.steps, tensors: self.groups.iter().flatten().flat_map(named).collect() })
+    }
+
+    fn restore(&mut self, state: State) -> Result<()> {
+        let mut tensors: std::collections::HashMap<String, Tensor> = state.tensors.into_iter().collect();
+        for moments in self.groups.iter().flatten() {
+            for (kind, var) in [(MEAN, &moments.mean), (SQUARE, &moments.square)] {
+                let name = format!("{kind}/{}", moments.key);
+                let problem = |problem: &str| Error::argument("--resume", format!("the optimiser's `{name}` {problem}"));
+                let tensor = tensors.remove(&name).ok_or_else(|| problem("is missing; the state is of another network"))?;
+                if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
+                    return Err(problem("has another shape; the state is of another network"));
+                }
+                var.set(&tensor.to_device(var.device())?)?;
+            }
+        }
+        if let Some(name) = tensors.keys().min() {
+            let problem = format!("the optimiser's `{name}` belongs to nothing; the state is of another network or optimiser");
+            return Err(Error::argument("--resume", problem));
+        }
+        self.steps = state.steps;
+        Ok(())
+    }
+
+    fn description(&self) -> String {
+        let Settings { betas, eps, weight_decay } = self.settings;
+        format!("AdamW(weight_decay={weight_decay},betas=({}, {}),eps={eps:e})", betas.0, betas.1)
+    }
+}
+
+impl Moments {
+    fn apply(&self, gradient: &Tensor, beta1: f64, beta2: f64, update: Update) -> Result<()> {
+        if self.var.device().is_cpu() {
+            self.mean.inplace_op2(gradient, &Blend { beta: beta1 as f32, squared: false })?;
+            self.square.inplace_op2(gradient, &Blend { beta: beta2 as f32, squared: true })?;
+            self.var.inplace_op3(&self.mean, &self.square, &update)?;
+            return Ok(());
+        }
+        self.mean.set(&((self.mean.as_tensor() * beta1)? + (gradient * (1.0 - beta1))?)?)?;
+        self.square.set(&((self.square.as_tensor() * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?)?;
+        self.var.set(&update.tensor(&self.var, &self.mean, &self.square)?)?;
+        Ok(())
+    }
+}
+
+/// `moment <- beta moment + (1 - beta) g`, or `g^2`.
+struct Blend {
+    beta: f32,
+    squared: bool,
+}
+
+impl InplaceOp2 for Blend {
+    fn name(&self) -> &'static str {
+        "adamw-moment"
+    }
+
+    fn cpu_fwd(&self, moment: &mut CpuStorage, moment_at: &Layout, gradient: &CpuStorage, at: &Layout) -> candle_core::Result<()> {
+        let gradient = values(gradient, at)?;
+        let moment = values_mut(moment, moment_at)?;
+        let (beta, rest) = (self.beta, 1.0 - self.beta);
+        for (moment, g) in moment.iter_mut().zip(gradient) {
+            let new = if self.squared { g * g } else { *g };
+            *moment = beta * *moment + rest * new;
+        }
+        Ok(())
+    }
+}
+
+/// `weight <- keep weight - step_size mean / (sqrt(square) / root_correction + eps)`.
+#[derive(Debug, Clone, Copy)]
+struct Update {
+    keep: f64,
+    step_size: f64,
+    root_correction: f64,
+    eps: f64,
+}
+
+impl Update {
+    fn tensor(self, weight: &Tensor, mean: &Tensor, square: &Tensor) -> Result<Tensor> {
+        let denominator = ((square.sqrt()? / self.root_correction)? + self.eps)?;
+        Ok(((weight * self.keep)? - ((mean / denominator)? * self.step_size)?)?)
+    }
+}
+
+impl InplaceOp3 for Update {
+    fn name(&self) -> &'static str {
+        "adamw-update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weight: &mut CpuStorage,
+        weight_at: &Layout,
+        mean: &CpuStorage,
+        mean_at: &Layout,
+        square: &CpuStorage,
+        square_at: &Layout,
+    ) -> candle_core::Result<()> {
+        let (mean, square) = (values(mean, mean_at)?, values(square, square_at)?);
+        let weight = values_mut(weight, weight_at)?;
+        let (keep, step_size) = (self.keep as f32, self.step_size as f32);
+        let (root_correction, eps) = (self.root_correction as f32, self.eps as f32);
+        for ((weight, mean), square) in weight.iter_mut().zip(mean).zip(square) {
+            *weight = keep * *weight - step_size * (mean / (square.sqrt() / root_correction + eps));
+        }
+        Ok(())
+    }
+}
+
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    let (start, end) = contiguous(layout)?;
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
+    let (start, end) = contiguous(layout)?;
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[start..end]),
+        _ => candle_core::bail!("adamw: weights and moments are float32"),
+    }
+}
+
+fn contiguous(layout: &Layout) -> candle_core::Result<(usize, usize)> {
+    match layout.contiguous_offsets() {
+        Some(range) => Ok(range),
+        None => candle_core::bail!("adamw: a matrix is not contiguous"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Parameter;
+    use super::*;
+    use candle_core::{DType, Device};
+    use serde_json::Value;
+
+    fn floats(value: &Value) -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    }
+
+    fn fixture() -> Value {
+        serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/adamw.json"))).unwrap()
+    }
+
+    /// The reference's problem: two groups of one matrix each, gradients given.
+    struct Problem {
+        groups: Vec<Group>,
+        gradients: Vec<[Vec<f32>; 2]>,
+    }
+
+    impl Problem {
+        fn new(case: &Value) -> Self {
+            let start = case["start"].as_array().unwrap();
+            let groups = start.iter().enumerate().map(|(index, start)| Group {
+                name: String::new(),
+                rate: 0.0,
+                parameters: vec![Parameter { key: format!("k{index}"), var: Var::new(floats(start), &Device::Cpu).unwrap() }],
+            });
+            let gradients = case["gradients"].as_array().unwrap().iter().map(|step| [floats(&step[0]), floats(&step[1])]);
+            Self { groups: groups.collect(), gradients: gradients.collect() }
+        }
+
+        fn gradients(&self, step: usize) -> Gradients {
+            let mut gradients = Gradients::new(&self.groups);
+            for (group, values) in self.groups.iter().zip(&self.gradients[step]) {
+                let given = Tensor::new(values.as_slice(), &Device::Cpu).unwrap();
+                let loss = (group.parameters[0].var.as_tensor() * given).unwrap().sum_all().unwrap();
+                gradients.add(&self.groups, &mut loss.backward().unwrap()).unwrap();
+            }
+            gradients
+        }
+
+        fn weights(&self) -> Vec<Vec<f32>> {
+            self.groups.iter().map(|group| group.parameters[0].var.to_vec1().unwrap()).collect()
+        }
+    }
+
+    fn settings(case: &Value) -> Settings {
+        let number = |key: &str| case[key].as_f64().unwrap();
+        Settings { betas: (number("beta1"), number("beta2")), eps: number("eps"), weight_decay: number("weight_decay") }
+    }
+
+    fn assert_close(found: &[Vec<f32>], expected: &Value, what: &str) {
+        for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {
+            for (found, expected) in found.iter().zip(floats(expected)) {
+                // Both are float32; a step differs by a rounding or two, and 30 steps add few of them up.
+                assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{what}: {found}, not {expected}");
+            }
+        }
+    }
+
+    // Reference: torch 2.15.0 AdamW, two parameter groups with own rates that change, float32, CPU: tests/reference/train_adamw.py.
+    #[test]
+    fn thirty_steps_are_those_of_torch() {
+        for case in fixture()["cases"].as_array().unwrap() {
+            let problem = Problem::new(case);
+            let mut adamw = AdamW::new(&problem.groups, settings(case)).unwrap();
+            for (step, expected) in case["weights"].as_array().unwrap().iter().enumerate() {
+                let rates: Vec<f64> = case["rates"][step].as_array().unwrap().iter().map(|rate| rate.as_f64().unwrap()).collect();
+                adamw.step(&problem.gradients(step), &rates).unwrap();
+                assert_close(&problem.weights(), expected, &format!("step {step}"));
+            }
+        }
+    }
+
+    #[test]
+    fn tensor_operations_compute_the_same() {
+        let update = Update { keep: 0.99, step_size: 0.1, root_correction: 0.5, eps: 1e-8 };
+        let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
+        let (weight, mean, square) = (var(&[1.0, -2.0, 0.5]), var(&[0.1, 0.2, -0.3]), var(&[0.04, 0.0, 0.5]));
+        let expected: Vec<f32> = update.tensor(&weight, &mean, &square).unwrap().to_vec1().unwrap();
+        weight.inplace_op3(&mean, &square, &update).unwrap();
+        let found: Vec<f32> = weight.to_vec1().unwrap();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_exactly() {
+        let fixture = fixture();
+        let case = &fixture["cases"][0];
+        let rates = [1e-2, 1e-3];
+        let whole = Problem::new(case);
+        let mut adamw = AdamW::new(&whole.groups, settings(case)).unwrap();
+        (0..10).for_each(|step| adamw.step(&whole.gradients(step), &rates).unwrap());
+
+        let halved = Problem::new(case);
+        let mut first = AdamW::new(&halved.groups, settings(case)).unwrap();
+        (0..5).for_each(|step| first.step(&halved.gradients(step), &rates).unwrap());
+        let mut second = AdamW::new(&halved.groups, settings(case)).unwrap();
+        second.restore(first.state().unwrap()).unwrap();
+        (5..10).for_each(|step| second.step(&halved.gradients(step), &rates).unwrap());
+        assert_eq!(halved.weights(), whole.weights());
+    }
+
+    #[test]
+    fn the_state_of_another_network_is_refused() {
+        let fixture = fixture();
+        let problem = Problem::new(&fixture["cases"][0]);
+        let mut adamw = AdamW::new(&problem.groups, Settings::default()).unwrap();
+        let state = adamw.state().unwrap();
+        let mut wrong = state.clone();
+        wrong.tensors[0].1 = Tensor::zeros(7, DType::F32, &Device::Cpu).unwrap();
+        assert!(adamw.restore(wrong).unwrap_err().to_string().contains("exp_avg/k0"));
+        let mut wrong = state.clone();
+        wrong.tensors.pop();
+        assert!(adamw.restore(wrong).unwrap_err().to_string().contains("missing"));
+        let mut wrong = state.clone();
+        wrong.tensors.push(("exp_avg/k9".into(), wrong.tensors[0].1.clone()));
+        assert!(adamw.restore(wrong).unwrap_err().to_string().contains("k9"));
+        adamw.restore(state).unwrap();
+    }
+}

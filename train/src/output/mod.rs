@@ -1,0 +1,6 @@
+//! What a run leaves behind: names of files, and the metadata in them.
+
+pub mod metadata;
+pub mod names;
+
+pub use names::{Names, When};

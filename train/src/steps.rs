@@ -1,0 +1,96 @@
+//! Arithmetic of steps and epochs, as sd-scripts' `train_network.py` does it.
+
+use crate::options::Options;
+use anyhow::{Result, ensure};
+
+/// How long the run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// Batches in an epoch.
+    pub batches_per_epoch: usize,
+    /// Batches whose gradients make one step.
+    pub accumulation: usize,
+    /// Optimiser steps in an epoch; the last may have fewer batches.
+    pub per_epoch: usize,
+    /// Epochs begun; the last may end early.
+    pub epochs: usize,
+    /// Optimiser steps in all.
+    pub total: usize,
+}
+
+impl Steps {
+    /// The length that `options` ask for with so many batches per epoch.
+    ///
+    /// # Errors
+    /// When something is 0 that must not be.
+    pub fn new(options: &Options, batches_per_epoch: usize) -> Result<Self> {
+        let accumulation = options.optimisation.gradient_accumulation_steps;
+        ensure!(accumulation > 0, "--gradient_accumulation_steps is 0; it must be at least 1");
+        ensure!(batches_per_epoch > 0, "the data set has no pictures");
+        let per_epoch = batches_per_epoch.div_ceil(accumulation);
+        let (epochs, total) = match options.optimisation.max_train_epochs {
+            Some(epochs) => (epochs, epochs.saturating_mul(per_epoch)),
+            None => {
+                let total = options.optimisation.max_train_steps;
+                (total.div_ceil(per_epoch), total)
+            }
+        };
+        ensure!(total > 0, "the run has no steps; see --max_train_epochs and --max_train_steps");
+        Ok(Self { batches_per_epoch, accumulation, per_epoch, epochs, total })
+    }
+
+    /// `--save_every_n_epochs`, or what `--save_n_epoch_ratio` makes of it.
+    pub fn save_every_n_epochs(&self, options: &Options) -> Option<usize> {
+        match options.output.save_n_epoch_ratio.filter(|ratio| *ratio > 0) {
+            Some(ratio) => Some((self.epochs / ratio).max(1)),
+            None => options.output.save_every_n_epochs.filter(|every| *every > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(arguments: &[&str], batches: usize) -> Steps {
+        Steps::new(&Options::of(arguments), batches).unwrap()
+    }
+
+    #[test]
+    fn the_papers_recipe() {
+        // 3 groups x 30 pictures x 10 repeats.
+        let one = steps(&["--max_train_epochs=100"], 900);
+        assert_eq!((one.per_epoch, one.epochs, one.total), (900, 100, 90_000));
+        let three = steps(&["--max_train_epochs=100"], 300);
+        assert_eq!(three.total, 30_000);
+    }
+
+    #[test]
+    fn epochs_win_over_steps_and_short_groups_count() {
+        let run = steps(&["--max_train_epochs=3", "--max_train_steps=7", "--gradient_accumulation_steps=4"], 10);
+        assert_eq!((run.per_epoch, run.epochs, run.total), (3, 3, 9));
+    }
+
+    #[test]
+    fn steps_may_end_within_an_epoch() {
+        let run = steps(&["--max_train_steps=25"], 10);
+        assert_eq!((run.per_epoch, run.epochs, run.total), (10, 3, 25));
+        assert_eq!(steps(&[], 10).total, 1600);
+    }
+
+    #[test]
+    fn a_ratio_of_epochs_to_save() {
+        let run = steps(&["--max_train_epochs=10"], 5);
+        assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_n_epoch_ratio=4"])), Some(2));
+        assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_n_epoch_ratio=40"])), Some(1));
+        assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_every_n_epochs=3"])), Some(3));
+        assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_every_n_epochs=0"])), None);
+    }
+
+    #[test]
+    fn nothing_to_do_is_an_error() {
+        for arguments in [["--max_train_epochs=0"], ["--max_train_steps=0"], ["--gradient_accumulation_steps=0"]] {
+            assert!(Steps::new(&Options::of(&arguments), 5).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Batches prepared in the background: captions drawn, pictures decoded, while the model computes.
+//!
+//! What chance has for a sample depends on seed, epoch and its place in the epoch alone, so it does not matter when or where it is
+//! prepared, and a run that goes on in the middle of an epoch draws the same.
+
+use super::latents::Latents;
+use crate::data::DataSet;
+use crate::data::batches::Batch;
+use crate::data::caption::Moment;
+use crate::data::pixels::{self, Draw};
+use crate::seeds::{Purpose, generator};
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
+
+/// A batch, ready for the model.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Width and height in pixels.
+    pub size: (usize, usize),
+    /// `[b, ..]` on the CPU.
+    pub pictures: Pictures,
+    /// One per sample.
+    pub captions: Vec<String>,
+    /// Whether all captions are the same at every draw.
+    pub captions_are_fixed: bool,
+    /// Weights of the samples in the loss.
+    pub weights: Vec<f64>,
+}
+
+/// What is known of the pictures.
+#[derive(Debug)]
+pub enum Pictures {
+    /// `[b, 3, h, w]` in -1..1.
+    Pixels(Tensor),
+    /// `[b, c, h / 8, w / 8]`, scaled.
+    Latents(Tensor),
+}
+
+/// What batches are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The data.
+    pub set: &'a DataSet,
+    /// Latents, when they are cached.
+    pub latents: Option<&'a Latents>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Weight of regularisation pictures.
+    pub prior_loss_weight: f64,
+    /// Optimiser steps of the run.
+    pub total_steps: usize,
+    /// Batches whose gradients make one step.
+    pub accumulation: usize,
+}
+
+/// Batches that are prepared ahead: enough that a slow picture is not waited for, few enough to need no memory to speak of.
+const AHEAD: usize = 4;
+
+impl<'a> Source<'a> {
+    /// Prepares `batches` of `epoch` (from 0) from the one numbered `first` on, in a thread of `scope`. `steps_before` are the optimiser
+    /// steps done before the epoch.
+    pub fn spawn<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        batches: Vec<Batch>,
+        epoch: usize,
+        steps_before: usize,
+        first: usize,
+    ) -> Receiver<Result<Prepared>>
+    where
+        'a: 'scope,
+    {
+        let (sender, receiver) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            for (index, batch) in batches.iter().enumerate().skip(first) {
+                let moment =
+                    Moment { epoch: epoch + 1, step: steps_before + index / self.accumulation, total_steps: self.total_steps };
+                // The receiver is gone when the loop ended early; then nobody wants the rest.
+                if sender.send(self.prepare(batch, index, moment)).is_err() {
+                    break;
+                }
+            }
+        });
+        receiver
+    }
+
+    fn prepare(&self, batch: &Batch, index: usize, moment: Moment) -> Result<Prepared> {
+        let dataset = &self.set.datasets[batch.dataset];
+        let (mut pictures, mut captions, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut captions_are_fixed = true;
+        for (place, &sample_index) in batch.samples.iter().enumerate() {
+            let sample = &dataset.samples[sample_index];
+            let plan = &dataset.subsets[sample.subset].plan;
+            let draw_index = ((moment.epoch as u64) << 40) | ((index as u64) << 12) | place as u64;
+            let mut generator = generator(self.seed, Purpose::Augmentation, draw_index);
+            captions.push(plan.captions.draw(&sample.caption, moment, &mut generator));
+            captions_are_fixed &= plan.captions.is_fixed();
+            let draw = Draw::random(sample, plan, &mut generator);
+            pictures.push(match self.latents {
+                Some(latents) => latents
+                    .get(self.set, batch.dataset, sample_index, draw.flipped)
+                    .cloned()
+                    .with_context(|| format!("{}: has no cached latents", sample.path.display()))?,
+                None => pixels::load(sample, plan.interpolation, draw)?.to_tensor(&Device::Cpu)?.squeeze(0)?,
+            });
+            weights.push(if sample.is_reg { self.prior_loss_weight } else { 1.0 });
+        }
+        let stacked = Tensor::stack(&pictures, 0)?;
+        let pictures = if self.latents.is_some() { Pictures::Latents(stacked) } else { Pictures::Pixels(stacked) };
+        Ok(Prepared { size: batch.bucket, pictures, captions, captions_are_fixed, weights })
+    }
+}
