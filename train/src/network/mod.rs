@@ -133,6 +133,32 @@ impl TrainedNetwork {
         groups
     }
 
+    /// Runs `work` with a copy of the adapter in the slots that nothing tracks: else every activation would be kept for a backward pass
+    /// that does not come.
+    ///
+    /// # Errors
+    /// Those of `work`, and when a tensor operation fails.
+    pub fn frozen<T>(&self, unet: &Slots, text_encoder: &Slots, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.put(unet, text_encoder, |layer| {
+            let trained = layer.lora.lora();
+            Lora { down: trained.down.detach(), up: trained.up.detach(), scale: trained.scale }
+        })?;
+        let result = work();
+        self.put(unet, text_encoder, |layer| layer.lora.lora())?;
+        result
+    }
+
+    fn put(&self, unet: &Slots, text_encoder: &Slots, adapter: impl Fn(&TrainedLayer) -> Lora) -> Result<()> {
+        for layer in &self.layers {
+            let slots = if layer.network == Network::Unet { unet } else { text_encoder };
+            if let Some(slot) = slot(slots, &layer.path) {
+                slot.detach();
+                slot.attach(&layer.path, adapter(layer))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Scales down every layer's adapter whose norm `|scale up down|` is above `most`, sharing the change between both matrices
     /// (`apply_max_norm_regularization`). Returns how many were, and the mean and largest norm after.
     ///
@@ -192,6 +218,6 @@ fn canonical(network: Network, path: String) -> String {
 }
 
 /// The slot of a layer by its canonical path.
-pub fn slot(slots: &Slots, path: &str) -> Option<Arc<Slot>> {
+fn slot(slots: &Slots, path: &str) -> Option<Arc<Slot>> {
     slots.get(path).or_else(|| slots.get(path.strip_prefix("text_model.")?))
 }

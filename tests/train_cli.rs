@@ -1,0 +1,1 @@
+//! The `train` binary as a user meets it.
