@@ -1,3 +1,72 @@
-//! The `extract` command.
+//! The `extract` command: features of Stable Diffusion 1.5 for images, as the paper's `extract_feature.py` makes them and under its
+//! option names, with prompts, ControlNets and LoRA adapters against content shift.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | `args` | what was typed |
+//! | `plan`, `inputs` | what is meant: feature sets, layers, images and their names; all faults before any work |
+//! | `run` | the pass over the images |
+//! | `outputs` | pooling, aggregation, layouts, files |
+//! | `pca` | features as pictures |
+//! | `report` | progress, timings, memory |
 
-fn main() {}
+mod args;
+mod device;
+mod inputs;
+mod interrupt;
+mod layers;
+mod model;
+mod outputs;
+mod pca;
+mod plan;
+mod report;
+mod run;
+mod shapes;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use plan::Fault;
+use report::Reporter;
+use run::Outcome;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(args::normalise(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors for clap, with status 0. Where nobody listens to them, nothing is to be done.
+            let _ = error.print();
+            return status(error.exit_code());
+        }
+    };
+    let result = match &cli.command {
+        Some(Command::Layers(args)) => layers::list(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
+        Some(Command::Pca(args)) => pca::draw(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
+        None if cli.extract.show_all_layers && cli.extract.config.is_none() => layers::show_all(&cli.extract, &Reporter::new(cli.extract.logging)).map(|()| Outcome::Done),
+        None => interruptible(|| run::extract(&cli.extract, &mut Reporter::new(cli.extract.logging))),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::FAILURE,
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<Fault>() {
+                Some(Fault::Usage(_)) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Runs something that Ctrl-C stops in an orderly way.
+fn interruptible<T>(run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    interrupt::listen()?;
+    run()
+}
+
+fn status(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(2))
+}

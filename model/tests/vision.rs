@@ -240,3 +240,149 @@ fn saved_png_reads_back() {
     assert!(Rgb { width: 0, height: 0, pixels: Vec::new() }.save_png(&path).is_err());
     assert_eq!(Picture::open(&path).unwrap().width(), 3, "the failed write left the older file alone");
 }
+
+/// What Pillow reads and this crate refuses, with what the message must name.
+const REFUSED: [(&str, &str); 1] = [("p.tif", "convert it to PNG")];
+
+#[test]
+fn files_equal_pillow() {
+    let fixture_file = load("files.json");
+    let cases = fixture_file["files"].as_array().unwrap();
+    assert_eq!(cases.len(), 79);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case["file"].as_str().unwrap();
+        let path = fixture("files").join(name);
+        if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+            let message = Picture::open(&path).unwrap_err().to_string();
+            assert!(message.contains(advice) && message.contains(name), "{message}");
+            continue;
+        }
+        let mut check = |what: String, same: bool| {
+            if !same {
+                wrong.push(format!("{name}: {what}"));
+            }
+        };
+        let hash_of = |image: &Rgb| Value::from(fnv(&image.pixels));
+        let picture = match Picture::open(&path) {
+            Ok(picture) => picture,
+            Err(error) => {
+                check(error.to_string(), false);
+                continue;
+            }
+        };
+        check(format!("mode {:?}", picture.mode()), picture.mode().name() == case["mode"]);
+        check(format!("{}x{}", picture.width(), picture.height()), (picture.width(), picture.height()) == pair(&case["size"]));
+        check("convert".into(), hash_of(&picture.to_rgb()) == case["rgb"]);
+        for target in case["resized"].as_array().unwrap() {
+            let (width, height) = pair(&target["to"]);
+            check(format!("resize to {width}x{height}"), hash_of(&picture.resized_rgb(width, height)) == target["hash"]);
+        }
+        let upright = Picture::open_oriented(&path).unwrap();
+        let size = (upright.width(), upright.height());
+        check(format!("upright size {size:?}"), size == pair(&case["upright"]["size"]));
+        check("upright".into(), hash_of(&upright.to_rgb()) == case["upright"]["rgb"]);
+        check("dimensions".into(), Picture::dimensions(&path).unwrap() == pair(&case["stored_size"]));
+    }
+    assert!(wrong.is_empty(), "{} differ from Pillow:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn hostile_files_are_refused_or_read_but_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("hostile");
+    let mut state = 0;
+    let mut random = |below: usize| {
+        state += 1;
+        mix(state, 77) as usize % below
+    };
+    let (mut read, mut refused) = (0, 0);
+    let fixture_file = load("files.json");
+    for case in fixture_file["files"].as_array().unwrap() {
+        let whole = std::fs::read(fixture("files").join(case["file"].as_str().unwrap())).unwrap();
+        for attempt in 0..40 {
+            let mut bytes = whole.clone();
+            match attempt % 4 {
+                0 => bytes.truncate(random(whole.len())),
+                1 => bytes[random(whole.len().min(120))] = [0, 1, 127, 128, 255][random(5)],
+                2 => bytes[random(whole.len())] = random(256) as u8,
+                _ => drop(bytes.drain(random(whole.len())..).take(random(9)).collect::<Vec<_>>()),
+            }
+            std::fs::write(&target, &bytes).unwrap();
+            // A changed header may give a size that is allowed but too large for a test.
+            if Picture::dimensions(&target).is_ok_and(|(width, height)| width * height > 1 << 20) {
+                continue;
+            }
+            match Picture::open_oriented(&target) {
+                Ok(picture) => {
+                    picture.resized_rgb(9, 7);
+                    read += 1;
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.contains("hostile") && message.contains(';'), "no file or no advice in: {message}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(read > 300 && refused > 1000, "read {read}, refused {refused}");
+}
+
+/// `bytes` with the one occurrence of `from` replaced.
+fn patched(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = std::fs::read(fixture("files").join(name)).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+    bytes[at..at + from.len()].copy_from_slice(to);
+    bytes
+}
+
+#[test]
+fn giant_sizes_are_refused_before_they_are_allocated() {
+    let big = u32::to_be_bytes;
+    let header = |width: u32, height: u32| [big(width), big(height)].concat();
+    let mut png = patched("rgb.png", &header(23, 17), &header(1 << 30, 1 << 30));
+    // The header's checksum: CRC-32 of `IHDR` and its 13 bytes.
+    let crc = !png[12..29].iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    let bombs = [
+        ("bomb.png", png),
+        ("bomb.jpg", patched("444.jpg", &[0, 70, 0, 93], &[255, 0, 255, 0])),
+        ("bomb.gif", patched("p.gif", b"GIF87a\x17\0\x11\0", b"GIF87a\xff\xff\xff\xff")),
+        ("bomb.bmp", patched("rgb.bmp", &[23, 0, 0, 0, 17, 0, 0, 0], &[0, 255, 0, 0, 0, 255, 0, 0])),
+    ];
+    for (name, bytes) in bombs {
+        for message in [
+            Picture::from_bytes(&bytes, name).unwrap_err().to_string(),
+            Picture::from_bytes_oriented(&bytes, name).unwrap_err().to_string(),
+        ] {
+            assert!(message.contains(name) && message.contains("too large"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_picture_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (content, words) in [("", "the file is empty"), ("a caption, not a picture", "PNG, JPEG, WebP, BMP, TIFF, GIF")] {
+        let path = folder.path().join("cat.png");
+        std::fs::write(&path, content).unwrap();
+        let message = Picture::open(&path).unwrap_err().to_string();
+        assert!(message.contains("cat.png") && message.contains(words), "{message}");
+    }
+    let missing = Picture::open(folder.path().join("missing.png")).unwrap_err();
+    assert!(matches!(missing, driftless::Error::Io { .. }) && missing.to_string().contains("missing.png"), "{missing}");
+    assert!(Picture::open(folder.path()).is_err(), "a folder is not a picture");
+}
+
+#[test]
+fn rasters_become_pictures() {
+    let image = picture("photo", 20, 15, 4);
+    let whole = Picture::from(image.clone());
+    assert_eq!((whole.mode(), whole.to_rgb()), (Mode::Rgb, image.clone()));
+    assert_eq!(whole.resized_rgb(9, 31), resize(&image, 9, 31, Filter::Bicubic));
+    let grey = Grey { width: 2, height: 1, pixels: vec![7, 200] };
+    assert_eq!(Picture::from(grey.clone()).resized_rgb(2, 1), grey.to_rgb());
+}

@@ -81,10 +81,20 @@ def save(path, tensors, **metadata):
     header = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(serialise(tensors, metadata=header))
+        file.write(in_order(serialise(tensors, metadata=header)))
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
     print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 1024:.0f} KiB")
+
+
+def in_order(content):
+    """A safetensors file with its metadata sorted: the library writes it in an order that changes from run to run."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))} | header
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load(folder, *names, subfolder=None):

@@ -15,6 +15,9 @@ pub struct ExtractArgs {
     /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
     #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
     pub model: Option<String>,
+    /// Branch, tag or commit of a hub id [default: main]
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    pub revision: Option<String>,
     /// Version of Stable Diffusion; 1-5 is the one there is [default: 1-5]
     #[arg(long, value_name = "VERSION", help_heading = "Model")]
     pub version: Option<String>,
@@ -84,7 +87,7 @@ pub struct ExtractArgs {
     /// Put the parent folder's name into the names of outputs
     #[arg(long, help_heading = "Input")]
     pub nested_input_dir: bool,
-    /// Part I of N (I from 0) of the images
+    /// Part I of N (I from 0): every N-th batch of the images
     #[arg(long, value_name = "I/N", help_heading = "Input")]
     pub shard: Option<Shard>,
     /// Several feature sets in one pass over the images

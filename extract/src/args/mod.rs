@@ -64,6 +64,9 @@ pub struct LayersArgs {
     /// Print a JSON object, id to shape
     #[arg(long)]
     pub json: bool,
+    /// How much is told.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// How much is told, and in which form.

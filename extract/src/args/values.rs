@@ -146,7 +146,7 @@ impl FromStr for Named {
     }
 }
 
-/// Part `index` of `count`: the images whose number leaves `index` when divided by `count`.
+/// Part `index` of `count`: the batches whose number leaves `index` when divided by `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// From 0.
@@ -156,7 +156,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether an image of this number belongs to the part.
+    /// Whether a batch of this number belongs to the part.
     pub fn takes(self, number: usize) -> bool {
         number % self.count == self.index
     }

@@ -27,6 +27,16 @@ pub struct ControlNet {
 #[derive(Clone, Debug)]
 pub struct Hint(Tensor);
 
+impl Hint {
+    /// The embeddings of `len` pictures of a batch, from number `start` on.
+    ///
+    /// # Errors
+    /// When the batch has fewer.
+    pub fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        Ok(Self(self.0.narrow(0, start, len)?))
+    }
+}
+
 impl ControlNet {
     /// Reads the network.
     ///

@@ -69,7 +69,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn new(
+    pub fn new(
         name: &'static str,
         x: &Tensor,
         weight: &Tensor,

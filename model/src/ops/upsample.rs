@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::graph::{Output, attach};
-use super::host;
+use super::{composed, host};
 use crate::{Error, Result};
 
 /// Resizes `x` `[b, c, h, w]` to `height` x `width`: output row `i` is input row `floor(i * h / height)`, columns alike, with the
@@ -21,37 +21,25 @@ pub fn upsample_nearest(x: &Tensor, height: usize, width: usize) -> Result<Tenso
         return Err(Error::argument("upsample_nearest", "the input has no pixels"));
     }
     let input = host::activation("upsample_nearest", x)?;
+    if !input.device().is_cpu() {
+        let output = composed::upsample_nearest(&input, height, width)?;
+        return attach("upsample_nearest", &[x], output.into(), move |call| {
+            Ok(vec![Some(composed::upsample_nearest_gradient(&call.gradient, in_height, in_width)?)])
+        });
+    }
     let (rows, columns) = (sources(in_height, height), sources(in_width, width));
-    let output = if input.device().is_cpu() {
-        let values = gather(&*host::read(&input)?, in_height * in_width, in_width, &rows, &columns);
-        Output::host(values, (batch, channels, height, width))
-    } else {
-        let (rows, columns) = (indices(&rows, &input)?, indices(&columns, &input)?);
-        input.index_select(&rows, 2)?.index_select(&columns, 3)?.into()
-    };
-    attach("upsample_nearest", &[x], output, move |call| {
-        let gradient = &call.gradient;
-        if !gradient.device().is_cpu() {
-            let (rows, columns) = (indices(&rows, gradient)?, indices(&columns, gradient)?);
-            let zeros = Tensor::zeros((batch, channels, height, in_width), gradient.dtype(), gradient.device())?;
-            let narrow = zeros.index_add(&columns, gradient, 3)?;
-            let zeros = Tensor::zeros((batch, channels, in_height, in_width), gradient.dtype(), gradient.device())?;
-            return Ok(vec![Some(zeros.index_add(&rows, &narrow, 2)?)]);
-        }
-        let values = scatter(&*host::read(gradient)?, batch * channels, in_height * in_width, in_width, &rows, &columns);
+    let values = gather(&*host::read(&input)?, in_height * in_width, in_width, &rows, &columns);
+    attach("upsample_nearest", &[x], Output::host(values, (batch, channels, height, width)), move |call| {
+        let gradient = host::read(&call.gradient)?;
+        let values = scatter(&gradient, batch * channels, in_height * in_width, in_width, &rows, &columns);
         Ok(vec![Some(Tensor::from_vec(values, (batch, channels, in_height, in_width), &Device::Cpu)?)])
     })
 }
 
 /// The input index that each of `to` output indices takes, of `from`.
-fn sources(from: usize, to: usize) -> Vec<usize> {
+pub(super) fn sources(from: usize, to: usize) -> Vec<usize> {
     let scale = from as f32 / to as f32;
     (0..to).map(|index| ((index as f32 * scale).floor() as usize).min(from - 1)).collect()
-}
-
-fn indices(sources: &[usize], like: &Tensor) -> Result<Tensor> {
-    let sources: Vec<u32> = sources.iter().map(|&source| source as u32).collect();
-    Ok(Tensor::new(sources, like.device())?)
 }
 
 fn gather(x: &[f32], plane: usize, width: usize, rows: &[usize], columns: &[usize]) -> Vec<f32> {

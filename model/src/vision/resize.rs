@@ -1,10 +1,10 @@
-//! Antialiased resampling, byte for byte that of Pillow 11 and 12 (`src/libImaging/Resample.c`, `Geometry.c`).
+//! Antialiased resampling, byte for byte that of Pillow 11 and 12 (`src/libImaging/Resample.c`, `Geometry.c`; pinned to 12.3).
 //!
 //! Separable: the horizontal pass comes first and is rounded to the sample type, then the vertical pass; a pass is skipped when
-//! that side does not change. Pillow 13 sometimes runs the vertical pass first, which moves many bytes by one level; this is
-//! the order of 11 and 12. 8-bit samples use weights with 22 fractional bits and integer sums, 16-bit samples float64.
+//! that side does not change. 8-bit samples use weights with 22 fractional bits and integer sums, 16-bit samples float64.
 //!
-//! Difference from Pillow: rows are spread over threads, which changes no number.
+//! Differences from Pillow: rows are spread over threads, which changes no number. Pillow 12.2 and later shrink pictures more than
+//! 100 times as tall as wide with the vertical pass first; here they are treated as in 11 and 12.0 to 12.1, like all others.
 
 use super::Rgb;
 use rayon::prelude::*;

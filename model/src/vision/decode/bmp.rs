@@ -16,7 +16,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let size = dimensions(bytes)?;
     let colour = decoder.color_type();
     let indexed = indexed_mode(bytes, decoder.get_palette());
-    let samples = read_all(decoder)?;
+    let mut samples = read_all(decoder)?;
+    if let Some(bits) = narrow_channels(bytes) {
+        let channels = usize::from(colour.channel_count());
+        samples.chunks_exact_mut(channels).for_each(|pixel| truncate(pixel, bits));
+        // A bit of alpha in a 16-bit file is ignored.
+        let pixels = samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        return Ok(Decoded::bytes(size, Mode::Rgb, pixels));
+    }
     Ok(match (colour, indexed) {
         (ColorType::Rgb8, Some(mode @ (Mode::Bilevel | Mode::Grey))) => {
             Decoded::bytes(size, mode, samples.chunks_exact(3).map(|pixel| pixel[0]).collect())
@@ -41,13 +48,40 @@ fn indexed_mode(bytes: &[u8], palette: Option<&[[u8; 3]]>) -> Option<Mode> {
     })
 }
 
+/// The bits of red, green and blue in a 16-bit file of one of the two layouts that Pillow reads.
+fn narrow_channels(bytes: &[u8]) -> Option<[u32; 3]> {
+    const BITFIELDS: usize = 3;
+    let long = field(bytes, 14, 4)? >= 40;
+    if !long || field(bytes, 28, 2)? != 16 {
+        return None;
+    }
+    match field(bytes, 30, 4)? {
+        BITFIELDS => match [54, 58, 62].map(|at| field(bytes, at, 4)) {
+            [Some(0xf800), Some(0x07e0), Some(0x001f)] => Some([5, 6, 5]),
+            [Some(0x7c00), Some(0x03e0), Some(0x001f)] => Some([5, 5, 5]),
+            _ => None,
+        },
+        _ => Some([5, 5, 5]),
+    }
+}
+
+/// Pillow spreads 5 and 6 bits over a byte rounding down, the library rounds to nearest.
+fn truncate(pixel: &mut [u8], bits: [u32; 3]) {
+    for (value, bits) in pixel.iter_mut().zip(bits) {
+        let top = (1u32 << bits) - 1;
+        let narrow = (u32::from(*value) * top + 127) / 255;
+        *value = (narrow * 255 / top) as u8;
+    }
+}
+
+/// A little-endian number.
+fn field(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
+    Some(bytes.get(at..at + length)?.iter().rev().fold(0, |value, &byte| value << 8 | usize::from(byte)))
+}
+
 /// The palette's length by the header: a field of the long headers, else what the bit depth can tell apart.
 fn stated_colours(bytes: &[u8]) -> Option<usize> {
-    let field = |at: usize, length: usize| {
-        let raw = bytes.get(at..at + length)?;
-        Some(raw.iter().rev().fold(0usize, |value, &byte| value << 8 | usize::from(byte)))
-    };
-    let header = field(14, 4)?;
-    let (bits, colours) = if header == 12 { (field(24, 2)?, 0) } else { (field(28, 2)?, field(46, 4)?) };
+    let short = field(bytes, 14, 4)? == 12;
+    let (bits, colours) = if short { (field(bytes, 24, 2)?, 0) } else { (field(bytes, 28, 2)?, field(bytes, 46, 4)?) };
     if colours != 0 { Some(colours) } else { (bits <= 8).then(|| 1 << bits) }
 }

@@ -3,12 +3,14 @@
 //!
 //! | container | library | equal to Pillow 12.3 |
 //! | --- | --- | --- |
-//! | JPEG | `libjpeg-turbo-rs` (scalar) | to the byte: baseline, progressive, 4:4:4, 4:2:2, 4:2:0, grey, CMYK, restarts |
+//! | JPEG | `libjpeg-turbo-rs` (scalar) | to the byte; 12 bits are refused, as by Pillow |
 //! | PNG | `png` | to the byte |
-//! | GIF | `gif` | to the byte, first frame |
+//! | WebP | `image` (`image-webp`) | to the byte; first frame |
 //! | BMP | `image` | to the byte |
-//! | TIFF | `tiff` | to the byte for what is supported |
-//! | WebP | `image` (`image-webp`) | to the byte |
+//! | GIF | `gif` | to the byte; first frame |
+//! | TIFF | `tiff` | to the byte; first page; palettes, YCbCr and group 3 fax are refused |
+//!
+//! Damaged files are refused more readily than by Pillow: a checksum that is cut off is enough.
 //!
 //! Files come from strangers: sizes are checked before anything of that size is allocated, and no input panics.
 
@@ -80,7 +82,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     }
 }
 
-/// Width and height as stored, from the header alone.
+/// Width and height that [`decode`] would give, from the header alone.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
     match format(bytes)? {
         ImageFormat::Jpeg => jpeg::dimensions(bytes),
@@ -117,9 +119,9 @@ fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize,
     }
 }
 
-/// The colour of each index; an index beyond the palette is a grey of that value, as in Pillow's fresh palettes.
+/// The colour of each index; an index beyond the palette is black, as in Pillow.
 fn look_up(indices: &[u8], palette: &[u8]) -> Vec<u8> {
-    let mut table: [[u8; 3]; 256] = std::array::from_fn(|index| [index as u8; 3]);
+    let mut table = [[0; 3]; 256];
     for (entry, colour) in table.iter_mut().zip(palette.chunks_exact(3)) {
         entry.copy_from_slice(colour);
     }

@@ -24,8 +24,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let length = reader.output_buffer_size().ok_or_else(|| Problem::TooLarge(format!("{width}x{height}")))?;
     let mut data = vec![0; length];
     reader.next_frame(&mut data).map_err(problem)?;
-    // A profile or Exif chunk may also follow the pixels.
-    reader.finish().map_err(problem)?;
+    // Exif may follow the pixels. A file cut off there still has its picture, and Pillow reads it.
+    let _ = reader.finish();
     let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
 
     let (mode, samples) = interpret(colour, depth, data, width, height, palette.as_deref())?;

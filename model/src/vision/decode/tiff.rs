@@ -2,6 +2,7 @@
 //! other colour spaces are refused. Pillow turns TIFF files upright when it loads them, unlike all other kinds.
 
 use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes};
+use crate::vision::orient;
 use crate::vision::picture::Mode;
 use image::metadata::Orientation;
 use std::io::Cursor;
@@ -22,15 +23,21 @@ fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), Problem> {
 }
 
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
-    Ok(open(bytes)?.1)
+    let (mut decoder, size) = open(bytes)?;
+    Ok(orient::size(size, orientation(&mut decoder)?))
+}
+
+fn orientation(decoder: &mut Reader) -> Result<Orientation, Problem> {
+    let value = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(problem)?;
+    let orientation = value.and_then(|value| Orientation::from_exif(value.try_into().ok()?));
+    Ok(orientation.unwrap_or(Orientation::NoTransforms))
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let (mut decoder, (width, height)) = open(bytes)?;
     let colour = decoder.colortype().map_err(problem)?;
-    let mut number = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(problem);
-    let orientation = number(Tag::Orientation)?.and_then(|value| Orientation::from_exif(value.try_into().ok()?));
-    let white_is_zero = number(Tag::PhotometricInterpretation)? == Some(0);
+    let orientation = orientation(&mut decoder)?;
+    let white_is_zero = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(problem)? == Some(0);
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(problem)?.unwrap_or_default();
 
     let channels = usize::from(colour.num_samples());
@@ -56,7 +63,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
         }
         (other, _) => return Err(Problem::Unsupported(format!("TIFF of type {other:?}"))),
     };
-    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: true })
 }
 

@@ -12,6 +12,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+    whole(bytes)?;
     let size = dimensions(bytes)?;
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?;
     let mode = match decoder.color_type() {
@@ -21,4 +22,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     };
     let orientation = decoder.orientation().map_err(image_problem)?;
     Ok(Decoded { orientation, ..Decoded::bytes(size, mode, read_all(decoder)?) })
+}
+
+/// Refuses files that are shorter than they say. The library would make up the rest.
+fn whole(bytes: &[u8]) -> Result<(), Problem> {
+    const RIFF_HEADER: u64 = 8;
+    match bytes.get(4..8) {
+        Some(&[a, b, c, d]) if u64::from(u32::from_le_bytes([a, b, c, d])) + RIFF_HEADER <= bytes.len() as u64 => Ok(()),
+        _ => Err(Problem::Damaged("the file is cut off".into())),
+    }
 }

@@ -1,0 +1,74 @@
+//! `extract layers` and `--show_all_layers`: every layer id with its shape. Nothing is computed for it (the original runs a batch).
+
+use anyhow::{Context, Result};
+use driftless::checkpoint::write_atomically;
+use driftless::taps::{AttentionCategory, LayerId, TapPlan};
+use driftless::unet::UnetConfig;
+use serde_json::{Map, Value, json};
+
+use crate::args::{ExtractArgs, LayersArgs};
+use crate::model::unet_config_of;
+use crate::plan::Fault;
+use crate::report::Reporter;
+use crate::shapes::{self, Shapes, TOKENS};
+
+/// Where `--show_all_layers` writes its list, as the original does.
+const RECORD: &str = "layer_record.json";
+/// The original's default for its default model; ours is Stable Diffusion 1.5's.
+const DEFAULT_IMG_SIZE: usize = 512;
+
+/// `extract layers`.
+///
+/// # Errors
+/// When the model has no readable configuration, or the image size is out of range.
+pub fn list(args: &LayersArgs, reporter: &Reporter) -> Result<()> {
+    let config = match &args.model {
+        Some(model) => unet_config_of(model, reporter)?,
+        None => UnetConfig::stable_diffusion_1_5(),
+    };
+    let layers = layers(&config, args.img_size, &args.attention)?;
+    if args.json {
+        let object: Map<String, Value> = layers.into_iter().map(|(id, shape)| (id.to_string(), json!(shape))).collect();
+        println!("{}", serde_json::to_string_pretty(&object)?);
+    } else {
+        print!("{}", table(&layers));
+    }
+    Ok(())
+}
+
+/// `--show_all_layers`.
+///
+/// # Errors
+/// As [`list`], and when the record cannot be written.
+pub fn show_all(args: &ExtractArgs, reporter: &Reporter) -> Result<()> {
+    let config = match (&args.model, &args.offline_lora, &args.offline_lora_filename) {
+        (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), reporter)?,
+        (Some(model), ..) => unet_config_of(model, reporter)?,
+        _ => UnetConfig::stable_diffusion_1_5(),
+    };
+    let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &args.attention)?;
+    print!("{}", table(&layers));
+    let record: Map<String, Value> = layers.iter().map(|(id, _)| (id.to_string(), Value::Bool(true))).collect();
+    let text = serde_json::to_string(&record)?;
+    write_atomically(RECORD, |file| file.write_bytes(text.as_bytes())).context("--show-all-layers")
+}
+
+fn layers(config: &UnetConfig, img_size: usize, attention: &[AttentionCategory]) -> Result<Vec<(LayerId, [usize; 3])>> {
+    if !(8..=8192).contains(&img_size) {
+        return Err(Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")).into());
+    }
+    let layout = config.layout();
+    let shapes = Shapes::new(config, img_size, TOKENS);
+    let mut ids = layout.ids();
+    ids.push(LayerId::VaeOut);
+    if !attention.is_empty() {
+        TapPlan::new(&layout, [], attention, (shapes.latent_side(), shapes.latent_side()))?;
+        ids.push(LayerId::Attn);
+    }
+    Ok(ids.into_iter().map(|id| (id, shapes.of(id, attention))).collect())
+}
+
+fn table(layers: &[(LayerId, [usize; 3])]) -> String {
+    let width = layers.iter().map(|(id, _)| id.to_string().len()).max().unwrap_or(0);
+    layers.iter().map(|(id, shape)| format!("{:width$}  {}\n", id.to_string(), shapes::text(*shape))).collect()
+}

@@ -1,0 +1,173 @@
+//! Where features are written, in which form.
+//!
+//! The layouts are the original's; the one that it cannot write (nested names without `--aggregate_output` or `--sample_name_first`)
+//! becomes `OUT/LAYER/PARENT/NAME.npy`, and no empty folders are left beside numbered names.
+
+mod aggregate;
+mod feature;
+mod npy;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::DType;
+use driftless::checkpoint::write_safetensors;
+use driftless::taps::LayerId;
+
+pub use aggregate::{aggregate, aggregated_size};
+pub use feature::{Feature, ImageFeatures, is_pooled, split_batch};
+pub use npy::{Array, read_npy};
+
+use crate::args::OutputFormat;
+
+/// The key of an aggregated feature in a safetensors file.
+pub const AGGREGATE_KEY: &str = "aggregate";
+
+/// Where features go.
+#[derive(Clone, Debug)]
+pub struct OutputRule {
+    /// The folder of everything.
+    pub dir: PathBuf,
+    /// One file per image: all layers joined.
+    pub aggregate: bool,
+    /// `NAME/LAYER` instead of `LAYER/NAME`.
+    pub sample_name_first: bool,
+    /// Type of the numbers: float16 or float32.
+    pub dtype: DType,
+    /// Format of the files.
+    pub format: OutputFormat,
+}
+
+impl OutputRule {
+    /// The folder of a set.
+    pub fn set_dir(&self, set: Option<&str>) -> PathBuf {
+        set.map_or_else(|| self.dir.clone(), |set| self.dir.join(set))
+    }
+
+    /// The files of an image in a set.
+    pub fn files(&self, set: Option<&str>, sample: &str, layers: &[LayerId]) -> Vec<PathBuf> {
+        match (self.format, self.aggregate) {
+            (OutputFormat::Npy, false) => layers.iter().map(|layer| self.layer_file(set, sample, *layer)).collect(),
+            _ => vec![self.sample_file(set, sample)],
+        }
+    }
+
+    /// The file that holds everything about an image.
+    fn sample_file(&self, set: Option<&str>, sample: &str) -> PathBuf {
+        let extension = match self.format {
+            OutputFormat::Npy => "npy",
+            OutputFormat::Safetensors => "safetensors",
+        };
+        self.set_dir(set).join(format!("{sample}.{extension}"))
+    }
+
+    fn layer_file(&self, set: Option<&str>, sample: &str, layer: LayerId) -> PathBuf {
+        let dir = self.set_dir(set);
+        match self.sample_name_first {
+            true => dir.join(sample).join(format!("{layer}.npy")),
+            false => dir.join(layer.to_string()).join(format!("{sample}.npy")),
+        }
+    }
+
+    /// Whether all files of an image are there.
+    pub fn is_done(&self, set: Option<&str>, sample: &str, layers: &[LayerId]) -> bool {
+        self.files(set, sample, layers).iter().all(|file| file.is_file())
+    }
+
+    /// Writes an image's features, in the order of the store.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, set: Option<&str>, sample: &str, features: &[(LayerId, Feature)]) -> driftless::Result<()> {
+        let joined;
+        let named: Vec<(String, PathBuf, &Feature)> = if self.aggregate {
+            joined = aggregate(features);
+            vec![(AGGREGATE_KEY.to_owned(), self.sample_file(set, sample), &joined)]
+        } else {
+            features.iter().map(|(id, feature)| (id.to_string(), self.layer_file(set, sample, *id), feature)).collect()
+        };
+        match self.format {
+            OutputFormat::Npy => named.iter().try_for_each(|(_, path, feature)| {
+                make_folder_of(path)?;
+                npy::write_npy(path, feature, self.dtype)
+            }),
+            OutputFormat::Safetensors => self.write_safetensors(&self.sample_file(set, sample), &named),
+        }
+    }
+
+    fn write_safetensors(&self, path: &Path, named: &[(String, PathBuf, &Feature)]) -> driftless::Result<()> {
+        make_folder_of(path)?;
+        let tensors = named.iter().map(|(id, _, feature)| Ok((id.clone(), feature.tensor(self.dtype)?)));
+        write_safetensors(path, tensors.collect::<driftless::Result<Vec<_>>>()?, &BTreeMap::new())
+    }
+}
+
+fn make_folder_of(path: &Path) -> driftless::Result<()> {
+    match path.parent() {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(driftless::Error::io(folder)),
+        None => Ok(()),
+    }
+}
+
+/// A committed fixture, made by the scripts in tests/reference.
+#[cfg(test)]
+pub fn fixture(name: &str) -> serde_json::Value {
+    let path = format!("{}/../tests/fixtures/extract/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[cfg(test)]
+impl Feature {
+    /// `{"shape": [c, h, w], "values": [...]}`.
+    fn from_json(value: &serde_json::Value) -> Self {
+        let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).unwrap();
+        Self { shape: shape.try_into().unwrap(), values: serde_json::from_value(value["values"].clone()).unwrap() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(aggregate: bool, sample_name_first: bool, format: OutputFormat) -> OutputRule {
+        OutputRule { dir: "OUT".into(), aggregate, sample_name_first, dtype: DType::F16, format }
+    }
+
+    #[test]
+    fn layouts_of_the_original() {
+        let first = |rule: &OutputRule, name| rule.files(None, name, &[LayerId::UnetIn])[0].to_str().unwrap().to_owned();
+        let npy = |aggregate, sample_first, name| first(&rule(aggregate, sample_first, OutputFormat::Npy), name);
+        assert_eq!(npy(false, false, "train0"), "OUT/unet-in/train0.npy");
+        assert_eq!(npy(false, true, "train0"), "OUT/train0/unet-in.npy");
+        assert_eq!(npy(true, false, "train0"), "OUT/train0.npy");
+        assert_eq!(npy(true, true, "x.y"), "OUT/x.y.npy");
+        assert_eq!(npy(true, false, "town/x"), "OUT/town/x.npy");
+        assert_eq!(npy(false, true, "town/x"), "OUT/town/x/unet-in.npy");
+        assert_eq!(npy(false, false, "town/x"), "OUT/unet-in/town/x.npy");
+        assert_eq!(first(&rule(false, false, OutputFormat::Safetensors), "x.y"), "OUT/x.y.safetensors");
+    }
+
+    #[test]
+    fn an_image_is_done_when_all_its_files_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = OutputRule { dir: folder.path().to_owned(), ..rule(false, true, OutputFormat::Npy) };
+        let layers = [LayerId::UnetIn, LayerId::UnetOut];
+        let feature = Feature { shape: [1, 1, 1], values: vec![1.0] };
+        rule.write(Some("set"), "a", &[(LayerId::UnetIn, feature.clone())]).unwrap();
+        assert!(!rule.is_done(Some("set"), "a", &layers));
+        rule.write(Some("set"), "a", &[(LayerId::UnetOut, feature)]).unwrap();
+        assert!(rule.is_done(Some("set"), "a", &layers) && !rule.is_done(None, "a", &layers));
+        assert!(folder.path().join("set/a/unet-out.npy").is_file());
+    }
+
+    #[test]
+    fn one_safetensors_file_per_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = OutputRule { dir: folder.path().to_owned(), ..rule(false, false, OutputFormat::Safetensors) };
+        let feature = |value| Feature { shape: [1, 1, 2], values: vec![value; 2] };
+        rule.write(None, "a", &[(LayerId::UnetIn, feature(1.0)), (LayerId::UnetOut, feature(2.0))]).unwrap();
+        let file = driftless::checkpoint::WeightFile::open(folder.path().join("a.safetensors")).unwrap();
+        let tensor = file.tensor("unet-out", &candle_core::Device::Cpu).unwrap();
+        assert_eq!((tensor.dims(), tensor.dtype()), ([1, 1, 2].as_slice(), DType::F16));
+    }
+}

@@ -1,0 +1,67 @@
+//! The first three principal components of a feature, exactly, as scikit-learn's `PCA(n_components=3)` defines them: rows are
+//! positions, columns channels; centred, not scaled; for each component the score of largest magnitude is positive.
+
+use candle_core::{Device, Tensor};
+use nalgebra::DMatrix;
+
+use super::decomposition::leading;
+
+/// Red, green and blue.
+pub const COMPONENTS: usize = 3;
+
+/// Scores of every position, component by component: three lists of `positions` numbers.
+///
+/// `values` holds `channels` rows of `positions` numbers.
+///
+/// # Errors
+/// When there are fewer than three channels or positions, or a number is not finite; in words.
+pub fn scores(values: &[f32], channels: usize, positions: usize) -> Result<[Vec<f64>; COMPONENTS], String> {
+    if channels < COMPONENTS || positions < COMPONENTS {
+        return Err(format!("has {channels} channels and {positions} positions; three components need at least three of each"));
+    }
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err("holds numbers that are not finite".to_owned());
+    }
+    let centred: Vec<f64> = values.chunks_exact(positions).flat_map(centre).collect();
+    let scores = project(&centred, channels, positions).map_err(|error| error.to_string())?;
+    Ok(scores.map(with_positive_peak))
+}
+
+/// A channel without its mean.
+fn centre(channel: &[f32]) -> impl Iterator<Item = f64> {
+    let mean = channel.iter().map(|value| f64::from(*value)).sum::<f64>() / channel.len() as f64;
+    channel.iter().map(move |value| f64::from(*value) - mean)
+}
+
+/// The centred positions along the leading axes. The smaller of the two products, of channels or of positions, is decomposed.
+fn project(centred: &[f64], channels: usize, positions: usize) -> candle_core::Result<[Vec<f64>; COMPONENTS]> {
+    let rows = Tensor::from_slice(centred, (channels, positions), &Device::Cpu)?;
+    let by_channel = channels <= positions;
+    let (side, gram) = match by_channel {
+        true => (channels, rows.matmul(&rows.t()?)?),
+        false => (positions, rows.t()?.matmul(&rows)?),
+    };
+    // Symmetric, so that the order of rows and columns does not matter.
+    let gram = DMatrix::from_vec(side, side, gram.flatten_all()?.to_vec1::<f64>()?);
+    let eigen = leading(&gram, COMPONENTS);
+    let component = |i: usize| -> candle_core::Result<Vec<f64>> {
+        // A matrix of low rank has fewer directions than components; along the others nothing varies.
+        if i >= eigen.values.len() {
+            return Ok(vec![0.0; positions]);
+        }
+        let axis: Vec<f64> = eigen.vectors.column(i).iter().copied().collect();
+        if by_channel {
+            let axis = Tensor::from_vec(axis, (1, channels), &Device::Cpu)?;
+            return axis.matmul(&rows)?.flatten_all()?.to_vec1::<f64>();
+        }
+        let scale = eigen.values[i].max(0.0).sqrt();
+        Ok(axis.into_iter().map(|value| value * scale).collect())
+    };
+    Ok([component(0)?, component(1)?, component(2)?])
+}
+
+fn with_positive_peak(scores: Vec<f64>) -> Vec<f64> {
+    // The first of equal magnitudes, as NumPy's argmax.
+    let peak = scores.iter().fold(0.0_f64, |peak, score| if score.abs() > peak.abs() { *score } else { peak });
+    if peak < 0.0 { scores.into_iter().map(|score| -score).collect() } else { scores }
+}

@@ -1,0 +1,121 @@
+//! Which features are to be drawn.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device};
+use driftless::checkpoint::WeightFile;
+
+use crate::outputs::{AGGREGATE_KEY, Array, Feature, read_npy};
+use crate::plan::Fault;
+
+/// One feature: a file, or an entry of one.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The set it belongs to: the name of the input folder.
+    pub set: String,
+    /// Its path in the set, without extension.
+    pub name: String,
+    path: PathBuf,
+    key: Option<String>,
+}
+
+impl Source {
+    /// Reads the numbers.
+    ///
+    /// # Errors
+    /// When the file is no feature or damaged.
+    pub fn read(&self) -> Result<Array> {
+        let Some(key) = &self.key else { return Ok(read_npy(&self.path)?) };
+        let tensor = WeightFile::open(&self.path)?.tensor(key, &Device::Cpu)?;
+        let is_half = matches!(tensor.dtype(), DType::F16 | DType::BF16);
+        let shape = tensor.dims3().with_context(|| format!("{}: `{key}`: expected [channels, height, width]", self.path.display()))?;
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok(Array { feature: Feature { shape: [shape.0, shape.1, shape.2], values }, is_half })
+    }
+}
+
+/// All features of the inputs, in the inputs' order, sorted by name within each.
+///
+/// # Errors
+/// When an input does not exist or holds no feature, or two features have the same set and name.
+pub fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for input in inputs {
+        let (root, files) = match input.is_dir() {
+            true => (input.clone(), features_below(input)?),
+            false if input.is_file() => (input.parent().map_or_else(PathBuf::new, Path::to_owned), vec![input.clone()]),
+            false => return Err(Fault::failure(format!("{}: no such file or folder", input.display())).into()),
+        };
+        if files.is_empty() {
+            return Err(Fault::failure(format!("{}: no feature in this folder (looked for *.npy, *.safetensors)", input.display())).into());
+        }
+        let set = folder_name(&root);
+        for path in files {
+            sources.extend(entries(&set, &root, path)?);
+        }
+    }
+    refuse_equal_names(&sources)?;
+    Ok(sources)
+}
+
+fn features_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry.with_context(|| folder.display().to_string())?;
+            let path = entry.path();
+            // Links are not followed into folders, which could lead in a circle.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "npy" || extension == "safetensors") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The name of a folder, of the one that `.` or `..` means too.
+fn folder_name(folder: &Path) -> String {
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let name = here.file_name().map(ToOwned::to_owned);
+    let name = name.or_else(|| here.canonicalize().ok()?.file_name().map(ToOwned::to_owned));
+    name.map_or_else(|| "features".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn entries(set: &str, root: &Path, path: PathBuf) -> Result<Vec<Source>> {
+    let relative = path.strip_prefix(root).unwrap_or(&path).with_extension("");
+    // Aggregated names keep dots of their own: only the last extension goes.
+    let name = relative.to_string_lossy().replace('\\', "/");
+    let source = |name: String, key: Option<String>| Source { set: set.to_owned(), name, path: path.clone(), key };
+    if path.extension().is_some_and(|extension| extension == "npy") {
+        return Ok(vec![source(name, None)]);
+    }
+    let file = WeightFile::open(&path)?;
+    let mut keys: Vec<String> = file.names().map(str::to_owned).collect();
+    keys.sort();
+    if let Some(odd) = keys.iter().find(|key| key.contains(['/', '\\']) || *key == "..") {
+        bail!("{}: the entry `{odd}` is no layer id; give files that `extract` wrote", path.display());
+    }
+    let entry = |key: String| match key == AGGREGATE_KEY {
+        true => source(name.clone(), Some(key)),
+        false => source(format!("{name}/{key}"), Some(key)),
+    };
+    Ok(keys.into_iter().map(entry).collect())
+}
+
+fn refuse_equal_names(sources: &[Source]) -> Result<()> {
+    let mut seen: BTreeMap<(&str, &str), &Path> = BTreeMap::new();
+    for source in sources {
+        if let Some(other) = seen.insert((&source.set, &source.name), &source.path) {
+            let (first, second) = (other.display(), source.path.display());
+            let advice = "give inputs of different names";
+            return Err(Fault::failure(format!("{first} and {second} are both `{}` of `{}`; {advice}", source.name, source.set)).into());
+        }
+    }
+    Ok(())
+}

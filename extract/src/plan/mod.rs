@@ -1,0 +1,258 @@
+//! What was asked for means this: options, configuration file and inputs, checked and resolved, before any model is loaded.
+//!
+//! All faults are reported together. What depends on the model's sizes (layer ids, pooling) is checked by [`crate::run`] as soon as its
+//! configuration is read, still before its weights.
+
+mod fault;
+mod layer_file;
+mod sets;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_core::DType;
+
+pub use fault::{Fault, Faults};
+pub use layer_file::LayerChoice;
+pub use sets::FeatureSet;
+pub use settings::Settings;
+
+use crate::args::values::{OutputPrecision, from_name};
+use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, Precision};
+use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
+use crate::outputs::OutputRule;
+
+/// The model that is used when none is named.
+pub const DEFAULT_MODEL: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
+/// ControlNets that are used when none is named, by kind.
+const DEFAULT_CONTROLNETS: [(&str, &str); 2] =
+    [("canny", "lllyasviel/sd-controlnet-canny"), ("depth", "lllyasviel/sd-controlnet-depth")];
+/// The side to which images are resized: Stable Diffusion 1.5's. The original's default, 1024, is SDXL's, its default model.
+const DEFAULT_IMG_SIZE: usize = 512;
+
+/// Which model, and how it computes.
+#[derive(Clone, Debug)]
+pub struct ModelChoice {
+    /// Folder, file or hub id.
+    pub model: String,
+    /// For a merged checkpoint file in the model's place: the model whose tokenizer and configurations it shares.
+    pub base: Option<String>,
+    /// Branch, tag or commit of a hub id.
+    pub revision: Option<String>,
+    /// Where.
+    pub device: DeviceChoice,
+    /// In which type; `None` leaves it to the device.
+    pub dtype: Option<DType>,
+}
+
+/// How the condition pictures of a ControlNet come about.
+#[derive(Clone, Debug)]
+pub enum ConditionSource {
+    /// Edges found in the image.
+    Canny,
+    /// Ready-made pictures.
+    Pictures(Companions),
+}
+
+/// A ControlNet and its pictures.
+#[derive(Clone, Debug)]
+pub struct ControlChoice {
+    /// Folder or hub id.
+    pub model: String,
+    /// The pictures.
+    pub source: ConditionSource,
+}
+
+/// Everything about one run.
+#[derive(Debug)]
+pub struct RunPlan {
+    /// The model.
+    pub model: ModelChoice,
+    /// Side of the images in pixels.
+    pub img_size: usize,
+    /// This shard's images.
+    pub samples: Vec<Sample>,
+    /// Images of all shards.
+    pub image_count: usize,
+    /// The feature sets, in order.
+    pub sets: Vec<FeatureSet>,
+    /// The ControlNets that any set uses, by kind.
+    pub controls: BTreeMap<String, ControlChoice>,
+    /// Where features go.
+    pub output: OutputRule,
+    /// Make anew what is there.
+    pub overwrite: bool,
+    /// Images computed together.
+    pub batch_size: usize,
+    /// Threads of the CPU; `None` for all.
+    pub threads: Option<usize>,
+    /// Where timings go.
+    pub timings: Option<PathBuf>,
+    /// The list of images that failed.
+    pub failures: PathBuf,
+}
+
+impl RunPlan {
+    /// Works out what the options mean.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn new(args: &ExtractArgs) -> Result<Self, Fault> {
+        let settings = Settings::from_args(args)?;
+        let mut faults = Faults::default();
+        let model = faults.keep(model_choice(args, &settings));
+        let img_size = settings.input.img_size.unwrap_or(DEFAULT_IMG_SIZE);
+        let batch_size = settings.batch_size.unwrap_or(2);
+        check_numbers(&settings, img_size, batch_size, &mut faults);
+        let (samples, image_count) = faults.take(find_samples(args, &settings, batch_size));
+        let nested = settings.input.nested;
+        let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
+        let controls = faults.take(control_choices(&settings, &samples, nested));
+        let output = faults.take(output_rule(args, &settings));
+        faults.check()?;
+        // A missing model has noted a fault above.
+        let model = model.ok_or_else(|| Fault::failure("no model"))?;
+        let failures = match args.shard {
+            Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
+            None => output.dir.join("failed.jsonl"),
+        };
+        Ok(Self {
+            model,
+            img_size,
+            samples,
+            image_count,
+            sets,
+            controls,
+            overwrite: settings.output.overwrite,
+            output,
+            batch_size,
+            threads: settings.threads,
+            timings: args.timings.clone(),
+            failures,
+        })
+    }
+}
+
+fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults: &mut Faults) {
+    faults.require((8..=8192).contains(&img_size), || Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")));
+    faults.require((1..=4096).contains(&batch_size), || Fault::usage(format!("--batch-size {batch_size}: expected 1 to 4096 images")));
+    if let Some(threads) = settings.threads {
+        faults.require((1..=1024).contains(&threads), || Fault::usage(format!("--threads {threads}: expected 1 to 1024")));
+    }
+}
+
+/// Which model: `--offline-lora` alone takes the model's place.
+fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, Fault> {
+    if let Some(version) = args.version.as_deref().filter(|version| *version != "1-5") {
+        return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
+    }
+    let named = settings.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let (model, base) = match (&args.offline_lora, &args.offline_lora_filename) {
+        (Some(merged), None) if merged.is_file() => (path_text(merged)?, Some(named)),
+        (Some(merged), None) if merged.is_dir() => (path_text(merged)?, None),
+        (Some(merged), None) => {
+            let advice = "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
+            return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
+        }
+        _ => (named, None),
+    };
+    let dtype = match &settings.dtype {
+        Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),
+        None => None,
+    };
+    let device = match &settings.device {
+        Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}")))?,
+        None => DeviceChoice::default(),
+    };
+    let dtype = args.dtype.or(dtype).map(Precision::dtype);
+    let revision = args.revision.clone().or_else(|| settings.revision.clone());
+    Ok(ModelChoice { model, base, revision, device: args.device.unwrap_or(device), dtype })
+}
+
+fn path_text(path: &std::path::Path) -> Result<String, Fault> {
+    path.to_str().map(str::to_owned).ok_or_else(|| Fault::failure(format!("{}: the name is not valid Unicode", path.display())))
+}
+
+/// This shard's images, and the number of all.
+fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, usize), Fault> {
+    let Some(pattern) = &settings.input.images else {
+        return Err(match &args.config {
+            Some(path) => Fault::failure(format!("{}: [input] names no images", path.display())),
+            None => Fault::usage("--input-dir is needed: a pattern such as \"photos/*.jpg\" in quotes, a folder, or a file"),
+        });
+    };
+    let rule = NameRule {
+        split: settings.output.split.clone().unwrap_or_else(|| "train".to_owned()),
+        original: settings.output.use_original_filename,
+        nested: settings.input.nested,
+    };
+    let mut samples = name_samples(find_images(pattern, rule.nested)?, &rule)?;
+    let count = samples.len();
+    if let Some(shard) = args.shard {
+        // Whole batches, so that an image is computed beside the same others however the work is cut.
+        samples.retain(|sample| shard.takes(sample.index / batch_size.max(1)));
+    }
+    Ok((samples, count))
+}
+
+/// The ControlNets that any set uses.
+fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Result<BTreeMap<String, ControlChoice>, Fault> {
+    let mut faults = Faults::default();
+    let mut choices = BTreeMap::new();
+    let wanted = |kind: &String| settings.sets.iter().any(|set| set.control.contains(kind));
+    for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
+        faults.require(wanted(kind), || Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it")));
+    }
+    for kind in settings.sets.iter().flat_map(|set| &set.control) {
+        if !choices.contains_key(kind) {
+            if let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested)) {
+                choices.insert(kind.clone(), choice);
+            }
+        }
+    }
+    faults.check()?;
+    Ok(choices)
+}
+
+fn control_choice(kind: &str, settings: &Settings, samples: &[Sample], nested: bool) -> Result<ControlChoice, Fault> {
+    let default = DEFAULT_CONTROLNETS.iter().find(|(known, _)| *known == kind).map(|(_, model)| (*model).to_owned());
+    let model = settings.controlnet_model.get(kind).cloned().or(default).ok_or_else(|| {
+        Fault::usage(format!("--control {kind}: no ControlNet of this kind is known; name one with --controlnet-model {kind}=DIR|ID"))
+    })?;
+    let source = match settings.control_image_dir.get(kind) {
+        Some(folder) => {
+            let pictures = Companions::pictures(folder, nested)?;
+            pictures.check(samples)?;
+            ConditionSource::Pictures(pictures)
+        }
+        None if kind == "canny" => ConditionSource::Canny,
+        None => {
+            let problem = format!("--control {kind}: driftless makes no {kind} pictures itself");
+            return Err(Fault::failure(format!("{problem}; give ready-made ones with --control-image-dir {kind}=DIR")));
+        }
+    };
+    Ok(ControlChoice { model, source })
+}
+
+fn output_rule(args: &ExtractArgs, settings: &Settings) -> Result<OutputRule, Fault> {
+    let split = settings.output.split.as_deref().unwrap_or("train");
+    if !is_plain_name(&format!("{split}0")) {
+        return Err(Fault::usage(format!("--split {split}: is the first part of file names and cannot hold a path")));
+    }
+    let wrong = |option: &str, problem: String| Fault::failure(format!("[output] {option}: {problem}"));
+    let dtype = settings.output.dtype.as_deref().map(from_name::<OutputPrecision>).transpose();
+    let format = settings.output.format.as_deref().map(from_name::<OutputFormat>).transpose();
+    Ok(OutputRule {
+        dir: settings.output.dir.clone().unwrap_or_else(|| PathBuf::from("./output/")),
+        aggregate: settings.output.aggregate,
+        sample_name_first: settings.output.sample_name_first,
+        dtype: args.output_dtype.or(dtype.map_err(|p| wrong("dtype", p))?).unwrap_or_default().dtype(),
+        format: args.output_format.or(format.map_err(|p| wrong("format", p))?).unwrap_or_default(),
+    })
+}
+
+/// Whether a text is the name of one file or folder, not a path.
+fn is_plain_name(text: &str) -> bool {
+    !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\\', '\0'])
+}

@@ -1,0 +1,65 @@
+//! Prompts as the UNet takes them. What is the same for all images is encoded once per run, with its keys and values; a prompt of one
+//! image's own lives as long as its batch.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use candle_core::Tensor;
+use driftless::Result;
+use driftless::pipeline::Pipeline;
+use driftless::unet::TextContext;
+
+use crate::inputs::Prompt;
+use crate::report::{Stage, Timings};
+
+/// Prompts that were encoded already.
+#[derive(Default)]
+pub struct Contexts {
+    /// By adapter combination and text: adapters change the text encoder and the UNet's keys and values.
+    shared: HashMap<(usize, String), Rc<TextContext>>,
+}
+
+/// Images that go through the UNet together, as a range of the batch, with their prompts.
+pub struct Group {
+    /// First image.
+    pub start: usize,
+    /// Number of images.
+    pub len: usize,
+    /// Their prompts, batch 1 or `len`.
+    pub context: Rc<TextContext>,
+}
+
+impl Contexts {
+    /// The prompts of a batch. They are one group unless images have prompts of different lengths, which the UNet cannot take together.
+    ///
+    /// # Errors
+    /// When a prompt cannot be encoded.
+    pub fn groups(&mut self, pipeline: &Pipeline, adapters: usize, prompts: &[Prompt], timings: &mut Timings) -> Result<Vec<Group>> {
+        if let [first, ..] = prompts
+            && prompts.iter().all(|prompt| prompt.shared)
+        {
+            let context = self.shared(pipeline, adapters, &first.text, timings)?;
+            return Ok(vec![Group { start: 0, len: prompts.len(), context }]);
+        }
+        let states = prompts.iter().map(|prompt| timings.measure(Stage::EncodeText, || pipeline.encode_prompt(&prompt.text)));
+        let states = states.collect::<Result<Vec<_>>>()?;
+        let tokens = states.iter().map(|states| Ok(states.dim(1)?)).collect::<Result<Vec<usize>>>()?;
+        if tokens.windows(2).all(|pair| pair[0] == pair[1]) {
+            let context = Rc::new(TextContext::new(Tensor::cat(&states, 0)?));
+            return Ok(vec![Group { start: 0, len: prompts.len(), context }]);
+        }
+        let single = |(start, states)| Group { start, len: 1, context: Rc::new(TextContext::new(states)) };
+        Ok(states.into_iter().enumerate().map(single).collect())
+    }
+
+    fn shared(&mut self, pipeline: &Pipeline, adapters: usize, text: &str, timings: &mut Timings) -> Result<Rc<TextContext>> {
+        let key = (adapters, text.to_owned());
+        if let Some(found) = self.shared.get(&key) {
+            return Ok(found.clone());
+        }
+        let states = timings.measure(Stage::EncodeText, || pipeline.encode_prompt(text))?;
+        let context = Rc::new(TextContext::new(states));
+        self.shared.insert(key, context.clone());
+        Ok(context)
+    }
+}

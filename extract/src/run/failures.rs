@@ -1,0 +1,62 @@
+//! Images that failed: `failed.jsonl` beside the features, a line each, written as it happens so that no crash loses it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use driftless::{Error, Result};
+use serde_json::json;
+
+use crate::inputs::Sample;
+
+/// The list of a run.
+#[derive(Debug)]
+pub struct Failures {
+    path: PathBuf,
+    file: Option<File>,
+    count: usize,
+}
+
+impl Failures {
+    /// Begins an empty list; one that an earlier run left is removed, since its images are tried again.
+    ///
+    /// # Errors
+    /// When the earlier list cannot be removed.
+    pub fn begin(path: &Path) -> Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
+            _ => Ok(Self { path: path.to_owned(), file: None, count: 0 }),
+        }
+    }
+
+    /// The list's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Images in the list.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds an image.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn add(&mut self, sample: &Sample, problem: &str) -> Result<()> {
+        if self.file.is_none() {
+            if let Some(folder) = self.path.parent() {
+                std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            }
+            let file = OpenOptions::new().create(true).append(true).open(&self.path);
+            self.file = Some(file.map_err(Error::io(&self.path))?);
+        }
+        let line = json!({ "index": sample.index, "image": sample.path.to_string_lossy(), "error": problem });
+        if let Some(file) = &mut self.file {
+            // One call, so that a line is there whole or not at all.
+            file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+}

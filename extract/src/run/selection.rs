@@ -1,0 +1,74 @@
+//! What each set keeps, once the UNet's sizes are known: layer ids, shapes, and the plan of a forward pass.
+
+use driftless::taps::{LayerId, TapPlan};
+use driftless::unet::UnetConfig;
+
+use crate::outputs::{aggregated_size, is_pooled};
+use crate::plan::{Fault, Faults, FeatureSet, RunPlan};
+use crate::shapes::{self, Shapes, TOKENS};
+
+/// Larger aggregates are a mistake: maps of thousands of keys stretched over thousands of queries.
+const LARGEST_AGGREGATE: u64 = 16 << 30;
+
+/// What one set keeps.
+#[derive(Debug)]
+pub struct Selection {
+    /// The layers in the order of the store.
+    pub layers: Vec<LayerId>,
+    /// The forward pass.
+    pub taps: TapPlan,
+    /// What an image's files hold, for prompts of ordinary length.
+    pub bytes_per_image: u64,
+}
+
+impl Selection {
+    /// Whether the picture after one scheduler step is wanted.
+    pub fn vae_out(&self) -> bool {
+        self.layers.contains(&LayerId::VaeOut)
+    }
+}
+
+/// The selections of all sets.
+///
+/// # Errors
+/// Every layer id that does not exist, pooling that leaves nothing, attention that has no maps.
+pub fn select(plan: &RunPlan, config: &UnetConfig) -> Result<Vec<Selection>, Fault> {
+    let shapes = Shapes::new(config, plan.img_size, TOKENS);
+    let mut faults = Faults::default();
+    let selections = plan.sets.iter().filter_map(|set| faults.keep(select_set(set, plan, config, &shapes))).collect();
+    faults.check()?;
+    Ok(selections)
+}
+
+fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Shapes) -> Result<Selection, Fault> {
+    let place = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
+    let layout = config.layout();
+    let layers = set.layers.resolve(&layout, !set.attention.is_empty())?;
+    let side = shapes.latent_side();
+    let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
+    let taps = TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
+    let mut pooled = Vec::with_capacity(layers.len());
+    for layer in &layers {
+        let shape = shapes.of(*layer, &set.attention);
+        pooled.push(if is_pooled(*layer) { pooled_shape(shape, set.feature_resize) } else { shape });
+        if pooled.last().is_some_and(|shape| shape.contains(&0)) {
+            let problem = format!("leaves nothing of `{layer}`, which is {}", shapes::text(shape));
+            return Err(fail(format!("--feature-resize {} {problem}", set.feature_resize)));
+        }
+    }
+    let size = plan.output.dtype.size_in_bytes() as u64;
+    let count = |shape: &[usize; 3]| shape.iter().fold(size, |product, side| product.saturating_mul(*side as u64));
+    let bytes_per_image = match plan.output.aggregate {
+        true => count(&aggregated_size(pooled.iter().copied())),
+        false => pooled.iter().fold(0, |sum: u64, shape| sum.saturating_add(count(shape))),
+    };
+    if plan.output.aggregate && bytes_per_image > LARGEST_AGGREGATE {
+        let cause = "attention maps (`-map` layers) are stretched to the largest layer; leave them out or leave out --aggregate-output";
+        return Err(fail(format!("one aggregated file would have {} GB: {cause}", bytes_per_image >> 30)));
+    }
+    Ok(Selection { layers, taps, bytes_per_image })
+}
+
+fn pooled_shape([channels, height, width]: [usize; 3], ratio: usize) -> [usize; 3] {
+    [channels, height / ratio, width / ratio]
+}

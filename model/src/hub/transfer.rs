@@ -1,0 +1,238 @@
+//! One file from the hub into the cache: resumed, checked, and only then given its name.
+//!
+//! The `hf-hub` crate (0.4 and 0.5 were read) has a download of its own. It is not used: it appends whatever the server answers to a
+//! request for the rest of a file, the whole file too; a part file that is already complete makes it fail for ever (HTTP
+//! 416); it checks neither length nor hash; file names come from headers unseen; and there is no time limit.
+
+use super::cache::Store;
+use super::client::{Client, Failure, Metadata};
+use super::options::Transfer;
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::http::header;
+
+/// Bytes between two reports of progress.
+const PIECE: usize = 1 << 18;
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Brings `file` of `commit` into the cache and returns its place in the snapshot.
+///
+/// # Errors
+/// [`Error::Hub`] when the hub cannot be reached, refuses, or sends something else than it announced; [`Error::Io`] for the disk.
+pub fn fetch(client: &Client<'_>, store: &Store, commit: &str, file: &str) -> Result<PathBuf> {
+    let place = store.snapshot(commit).join(file);
+    if place.is_file() {
+        return Ok(place);
+    }
+    let metadata = with_retries(client, || client.metadata(commit, file))?;
+    let blob = store.blob(&metadata.etag);
+    let folder = store.root().join("blobs");
+    std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+    let part = folder.join(format!("{}.incomplete", metadata.etag));
+    let mut download = Download { client, file, url: client.file_url(commit, file), metadata: &metadata, part: &part, done: 0 };
+    let lock = store.lock(&metadata.etag, || download.report(part.metadata().map_or(0, |part| part.len())))?;
+    let Some(_lock) = lock else { return Err(download.interrupted()) };
+    if !blob.is_file() {
+        download.run()?;
+        std::fs::rename(&part, &blob).map_err(Error::io(&blob))?;
+    }
+    store.link(commit, file, &metadata.etag)
+}
+
+/// Repeats a request that fails in passing, with growing waits; a server that cannot be reached at all is not waited for.
+///
+/// # Errors
+/// The last failure, in words.
+pub fn with_retries<T>(client: &Client<'_>, mut request: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        match request() {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Passing { problem, offline }) if offline || tries >= client.options.retries => {
+                return Err(unreachable(client, &problem));
+            }
+            Err(Failure::Passing { .. }) => wait(client, tries),
+        }
+        tries += 1;
+    }
+}
+
+/// What to say when the hub does not answer.
+pub fn unreachable(client: &Client<'_>, problem: &str) -> Error {
+    client.error(
+        format!("cannot be fetched from {}: {problem}", client.options.endpoint),
+        "give the folder of a model that is on this machine, name a reachable mirror in HF_ENDPOINT, or set \
+         HF_HUB_OFFLINE=1 to use only what the cache has",
+    )
+}
+
+fn wait(client: &Client<'_>, tries: u32) {
+    let wait = client.options.retry_wait.saturating_mul(1 << tries.min(16));
+    std::thread::sleep(wait.min(LONGEST_WAIT));
+}
+
+/// How one request for content ended.
+enum Outcome {
+    /// All bytes are there.
+    Complete,
+    /// The connection broke, for this reason.
+    Broken(String),
+}
+
+/// The content of one file on its way into `part`.
+struct Download<'a> {
+    client: &'a Client<'a>,
+    file: &'a str,
+    url: String,
+    metadata: &'a Metadata,
+    part: &'a Path,
+    /// Bytes in `part`.
+    done: u64,
+}
+
+impl Download<'_> {
+    /// Downloads until `part` is whole and has the hash announced.
+    fn run(&mut self) -> Result<()> {
+        let mut part = self.open()?;
+        // A part from an earlier run may be of a server that lied; whole it is checked, so one fresh start is owed.
+        let mut resumed = self.done > 0;
+        loop {
+            self.fill(&mut part)?;
+            part.sync_all().map_err(Error::io(self.part))?;
+            if self.is_intact(&mut part)? {
+                return Ok(());
+            }
+            self.restart(&mut part)?;
+            if !resumed {
+                let _ = std::fs::remove_file(self.part);
+                let problem = format!("`{}` arrived with another hash than announced", self.file);
+                return Err(self.client.error(problem, "try again; if it stays so, HF_ENDPOINT serves a damaged file"));
+            }
+            resumed = false;
+        }
+    }
+
+    /// Opens the part file behind the bytes it has, without those that are too many.
+    fn open(&mut self) -> Result<File> {
+        let options = File::options().read(true).write(true).create(true).truncate(false).open(self.part);
+        let mut part = options.map_err(Error::io(self.part))?;
+        self.done = part.seek(SeekFrom::End(0)).map_err(Error::io(self.part))?;
+        if self.metadata.size.is_none_or(|size| self.done > size) {
+            self.restart(&mut part)?;
+        }
+        Ok(part)
+    }
+
+    fn restart(&mut self, part: &mut File) -> Result<()> {
+        self.done = 0;
+        part.set_len(0).and_then(|()| part.rewind()).map_err(Error::io(self.part))
+    }
+
+    /// Requests what is missing until nothing is.
+    fn fill(&mut self, part: &mut File) -> Result<()> {
+        let mut tries = 0;
+        self.tell()?;
+        while self.metadata.size != Some(self.done) || self.done == 0 {
+            let before = self.done;
+            let problem = match self.request(part) {
+                Ok(Outcome::Complete) => return self.tell(),
+                Ok(Outcome::Broken(problem)) | Err(Failure::Passing { problem, .. }) => problem,
+                Err(Failure::Final(error)) => return Err(error),
+            };
+            tries = if self.done > before { 0 } else { tries + 1 };
+            if tries > self.client.options.retries {
+                return Err(unreachable(self.client, &format!("`{}`: {problem}", self.file)));
+            }
+            wait(self.client, tries);
+            if self.metadata.size.is_none() {
+                self.restart(part)?;
+            }
+        }
+        self.tell()
+    }
+
+    /// One request for the bytes from `done` on.
+    fn request(&mut self, part: &mut File) -> Result<Outcome, Failure> {
+        let start = Some(self.done).filter(|start| *start > 0);
+        let response = self.client.get(&self.url, start)?;
+        if response.status().as_u16() == 416 {
+            self.restart(part).map_err(Failure::Final)?;
+            return Ok(Outcome::Broken("the server does not have the bytes asked for (HTTP 416)".to_owned()));
+        }
+        let mut response = self.client.expect_success(response, Some(self.file))?;
+        if start.is_some() && !self.continues(&response) {
+            self.restart(part).map_err(Failure::Final)?;
+            if response.status().as_u16() == 206 {
+                return Ok(Outcome::Broken("the server sent other bytes than asked for".to_owned()));
+            }
+        }
+        self.copy(&mut response.body_mut().as_reader(), part)
+    }
+
+    /// Whether a response is the rest that was asked for and not, as from servers that know no ranges, the whole.
+    fn continues(&self, response: &ureq::http::Response<ureq::Body>) -> bool {
+        let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let begin = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        response.status().as_u16() == 206 && begin == Some(self.done)
+    }
+
+    fn copy(&mut self, body: &mut impl Read, part: &mut File) -> Result<Outcome, Failure> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let length = match body.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Ok(Outcome::Broken(error.to_string())),
+            };
+            self.done += length as u64;
+            if self.metadata.size.is_some_and(|size| self.done > size) {
+                self.restart(part).map_err(Failure::Final)?;
+                return Ok(Outcome::Broken("the server sent more bytes than announced".to_owned()));
+            }
+            part.write_all(&piece[..length]).map_err(Error::io(self.part)).map_err(Failure::Final)?;
+            self.tell().map_err(Failure::Final)?;
+        }
+        match self.metadata.size {
+            Some(size) if size != self.done => {
+                Ok(Outcome::Broken(format!("the connection ended at byte {} of {size}", self.done)))
+            }
+            _ => Ok(Outcome::Complete),
+        }
+    }
+
+    /// Whether the content is what its ETag says; large files carry their SHA-256, others nothing that is checked.
+    fn is_intact(&self, part: &mut File) -> Result<bool> {
+        let expected = &self.metadata.etag;
+        if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(true);
+        }
+        let mut hash = Sha256::new();
+        part.rewind().map_err(Error::io(self.part))?;
+        std::io::copy(part, &mut hash).map_err(Error::io(self.part))?;
+        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(found.eq_ignore_ascii_case(expected))
+    }
+
+    fn report(&self, done: u64) -> ControlFlow<()> {
+        let transfer = Transfer { repository: self.client.repository, file: self.file, done, total: self.metadata.size };
+        self.client.options.progress.as_ref().map_or(ControlFlow::Continue(()), |progress| progress(&transfer))
+    }
+
+    fn tell(&self) -> Result<()> {
+        if self.report(self.done).is_break() { Err(self.interrupted()) } else { Ok(()) }
+    }
+
+    fn interrupted(&self) -> Error {
+        let problem = format!("the download of `{}` was interrupted at byte {}", self.file, self.done);
+        self.client.error(problem, "start again; it goes on from there")
+    }
+}

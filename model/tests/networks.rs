@@ -1,0 +1,84 @@
+//! Every network against diffusers and transformers on the seeded miniature model.
+//!
+//! Reference: tests/reference/networks.py (diffusers 0.32.2, transformers 4.49.0, torch 2.15, float32, CPU). Limit 1e-5: two float32
+//! implementations that sum in different orders stay below 5e-6 at these depths; a wrong epsilon already costs 1e-4.
+
+mod support;
+
+use driftless::controlnet::{self, ControlNet};
+use driftless::pipeline::ModelOptions;
+use driftless::unet::{TextContext, UnetInput};
+use support::{Fixture, assert_close, miniature, pipeline};
+
+const LIMIT: f64 = 1e-5;
+const FIXTURE: &str = "networks/networks.safetensors";
+
+#[test]
+fn text_encoder() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    let ids = pipeline.tokenizer.encode_prompt("a photo of a cat").unwrap();
+    let theirs: Vec<Vec<f64>> =
+        fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
+    assert_eq!(ids.iter().map(|&id| f64::from(id)).collect::<Vec<_>>(), theirs[0], "token ids");
+    let encode = |clip_skip| pipeline.text_encoder.forward(&[ids.clone()], clip_skip).unwrap();
+    assert_close("last hidden state", &encode(1), &fixture.get("text.last_hidden_state"), LIMIT);
+    assert_close("clip skip 2", &encode(2), &fixture.get("text.clip_skip_2"), LIMIT);
+    assert!(pipeline.text_encoder.forward(&[ids], 4).unwrap_err().to_string().contains("clip_skip"));
+}
+
+#[test]
+fn vae() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    let posterior = pipeline.vae.encode(&fixture.get("vae.image")).unwrap();
+    assert_close("mean", &posterior.mean, &fixture.get("vae.mean"), LIMIT);
+    assert_close("log-variance", &posterior.log_variance, &fixture.get("vae.logvar"), LIMIT);
+    let picture = pipeline.vae.decode(&fixture.get("vae.latents")).unwrap();
+    assert_close("decoded picture", &picture, &fixture.get("vae.decoded"), LIMIT);
+}
+
+#[test]
+fn unet() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    let cases: [(&str, &str, &[f64]); 4] = [
+        ("unet", "unet.first", &[50.0]),
+        ("unet", "unet.first", &[50.0, 50.0]),
+        ("unet", "unet.second", &[981.0, 1.0]),
+        ("unet_odd", "unet_odd.output", &[261.0]),
+    ];
+    for (inputs, output, timesteps) in cases {
+        let sample = fixture.get(&format!("{inputs}.sample"));
+        let context = TextContext::new(fixture.get(&format!("{inputs}.text")));
+        let input = UnetInput { sample: &sample, timesteps, context: &context, residuals: None };
+        assert_close(output, &pipeline.unet.forward(&input).unwrap(), &fixture.get(output), LIMIT);
+        // Once more with the keys and values of the prompt kept from the first call.
+        assert_close(output, &pipeline.unet.forward(&input).unwrap(), &fixture.get(output), LIMIT);
+    }
+}
+
+#[test]
+fn control_net() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    let network = ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap();
+    let sample = fixture.get("controlnet.sample");
+    let context = TextContext::new(fixture.get("unet.text"));
+    let timesteps = [50.0, 700.0];
+    let hint = network.hint(&fixture.get("controlnet.condition")).unwrap();
+    let residuals = network.forward(&sample, &timesteps, &context, &hint, 0.75).unwrap();
+    assert_eq!(residuals.down.len(), 12);
+    for (i, down) in residuals.down.iter().enumerate() {
+        assert_close(&format!("residual {i}"), down, &fixture.get(&format!("controlnet.down.{i}")), LIMIT);
+    }
+    assert_close("middle residual", &residuals.mid, &fixture.get("controlnet.mid"), LIMIT);
+
+    let input = |residuals| UnetInput { sample: &sample, timesteps: &timesteps, context: &context, residuals };
+    let without = pipeline.unet.forward(&input(None)).unwrap();
+    assert_close("UNet without", &without, &fixture.get("controlnet.unet_without"), LIMIT);
+    let with = pipeline.unet.forward(&input(Some(&residuals))).unwrap();
+    assert_close("UNet with", &with, &fixture.get("controlnet.unet_with"), LIMIT);
+
+    // Two ControlNets at half strength add up to one at full strength.
+    let half = |scale| network.forward(&sample, &timesteps, &context, &hint, scale).unwrap();
+    let sum = controlnet::sum([half(0.5), half(0.25)]).unwrap().unwrap();
+    let summed = pipeline.unet.forward(&input(Some(&sum))).unwrap();
+    assert_close("two summed", &summed, &fixture.get("controlnet.unet_with"), LIMIT);
+}
