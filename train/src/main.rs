@@ -12,7 +12,6 @@
 //! | [`data`] | pictures, captions, buckets, batches | |
 //! | [`options`], [`steps`], [`seeds`] | what was asked for | |
 
-
 mod data;
 mod interrupt;
 mod model;

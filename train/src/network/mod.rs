@@ -86,7 +86,9 @@ impl TrainedNetwork {
     fn add(&mut self, part: Network, seed: u64, slots: &Slots, device: &Device, chosen: impl Fn(&str) -> bool) -> Result<()> {
         let mut generator = generator(seed, Purpose::Adapter, (part == Network::Unet).into());
         for (path, slot) in slots.all() {
-            let Some(RankAlpha { rank, alpha }) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else { continue };
+            let Some(RankAlpha { rank, alpha }) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else {
+                continue;
+            };
             let lora = TrainableLora::init(slot.kind(), rank, alpha, &mut generator, device)?;
             slot.attach(&path, lora.lora())?;
             self.layers.push(TrainedLayer { network: part, path: canonical(part, path), lora, alpha });
@@ -120,7 +122,8 @@ impl TrainedNetwork {
             let Some(rate) = rate else { continue };
             let (mut ordinary, mut plus) = (Vec::new(), Vec::new());
             for layer in self.layers.iter().filter(|layer| layer.network == part) {
-                let parameter = |matrix: &str, var: &Var| Parameter { key: format!("{}.{matrix}", layer.name()), var: var.clone() };
+                let parameter =
+                    |matrix: &str, var: &Var| Parameter { key: format!("{}.{matrix}", layer.name()), var: var.clone() };
                 ordinary.push(parameter("lora_down", &layer.lora.down));
                 let faster = if ratio == 1.0 { &mut ordinary } else { &mut plus };
                 faster.push(parameter("lora_up", &layer.lora.up));
@@ -167,7 +170,8 @@ impl TrainedNetwork {
     pub fn limit_norms(&self, most: f64) -> driftless::Result<Norms> {
         let mut norms = Norms { scaled: 0, mean: 0.0, largest: 0.0 };
         for layer in &self.layers {
-            let mut norm = f64::from(layer.lora.lora().delta()?.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.sqrt());
+            let mut norm =
+                f64::from(layer.lora.lora().delta()?.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.sqrt());
             // Half the limit at least, as in kohya: it keeps a norm of zero out of the division.
             let ratio = norm.clamp(most / 2.0, most) / norm.max(most / 2.0);
             if ratio != 1.0 {

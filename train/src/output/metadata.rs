@@ -316,9 +316,10 @@ fn bucket_info(dataset: &Dataset) -> Value {
     if !dataset.plan.buckets.enable {
         return Value::Null;
     }
-    let buckets = dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
-        (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
-    });
+    let buckets =
+        dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
+            (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
+        });
     json!({ "buckets": buckets.collect::<Map<_, _>>(), "mean_img_ar_error": dataset.mean_aspect_error() })
 }
 

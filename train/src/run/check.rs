@@ -30,7 +30,11 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "epochs              {}", steps.epochs)?;
     writeln!(out, "steps in all        {}", steps.total)?;
     let network = &options.network;
-    writeln!(out, "adapter             {}, rank {}, alpha {}", network.network_module, network.network_dim, network.network_alpha)?;
+    writeln!(
+        out,
+        "adapter             {}, rank {}, alpha {}",
+        network.network_module, network.network_dim, network.network_alpha
+    )?;
     let rates = &options.optimisation;
     let text_rate = rates.text_encoder_lr.first().copied().unwrap_or(rates.learning_rate);
     let unet_rate = rates.unet_lr.unwrap_or(rates.learning_rate);

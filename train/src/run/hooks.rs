@@ -7,9 +7,9 @@ use crate::monitor::Console;
 use crate::monitor::metrics::Metrics;
 use crate::monitor::tensorboard::TensorBoard;
 use crate::network::TrainedNetwork;
+use crate::output::When;
 use crate::output::metadata::RunMetadata;
 use crate::output::names::{epoch_to_remove, step_to_remove};
-use crate::output::When;
 use crate::samples::draw::{self, At};
 use crate::training::{Hooks, StepReport, Trainer, state};
 use anyhow::{Context, Result};
@@ -133,7 +133,9 @@ impl<'a> Files<'a> {
 
     fn after_saving_step(&mut self, trainer: &Trainer<StableDiffusion>, step: usize) -> Result<()> {
         let output = &self.plan.options.output;
-        let Some(every) = output.save_every_n_steps.filter(|every| *every > 0 && step.is_multiple_of(*every)) else { return Ok(()) };
+        let Some(every) = output.save_every_n_steps.filter(|every| *every > 0 && step.is_multiple_of(*every)) else {
+            return Ok(());
+        };
         self.save_adapter(When::Step(step), step, trainer.position.epoch + 1)?;
         if let Some(old) = step_to_remove(step, every, output.save_last_n_steps) {
             remove(&self.plan.names.adapter_to_remove(When::Step(old)));

@@ -101,7 +101,11 @@ fn check_samples(options: &Options, console: &Console) -> Result<()> {
 fn seed(options: &Options, resume: Option<&Record>, console: &Console) -> Result<u64> {
     match (options.run.seed, resume) {
         (Some(seed), Some(record)) => {
-            ensure!(seed == record.seed, "--seed is {seed}, but the state to resume is of seed {}; leave --seed out", record.seed);
+            ensure!(
+                seed == record.seed,
+                "--seed is {seed}, but the state to resume is of seed {}; leave --seed out",
+                record.seed
+            );
             Ok(seed)
         }
         (None, Some(record)) => Ok(record.seed),

@@ -36,8 +36,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let device = place::device(&options.model)?;
     let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base: None };
     let pipeline = Pipeline::load(&place::find(&options.model)?, &loading)?;
-    let network =
-        TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
+    let network = TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
     if let Some(path) = &options.network.network_weights {
         network.start_from(path)?;
     }
@@ -128,7 +127,7 @@ fn cache_latents(model: &StableDiffusion, plan: &Plan, console: &mut Console) ->
     })?;
     console.finish();
     if let Some(latents) = &latents {
-        console.detail(format!("latents: {} different ones are kept", latents.len()));
+        console.detail(format!("latents: {} different ones are kept", latents.count()));
     }
     Ok(latents)
 }

@@ -108,7 +108,8 @@ fn from_line(line: &str) -> Result<Written> {
 /// `[prompt]` with settings for all, and `[[prompt.subset]]`.
 fn from_toml(text: &str) -> Result<Vec<Written>> {
     let root: toml::Table = text.parse()?;
-    let mut common = root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| anyhow!("there is no [prompt]"))?;
+    let mut common =
+        root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| anyhow!("there is no [prompt]"))?;
     let subsets = common.remove("subset").ok_or_else(|| anyhow!("there is no [[prompt.subset]]"))?;
     let subsets = subsets.as_array().ok_or_else(|| anyhow!("[[prompt.subset]] is not a list"))?;
     ensure!(!subsets.is_empty(), "there is no [[prompt.subset]]");
@@ -138,7 +139,8 @@ mod tests {
         )
         .unwrap_err();
         assert!(format!("{prompts:#}").contains("line 4"), "{prompts:#}");
-        let prompts = read_as(".txt", "# c\n\na street --n low, blurry --w 515 --H 32 --d 7 --l 5.5 --s 2000 --ss euler_a\n just this \n");
+        let prompts =
+            read_as(".txt", "# c\n\na street --n low, blurry --w 515 --H 32 --d 7 --l 5.5 --s 2000 --ss euler_a\n just this \n");
         let prompts = prompts.unwrap();
         let expected = Prompt {
             prompt: "a street".into(),
@@ -151,7 +153,10 @@ mod tests {
             sampler: Some("euler_a".into()),
         };
         assert_eq!(prompts[0], expected);
-        assert_eq!((prompts[1].prompt.as_str(), prompts[1].width, prompts[1].steps, prompts[1].scale), ("just this", 512, 30, 7.5));
+        assert_eq!(
+            (prompts[1].prompt.as_str(), prompts[1].width, prompts[1].steps, prompts[1].scale),
+            ("just this", 512, 30, 7.5)
+        );
         assert_eq!(prompts.len(), 2);
     }
 
