@@ -142,7 +142,13 @@ impl InplaceOp2 for Blend {
         "adamw-moment"
     }
 
-    fn cpu_fwd(&self, moment: &mut CpuStorage, moment_at: &Layout, gradient: &CpuStorage, at: &Layout) -> candle_core::Result<()> {
+    fn cpu_fwd(
+        &self,
+        moment: &mut CpuStorage,
+        moment_at: &Layout,
+        gradient: &CpuStorage,
+        at: &Layout,
+    ) -> candle_core::Result<()> {
         let gradient = values(gradient, at)?;
         let moment = values_mut(moment, moment_at)?;
         let (beta, rest) = (self.beta, 1.0 - self.beta);

@@ -79,7 +79,9 @@ fn text(value: &Value) -> Result<String> {
         Value::Float(number) => number.to_string(),
         Value::Boolean(on) => on.to_string(),
         Value::Table(_) | Value::Array(_) | Value::Datetime(_) => {
-            bail!("expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config")
+            bail!(
+                "expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config"
+            )
         }
     })
 }

@@ -110,7 +110,9 @@ impl KeyValue {
     /// # Errors
     /// A sentence naming key and value.
     pub fn number<T: FromStr>(&self) -> Result<T, String> {
-        self.value.parse().map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
+        self.value
+            .parse()
+            .map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
     }
 
     /// The value as Python's `True` or `False`, in any case.

@@ -24,6 +24,7 @@ pub struct RunMetadata {
     entries: BTreeMap<String, String>,
     model_spec: BTreeMap<String, String>,
     with_training: bool,
+    data_digest: String,
     /// Unix time of the beginning, when times are written.
     started_at: Option<f64>,
 }
@@ -66,7 +67,15 @@ impl RunMetadata {
         }
         let times = facts.options.output.metadata_times;
         let started_at = times.then(unix_time);
-        Self { entries, model_spec: model_spec(facts, times), with_training: !facts.options.output.no_metadata, started_at }
+        let with_training = !facts.options.output.no_metadata;
+        Self { entries, model_spec: model_spec(facts, times), with_training, data_digest: data_digest(facts.data), started_at }
+    }
+
+    /// What a state must agree with to be gone on from.
+    pub fn configuration(&self) -> BTreeMap<String, String> {
+        let mut configuration = self.entries.clone();
+        configuration.insert("data".into(), self.data_digest.clone());
+        configuration
     }
 
     /// The entries of a file that is written now.
@@ -84,6 +93,16 @@ impl RunMetadata {
         entries.extend(self.model_spec.clone());
         entries
     }
+}
+
+/// What the files of a data set are, in one number: names, sizes, captions and repeats.
+fn data_digest(data: &DataSet) -> String {
+    let mut hash = Sha256::new();
+    for sample in data.datasets.iter().flat_map(|dataset| &dataset.samples) {
+        let name = sample.path.file_name().unwrap_or_default().to_string_lossy();
+        hash.update(format!("{name}\0{:?}\0{}\0{}\0{:?}\n", sample.size, sample.caption, sample.repeats, sample.placement));
+    }
+    hex(&hash.finalize())
 }
 
 fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
@@ -297,9 +316,10 @@ fn bucket_info(dataset: &Dataset) -> Value {
     if !dataset.plan.buckets.enable {
         return Value::Null;
     }
-    let buckets = dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
-        (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
-    });
+    let buckets =
+        dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
+            (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
+        });
     json!({ "buckets": buckets.collect::<Map<_, _>>(), "mean_img_ar_error": dataset.mean_aspect_error() })
 }
 

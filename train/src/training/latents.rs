@@ -77,7 +77,7 @@ impl Latents {
     }
 
     /// How many different latents there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_content.len()
     }
 }
