@@ -28,7 +28,10 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     let output = convert(folder, arguments);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-    assert!(message.starts_with("convert: ") && message.trim_end().lines().count() == 1 && !message.contains("panicked"), "{message}");
+    assert!(
+        message.starts_with("convert: ") && message.trim_end().lines().count() == 1 && !message.contains("panicked"),
+        "{message}"
+    );
     assert_eq!(listing(folder), before, "{arguments:?}");
     message
 }
@@ -77,21 +80,35 @@ fn adapters_go_into_every_format_and_keep_their_change() {
             assert!(error <= tolerance, "{layer}: {error:e}");
         }
     };
-    for input in ["kohya.safetensors", "kohya.ckpt", "kohya_legacy.pt", "kohya_views.ckpt", "diffusers.safetensors", "diffusers_own.safetensors"] {
+    for input in [
+        "kohya.safetensors",
+        "kohya.ckpt",
+        "kohya_legacy.pt",
+        "kohya_views.ckpt",
+        "diffusers.safetensors",
+        "diffusers_own.safetensors",
+    ] {
         let name = format!("{input}.out");
         let said = done(folder.path(), &["diffusers", &adapter(input), "--output", &name]);
         assert!(said.contains("pytorch_lora_weights.safetensors"), "{said}");
         assert_same(&at(&name).join("pytorch_lora_weights.safetensors"), 3e-7);
     }
-    done(folder.path(), &["diffusers", &adapter("kohya.safetensors"), "--output", "new/place/one.safetensors", "--dtype", "float16"]);
+    done(
+        folder.path(),
+        &["diffusers", &adapter("kohya.safetensors"), "--output", "new/place/one.safetensors", "--dtype", "float16"],
+    );
     let half = at("new/place/one.safetensors");
-    assert_eq!(WeightFile::open(&half).unwrap().info("unet.mid_block.resnets.0.conv1.lora_A.weight").unwrap().tensor_dtype(), Some(DType::F16));
+    assert_eq!(
+        WeightFile::open(&half).unwrap().info("unet.mid_block.resnets.0.conv1.lora_A.weight").unwrap().tensor_dtype(),
+        Some(DType::F16)
+    );
     // Two float16 factors: half a unit in the eleventh digit each, summed over rank 2.
     assert_same(&half, 2e-3);
     done(folder.path(), &["kohya", &adapter("diffusers.safetensors"), "--output", "k.safetensors"]);
     assert_same(&at("k.safetensors"), 3e-7);
     done(folder.path(), &["peft", &adapter("kohya.safetensors"), "-o", "peft", "--quiet"]);
-    let (unet, text) = (changes(&at("peft/unet/adapter_model.safetensors")), changes(&at("peft/text_encoder/adapter_model.safetensors")));
+    let (unet, text) =
+        (changes(&at("peft/unet/adapter_model.safetensors")), changes(&at("peft/text_encoder/adapter_model.safetensors")));
     assert_eq!(unet.len() + text.len(), expected.len());
     done(folder.path(), &["diffusers", "peft/unet/adapter_model.safetensors", "--output", "from_peft"]);
 }
@@ -99,9 +116,13 @@ fn adapters_go_into_every_format_and_keep_their_change() {
 #[test]
 fn inspect_says_what_a_file_is() {
     let folder = tempfile::tempdir().unwrap();
-    let json = |file: &str| -> serde_json::Value { serde_json::from_str(&done(folder.path(), &["inspect", file, "--json"])).unwrap() };
+    let json =
+        |file: &str| -> serde_json::Value { serde_json::from_str(&done(folder.path(), &["inspect", file, "--json"])).unwrap() };
     let found = json(&adapter("kohya.ckpt"));
-    assert_eq!((found["kind"].as_str(), found["format"].as_str(), found["container"].as_str()), (Some("adapter"), Some("kohya"), Some("torch (zip)")));
+    assert_eq!(
+        (found["kind"].as_str(), found["format"].as_str(), found["container"].as_str()),
+        (Some("adapter"), Some("kohya"), Some("torch (zip)"))
+    );
     assert_eq!((&found["rank"], &found["alpha"]), (&serde_json::json!([2, 3]), &serde_json::json!([1.0, 3.0])));
     assert_eq!(found["architecture"], "stable-diffusion-v1");
     let found = json(&adapter("kohya.safetensors"));
@@ -134,19 +155,30 @@ fn checkpoints_become_the_folder_they_came_from() {
     let said = done(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]);
     assert!(said.contains("text_encoder") && said.contains("from the checkpoint"), "{said}");
     for part in Part::ALL {
-        let (first, again) =
-            (Component::open(part, &folder.path().join("model")).unwrap(), Component::open(part, &folder.path().join("again")).unwrap());
+        let (first, again) = (
+            Component::open(part, &folder.path().join("model")).unwrap(),
+            Component::open(part, &folder.path().join("again")).unwrap(),
+        );
         assert_eq!(first.names().collect::<Vec<_>>(), again.names().collect::<Vec<_>>());
         for name in first.names() {
             let read = |component: &Component| component.tensor(name, &Device::Cpu).unwrap();
             assert_eq!(numbers(&read(&first)), numbers(&read(&again)), "{name}");
         }
     }
-    for file in ["model_index.json", "unet/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"] {
+    for file in [
+        "model_index.json",
+        "unet/config.json",
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json",
+    ] {
         assert!(folder.path().join("again").join(file).is_file(), "{file}");
     }
     // A second time the folder is there already, and stays as it is.
-    assert!(refused(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]).contains("exists already"));
+    assert!(
+        refused(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"])
+            .contains("exists already")
+    );
 }
 
 #[test]
@@ -161,15 +193,22 @@ fn checkpoints_in_parts_take_the_rest_from_the_base() {
             *tensor = (&*tensor + 1.0).unwrap();
         }
     }
-    let weights: BTreeMap<String, Tensor> = weights.into_iter().map(|(name, t)| (name.replace("transformer.text_model.", "transformer."), t)).collect();
-    let extra = [("betas", Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()), ("model_ema.decay", Tensor::new(1f32, &Device::Cpu).unwrap()), ("cond_stage_model.transformer.embeddings.position_ids", Tensor::zeros((1, 77), DType::I64, &Device::Cpu).unwrap())];
+    let weights: BTreeMap<String, Tensor> =
+        weights.into_iter().map(|(name, t)| (name.replace("transformer.text_model.", "transformer."), t)).collect();
+    let extra = [
+        ("betas", Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap()),
+        ("model_ema.decay", Tensor::new(1f32, &Device::Cpu).unwrap()),
+        ("cond_stage_model.transformer.embeddings.position_ids", Tensor::zeros((1, 77), DType::I64, &Device::Cpu).unwrap()),
+    ];
     let all = weights.into_iter().chain(extra.map(|(name, t)| (name.to_owned(), t)));
     write_safetensors(folder.path().join("part.safetensors"), all, &BTreeMap::new()).unwrap();
     let said = done(folder.path(), &["diffusers", "part.safetensors", "--base", "model", "--output", "own", "--dtype=float16"]);
     assert!(said.contains("vae") && said.contains("from the base (the checkpoint has none)"), "{said}");
     done(folder.path(), &["diffusers", "part.safetensors", "--base", "model", "--output", "paper", "--text_encoder", "base"]);
     let name = "text_model.final_layer_norm.weight";
-    let read = |model: &str| numbers(&Component::open(Part::TextEncoder, &folder.path().join(model)).unwrap().tensor(name, &Device::Cpu).unwrap());
+    let read = |model: &str| {
+        numbers(&Component::open(Part::TextEncoder, &folder.path().join(model)).unwrap().tensor(name, &Device::Cpu).unwrap())
+    };
     assert_eq!(read("paper"), read("model"));
     assert!(read("own").iter().zip(read("model")).all(|(own, base)| (own - base - 1.0).abs() < 2e-3));
 }
@@ -202,18 +241,25 @@ fn bad_checkpoints_are_refused_and_leave_nothing() {
     assert!(message.contains("SDXL"), "{message}");
     let message = try_with(&|w| drop(w.insert("cond_stage_model.model.x".into(), zeros(&[1]))), &[]);
     assert!(message.contains("Stable Diffusion 2"), "{message}");
-    let message = try_with(&|w| drop(w.insert(conv_in.into(), (zeros(good[conv_in].dims()) + 1e6).unwrap())), &["--dtype", "float16"]);
+    let message =
+        try_with(&|w| drop(w.insert(conv_in.into(), (zeros(good[conv_in].dims()) + 1e6).unwrap())), &["--dtype", "float16"]);
     assert!(message.contains(conv_in) && message.contains("f16"), "{message}");
     let message = try_with(&|_| (), &["--ema"]);
     assert!(message.contains("moving average"), "{message}");
     assert!(refused(folder.path(), &["diffusers", "model.safetensors", "--output", "out"]).contains("--base"));
-    assert!(refused(folder.path(), &["diffusers", "model.safetensors", "--output", "out", "--base", "nowhere"]).contains("nowhere"));
-    assert!(refused(folder.path(), &["diffusers", "model/unet/diffusion_pytorch_model.safetensors", "--output", "out"]).contains("unet"));
+    assert!(
+        refused(folder.path(), &["diffusers", "model.safetensors", "--output", "out", "--base", "nowhere"]).contains("nowhere")
+    );
+    assert!(
+        refused(folder.path(), &["diffusers", "model/unet/diffusion_pytorch_model.safetensors", "--output", "out"])
+            .contains("unet")
+    );
     // With leave to go on, each unknown key is named in a warning.
     let mut weights = good.clone();
     weights.insert("something.else".into(), zeros(&[1]));
     write_safetensors(folder.path().join("bad.safetensors"), weights, &BTreeMap::new()).unwrap();
-    let output = convert(folder.path(), &["diffusers", "bad.safetensors", "--output", "out", "--base", "model", "--allow_unknown"]);
+    let output =
+        convert(folder.path(), &["diffusers", "bad.safetensors", "--output", "out", "--base", "model", "--allow_unknown"]);
     assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("something.else"));
 }
 
@@ -223,7 +269,8 @@ fn adapters_are_checked_against_the_base() {
     model(folder.path());
     let message = refused(folder.path(), &["diffusers", &adapter("kohya.safetensors"), "--output", "out", "--base", "model"]);
     assert!(message.contains("base model"), "{message}");
-    let message = refused(folder.path(), &["diffusers", &adapter("kohya.safetensors"), "--output", "out", "--text-encoder", "base"]);
+    let message =
+        refused(folder.path(), &["diffusers", &adapter("kohya.safetensors"), "--output", "out", "--text-encoder", "base"]);
     assert!(message.contains("--text-encoder"), "{message}");
 }
 
@@ -233,7 +280,14 @@ fn hostile_and_broken_files_are_refused_and_leave_nothing() {
     let path = folder.path().join("bad.ckpt");
     let good = std::fs::read(adapter("kohya_legacy.pt")).unwrap();
     let system: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\x0d\x00\x00\x00little_endian\x88s.cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
-    for (bytes, words) in [(&good[..good.len() / 2], "bad.ckpt"), (&good[..40], "bad.ckpt"), (b"", "empty"), (b"<html></html>", "web page"), (system, "posix.system")] {
+    let cases: [(&[u8], &str); 5] = [
+        (&good[..good.len() / 2], "bad.ckpt"),
+        (&good[..40], "bad.ckpt"),
+        (b"", "empty"),
+        (b"<html></html>", "web page"),
+        (system, "posix.system"),
+    ];
+    for (bytes, words) in cases {
         std::fs::write(&path, bytes).unwrap();
         for command in ["diffusers", "kohya", "peft"] {
             let out = if command == "kohya" { "out.safetensors" } else { "out" };
@@ -248,7 +302,13 @@ fn hostile_and_broken_files_are_refused_and_leave_nothing() {
 #[test]
 fn wrong_usage_has_a_status_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&["diffusers", "x"][..], &["nothing"], &[], &["diffusers", "x", "--output", "y", "--dtype", "int8"], &["diffusers", "x", "--output", "y", "--text-encoder", "mine"]] {
+    for arguments in [
+        &["diffusers", "x"][..],
+        &["nothing"],
+        &[],
+        &["diffusers", "x", "--output", "y", "--dtype", "int8"],
+        &["diffusers", "x", "--output", "y", "--text-encoder", "mine"],
+    ] {
         assert_eq!(convert(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
     assert_eq!(convert(folder.path(), &["--help"]).status.code(), Some(0));

@@ -23,7 +23,11 @@ pub fn to_kohya(options: &AdapterOptions, report: &Report) -> Result<()> {
 /// `convert peft`.
 pub fn to_peft(options: &AdapterOptions, report: &Report) -> Result<()> {
     if output::names_safetensors(&options.output) {
-        return Err(Error::file(&options.output, "names a file; PEFT's format is a folder for each network", "give the name of a folder"));
+        return Err(Error::file(
+            &options.output,
+            "names a file; PEFT's format is a folder for each network",
+            "give the name of a folder",
+        ));
     }
     let adapter = read(&WeightFile::open(&options.input)?, options, report)?;
     output::prepare(&options.input, &options.output)?;

@@ -156,6 +156,9 @@ mod tests {
     fn underscores_in_names_become_dashes_and_values_stay() {
         let typed = ["convert", "diffusers", "a_b", "--allow_unknown", "--text_encoder=base", "--output=x_y", "--", "--a_b"];
         let read = with_dashes(typed.iter().map(OsString::from));
-        assert_eq!(read, ["convert", "diffusers", "a_b", "--allow-unknown", "--text-encoder=base", "--output=x_y", "--", "--a_b"]);
+        assert_eq!(
+            read,
+            ["convert", "diffusers", "a_b", "--allow-unknown", "--text-encoder=base", "--output=x_y", "--", "--a_b"]
+        );
     }
 }

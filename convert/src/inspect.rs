@@ -2,9 +2,9 @@
 
 use crate::adapters::summary;
 use crate::report::Report;
+use driftless::Result;
 use driftless::checkpoint::adapter_file::UnknownKeys;
 use driftless::checkpoint::{AdapterFile, LdmCheckpoint, ModelKind, UnetWeights, WeightFile, model_kind};
-use driftless::Result;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

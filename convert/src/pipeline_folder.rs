@@ -69,7 +69,13 @@ struct Chosen {
 }
 
 /// The checkpoint's weights of a network where it has them and they are wanted, the base's otherwise; checked against the base.
-fn choose(checkpoint: &LdmCheckpoint, part: Part, base: &Path, options: &DiffusersOptions, unknown: &mut Vec<String>) -> Result<Chosen> {
+fn choose(
+    checkpoint: &LdmCheckpoint,
+    part: Part,
+    base: &Path,
+    options: &DiffusersOptions,
+    unknown: &mut Vec<String>,
+) -> Result<Chosen> {
     let own = checkpoint.component(part);
     let expected = Component::open(part, base)?;
     let names: Vec<String> = expected.names().map(str::to_owned).collect();
@@ -90,10 +96,16 @@ fn choose(checkpoint: &LdmCheckpoint, part: Part, base: &Path, options: &Diffuse
             return Err(Error::tensor(path, stored, problem));
         }
         if !info.tensor_dtype().is_some_and(|dtype| dtype.is_float()) {
-            return Err(Error::tensor(path, stored, format!("has elements of type {:?}; floating-point numbers are expected", info.dtype)));
+            return Err(Error::tensor(
+                path,
+                stored,
+                format!("has elements of type {:?}; floating-point numbers are expected", info.dtype),
+            ));
         }
     }
-    unknown.extend(own.names().filter(|name| expected.info(name).is_none()).filter_map(|name| own.stored_name(name)).map(str::to_owned));
+    unknown.extend(
+        own.names().filter(|name| expected.info(name).is_none()).filter_map(|name| own.stored_name(name)).map(str::to_owned),
+    );
     Ok(Chosen { component: own.clone(), names, origin: "from the checkpoint" })
 }
 
@@ -159,7 +171,11 @@ fn model_index(base: &Path) -> Result<Map<String, Value>> {
     let mut index: Map<String, Value> = read_config(&path)?;
     let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
     if !class.starts_with("StableDiffusion") || class.contains("XL") || base.join("text_encoder_2").exists() {
-        return Err(Error::config(path, "_class_name", format!("is `{class}`; a StableDiffusionPipeline of version 1.5 is expected")));
+        return Err(Error::config(
+            path,
+            "_class_name",
+            format!("is `{class}`; a StableDiffusionPipeline of version 1.5 is expected"),
+        ));
     }
     index.insert("_class_name".into(), "StableDiffusionPipeline".into());
     for part in ["safety_checker", "feature_extractor", "image_encoder"] {

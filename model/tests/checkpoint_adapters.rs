@@ -70,7 +70,8 @@ fn every_spelling_means_the_same_change() {
 fn every_writer_reads_back_as_the_same_change() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = AdapterFile::open(fixture("kohya.safetensors")).unwrap();
-    let (kohya, diffusers, peft) = (folder.path().join("k.safetensors"), folder.path().join("d.safetensors"), folder.path().join("peft"));
+    let (kohya, diffusers, peft) =
+        (folder.path().join("k.safetensors"), folder.path().join("d.safetensors"), folder.path().join("peft"));
     AdapterFile::write_kohya(&kohya, &adapter.entries, &adapter.metadata, None).unwrap();
     AdapterFile::write_diffusers(&diffusers, &adapter.entries, &adapter.metadata, None).unwrap();
     AdapterFile::write_peft(&peft, &adapter.entries, &adapter.metadata, None).unwrap();
@@ -90,7 +91,10 @@ fn every_writer_reads_back_as_the_same_change() {
     assert!(read.entries.values().all(|factors| factors.alpha().is_none()));
     let file = WeightFile::open(&diffusers).unwrap();
     assert!(file.names().all(|name| name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")));
-    assert_eq!(file.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), [("format", "pt"), ("note", "kept")]);
+    assert_eq!(
+        file.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(),
+        [("format", "pt"), ("note", "kept")]
+    );
     // Deterministic.
     let again = folder.path().join("again.safetensors");
     AdapterFile::write_kohya(&again, &adapter.entries, &adapter.metadata, None).unwrap();
@@ -130,7 +134,10 @@ fn what_is_wrong_is_refused_by_name() {
         (with(vec![(ALPHA, number(f32::INFINITY))]), &[ALPHA, "finite"]),
         (with(vec![(ALPHA, t(&[2]))]), &[ALPHA, "one number"]),
         (with(vec![("unet.mid_block.attentions.0.proj_in.lora_A.weight", t(&[2, 3]))]), &[DOWN, "lora_A", "both"]),
-        (with(vec![("lora_unet_mid_block_nothing.alpha", number(1.0))]), &["lora_unet_mid_block_nothing.alpha", "not understood"]),
+        (
+            with(vec![("lora_unet_mid_block_nothing.alpha", number(1.0))]),
+            &["lora_unet_mid_block_nothing.alpha", "not understood"],
+        ),
         (with(vec![("lora_unet_conv_in.hada_w1_a", t(&[2, 2]))]), &["hada_w1_a", "LoHa"]),
         (with(vec![("lora_unet_conv_in.dora_scale", t(&[2, 1]))]), &["dora_scale", "DoRA"]),
         (with(vec![("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha", number(1.0))]), &["SDXL"]),
@@ -144,7 +151,10 @@ fn what_is_wrong_is_refused_by_name() {
             assert!(message.contains(word), "`{message}` lacks `{word}`");
         }
     }
-    let peft = refusal(vec![("base_model.model.mid_block.attentions.0.proj_in.lora_A.weight", t(&[2, 3])), ("base_model.model.mid_block.attentions.0.proj_in.lora_B.weight", t(&[4, 2]))]);
+    let peft = refusal(vec![
+        ("base_model.model.mid_block.attentions.0.proj_in.lora_A.weight", t(&[2, 3])),
+        ("base_model.model.mid_block.attentions.0.proj_in.lora_B.weight", t(&[4, 2])),
+    ]);
     assert!(peft.contains("adapter_config.json"), "{peft}");
 }
 
@@ -153,10 +163,17 @@ fn what_is_wrong_is_refused_by_name() {
 fn cores_are_contracted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("core.safetensors");
-    let ramp = |n: usize, shape: &[usize]| (Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap() / 7.0).unwrap().reshape(shape).unwrap();
+    let ramp = |n: usize, shape: &[usize]| {
+        (Tensor::arange(0f32, n as f32, &Device::Cpu).unwrap() / 7.0).unwrap().reshape(shape).unwrap()
+    };
     let (down, mid, up) = (ramp(2 * 3, &[2, 3, 1, 1]), ramp(2 * 2 * 6, &[2, 2, 3, 2]), ramp(5 * 2, &[5, 2, 1, 1]));
     let name = |part: &str| format!("lora_unet_mid_block_resnets_0_conv1.{part}");
-    let tensors = [("lora_down.weight", &down), ("lora_mid.weight", &mid), ("lora_up.weight", &up), ("alpha", &Tensor::new(3f32, &Device::Cpu).unwrap())];
+    let tensors = [
+        ("lora_down.weight", &down),
+        ("lora_mid.weight", &mid),
+        ("lora_up.weight", &up),
+        ("alpha", &Tensor::new(3f32, &Device::Cpu).unwrap()),
+    ];
     write_safetensors(&path, tensors.map(|(part, tensor)| (name(part), tensor.clone())), &BTreeMap::new()).unwrap();
     let adapter = AdapterFile::open(&path).unwrap();
     let found = change(&adapter.entries[&(Network::Unet, "mid_block.resnets.0.conv1".to_owned())]);
@@ -200,7 +217,12 @@ fn overflow_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let layer = (Network::Unet, "conv_in".to_owned());
     let large = |shape: &[usize]| (Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap() * 1e5).unwrap();
-    let factors = driftless::checkpoint::adapter_file::LoraFactors { down: large(&[1, 2, 3, 3]), up: large(&[3, 1, 1, 1]), mid: None, alpha: None };
+    let factors = driftless::checkpoint::adapter_file::LoraFactors {
+        down: large(&[1, 2, 3, 3]),
+        up: large(&[3, 1, 1, 1]),
+        mid: None,
+        alpha: None,
+    };
     let entries = BTreeMap::from([(layer, Factors::Lora(factors))]);
     for result in [
         AdapterFile::write_kohya(folder.path().join("a.safetensors"), &entries, &BTreeMap::new(), Some(DType::F16)),

@@ -62,14 +62,35 @@ fn names_of_no_weight_are_not_translated() {
 #[test]
 fn all_spellings_of_the_attention_layer_have_one_name() {
     let current = "decoder.mid_block.attentions.0.";
-    for (part, now) in [("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"), ("group_norm", "group_norm"), ("to_q", "to_q"), ("to_out.0", "to_out.0")] {
+    for (part, now) in [
+        ("query", "to_q"),
+        ("key", "to_k"),
+        ("value", "to_v"),
+        ("proj_attn", "to_out.0"),
+        ("group_norm", "group_norm"),
+        ("to_q", "to_q"),
+        ("to_out.0", "to_out.0"),
+    ] {
         assert_eq!(vae_attention::to_current(&format!("{current}{part}.weight")), format!("{current}{now}.weight"));
     }
     let ldm = |part: &str| {
-        let names = [format!("first_stage_model.decoder.mid.attn_1.{part}.bias"), "first_stage_model.decoder.up.0.block.0.conv1.weight".into()];
-        table(names.iter().map(String::as_str), Part::Vae).into_iter().map(|(name, _)| name).find(|name| name.contains("attentions"))
+        let names = [
+            format!("first_stage_model.decoder.mid.attn_1.{part}.bias"),
+            "first_stage_model.decoder.up.0.block.0.conv1.weight".into(),
+        ];
+        table(names.iter().map(String::as_str), Part::Vae)
+            .into_iter()
+            .map(|(name, _)| name)
+            .find(|name| name.contains("attentions"))
     };
-    for (part, now) in [("q", "to_q"), ("to_q", "to_q"), ("norm", "group_norm"), ("proj_out", "to_out.0"), ("to_out.0", "to_out.0"), ("query", "to_q")] {
+    for (part, now) in [
+        ("q", "to_q"),
+        ("to_q", "to_q"),
+        ("norm", "group_norm"),
+        ("proj_out", "to_out.0"),
+        ("to_out.0", "to_out.0"),
+        ("query", "to_q"),
+    ] {
         assert_eq!(ldm(part), Some(format!("{current}{now}.bias")), "{part}");
     }
     assert_eq!(ldm("x"), None);
@@ -79,14 +100,26 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
 fn text_encoders_have_one_name_with_and_without_their_level() {
     assert_eq!(text_encoder::with_level("encoder.layers.0.mlp.fc1.weight"), "text_model.encoder.layers.0.mlp.fc1.weight");
     assert_eq!(text_encoder::with_level("text_model.final_layer_norm.bias"), "text_model.final_layer_norm.bias");
-    let names = ["cond_stage_model.transformer.embeddings.position_ids", "cond_stage_model.transformer.embeddings.token_embedding.weight"];
+    let names = [
+        "cond_stage_model.transformer.embeddings.position_ids",
+        "cond_stage_model.transformer.embeddings.token_embedding.weight",
+    ];
     let found = table(names.into_iter(), Part::TextEncoder);
     assert_eq!(found, [("text_model.embeddings.token_embedding.weight".to_owned(), names[1].to_owned())]);
 }
 
 #[test]
 fn known_entries_that_are_no_weights_are_dropped() {
-    for name in ["betas", "posterior_variance", "logvar", "model_ema.decay", "model_ema.diffusion_modelout2weight", "first_stage_model.loss.logvar", "cond_stage_model.logit_scale", "global_step"] {
+    for name in [
+        "betas",
+        "posterior_variance",
+        "logvar",
+        "model_ema.decay",
+        "model_ema.diffusion_modelout2weight",
+        "first_stage_model.loss.logvar",
+        "cond_stage_model.logit_scale",
+        "global_step",
+    ] {
         assert!(is_dropped(name), "{name}");
     }
     assert!(!is_dropped("model.diffusion_model.out.2.weight") && !is_dropped("betas2"));

@@ -33,7 +33,16 @@ impl Archive {
     pub fn with(mut self, name: &str, data: &[u8]) -> Self {
         let len = data.len() as u32;
         let crc = crc32fast::hash(data);
-        self.members.push(Member { name: name.into(), data: data.into(), method: 0, flags: 0, crc, compressed: len, len, at: None });
+        self.members.push(Member {
+            name: name.into(),
+            data: data.into(),
+            method: 0,
+            flags: 0,
+            crc,
+            compressed: len,
+            len,
+            at: None,
+        });
         self
     }
 

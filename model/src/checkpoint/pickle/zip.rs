@@ -209,7 +209,8 @@ impl Entry {
             let problem = format!("its archive's member `{}` {what}", shown(&self.name));
             Err(Error::file(file.path(), problem, "torch writes no such files; write it again with torch.save"))
         };
-        let outside = self.name.starts_with(['/', '\\']) || self.name.contains('\\') || self.name.split('/').any(|part| part == "..");
+        let outside =
+            self.name.starts_with(['/', '\\']) || self.name.contains('\\') || self.name.split('/').any(|part| part == "..");
         let drive = self.name.as_bytes().get(1) == Some(&b':');
         if outside || drive || self.name.contains('\0') || self.name.is_empty() {
             return refuse("has a name that leads out of the archive");
