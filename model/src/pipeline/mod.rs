@@ -1,12 +1,12 @@
 //! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode pictures, noise,
 //! denoise, sample, extract (diffusers 0.32 `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, and the original extractor).
 
-//mod adapters;
+mod adapters;
 mod control;
 //mod extraction;
 mod files;
 mod images;
-//mod sampling;
+mod sampling;
 mod source;
 mod text;
 
@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
-//pub use adapters::AdapterReport;
+pub use adapters::AdapterReport;
 pub use control::{Condition, sum_residuals};
 //pub use extraction::{Extracted, Extraction, Stage};
 pub use files::{ModelFiles, Part};
-//pub use sampling::{Sampling, Start};
+pub use sampling::{Sampling, Start};
 
 use crate::layers::{WeightType, Weights};
 use crate::scheduler::SchedulerConfig;
