@@ -87,7 +87,7 @@ fn draw_one(
     let context = |text: &str| -> Result<TextContext> { Ok(TextContext::new(model.encode_captions(&[text])?)) };
     let (positive, negative) = (context(&prompt.prompt)?, context(&prompt.negative_prompt)?);
     let v = options.objective.v_parameterization;
-    let prediction = if v { PredictionType::VPrediction } else { PredictionType::Epsilon };
+    let prediction = if v { PredictionType::Velocity } else { PredictionType::Epsilon };
     let sampler = prompt.sampler.as_deref().unwrap_or(&options.samples.sample_sampler);
     let mut scheduler = scheduler::from_name(sampler, prediction)?;
     let sampling = Sampling {
