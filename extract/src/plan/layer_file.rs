@@ -52,7 +52,8 @@ impl LayerChoice {
                     Value::String(id) => Ok(id),
                     other => Err(Fault::failure(format!("{origin}: the list holds {other}; expected layer ids as strings"))),
                 });
-                Ok(Self::from_list(origin, ids.collect::<Result<Vec<_>, _>>()?))
+                let ids = ids.collect::<Result<Vec<_>, _>>()?;
+                Ok(Self::from_list(origin, ids))
             }
             _ => Err(Fault::failure(format!("{origin}: expected an object of ids and true or false, or a list of ids"))),
         }

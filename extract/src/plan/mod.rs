@@ -18,7 +18,7 @@ pub use layer_file::LayerChoice;
 pub use sets::FeatureSet;
 pub use settings::Settings;
 
-use crate::args::values::{OutputPrecision, from_name};
+use crate::args::{OutputPrecision, from_name};
 use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, Precision};
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
 use crate::outputs::OutputRule;
@@ -109,10 +109,11 @@ impl RunPlan {
         let nested = settings.input.nested;
         let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
         let controls = faults.take(control_choices(&settings, &samples, nested));
-        let output = faults.take(output_rule(args, &settings));
+        let output = faults.keep(output_rule(args, &settings));
         faults.check()?;
-        // A missing model has noted a fault above.
+        // A missing model or output has noted a fault above.
         let model = model.ok_or_else(|| Fault::failure("no model"))?;
+        let output = output.ok_or_else(|| Fault::failure("no output"))?;
         let failures = match args.shard {
             Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
             None => output.dir.join("failed.jsonl"),

@@ -14,7 +14,7 @@ use crate::inputs::{Prompt, Sample};
 use crate::interrupt;
 use crate::outputs::{ImageFeatures, split_batch};
 use crate::plan::FeatureSet;
-use crate::report::{Reporter, Stage, Timings};
+use crate::report::{Reporter, Stage};
 
 use super::contexts::Group;
 use super::pictures::{self, Noise};
