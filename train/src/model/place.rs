@@ -63,7 +63,7 @@ mod tests {
     fn devices() {
         let open = |name: &str| device(&Options::of(&[&format!("--device={name}")]).model);
         assert!(open("cpu").unwrap().is_cpu());
-        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("CUP", "did you mean `cpu`")] {
+        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("cdua", "did you mean `cuda`")] {
             let message = format!("{:#}", open(wrong).unwrap_err());
             assert!(message.contains(expected), "{message}");
         }

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn convolutions_have_their_own_rank() {
-        let locon = settings(&["--network_dim=64", "--network_args=conv_dim=32", "--network_args=loraplus_lr_ratio=16"]).unwrap();
+        let locon = settings(&["--network_dim=64", "--network_args", "conv_dim=32", "loraplus_lr_ratio=16"]).unwrap();
         assert_eq!(locon.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 }), Some(RankAlpha { rank: 32, alpha: 1.0 }));
         assert_eq!(locon.targets, UnetTargets::TransformersAndConvolutions);
         assert_eq!(locon.plus, LearningRatios { unet: 16.0, text_encoder: 16.0 });

@@ -278,8 +278,7 @@ mod tests {
     fn arguments_reach_their_settings() {
         let plain = choice(&[]).unwrap();
         assert_eq!(plain.kind, Kind::AdamW(Settings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 }));
-        let set = choice(&["--optimizer_type=AdamW8bit", "--optimizer_args=weight_decay=0.1", "--optimizer_args=betas=0.9,0.99"])
-            .unwrap();
+        let set = choice(&["--optimizer_type=AdamW8bit", "--optimizer_args", "weight_decay=0.1", "betas=0.9,0.99"]).unwrap();
         assert_eq!(set.kind, Kind::AdamW(Settings { betas: (0.9, 0.99), eps: 1e-8, weight_decay: 0.1 }));
         assert!(set.notice.unwrap().contains("AdamW8bit") && plain.notice.is_none());
     }

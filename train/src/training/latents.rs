@@ -84,7 +84,7 @@ impl Latents {
 
 fn encode_one(model: &impl Model, sample: &Sample, interpolation: Option<Interpolation>, key: Key, seed: u64) -> Result<Tensor> {
     let flipped = key.4;
-    let pixels = pixels::load(sample, interpolation, Draw { flipped, crop: None })?.to_tensor(model.device())?;
+    let pixels = pixels::load(sample, interpolation, Draw { flipped, ..Draw::PLAIN })?.to_tensor(model.device())?;
     let [channels, height, width] = model.latent_shape(sample.placement.bucket);
     let mut number = [0; 8];
     number.copy_from_slice(&key.0[..8]);
