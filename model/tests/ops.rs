@@ -75,7 +75,8 @@ fn check(fixture: &Fixture, case: &str, inputs: &[&str], operation: impl Fn(&[Te
     for layout in 0..layouts(&values[0]).len() {
         let what = format!("{case} layout {layout}");
         let variables: Vec<Var> = values.iter().map(|value| Var::from_tensor(value).unwrap()).collect();
-        let views: Vec<Tensor> = variables.iter().map(|variable| layouts(variable).into_iter().cycle().nth(layout).unwrap()).collect();
+        let views: Vec<Tensor> =
+            variables.iter().map(|variable| layouts(variable).into_iter().cycle().nth(layout).unwrap()).collect();
         let y = operation(&views).unwrap();
         assert_close(&format!("{what}: y"), &y, &fixture.get(format!("{case}y")));
         let untracked: Vec<Tensor> = views.iter().map(Tensor::detach).collect();

@@ -444,10 +444,7 @@ fn what_does_not_fit_is_refused() {
             "attention: a causal mask needs as many queries as keys, got 4 and 5",
         ),
         (ops::geglu(&normal(&[2, 5], 1)), "geglu: expected [.., 2c], got [2, 5]"),
-        (
-            ops::silu(&normal(&[2, 5], 1).to_dtype(DType::F16).unwrap()),
-            "silu: activations on a CPU are float32, these are f16",
-        ),
+        (ops::silu(&normal(&[2, 5], 1).to_dtype(DType::F16).unwrap()), "silu: activations on a CPU are float32, these are f16"),
         (ops::upsample_nearest(&normal(&[2, 5], 1), 4, 4), "upsample_nearest: expected [b, c, h, w], got [2, 5]"),
     ];
     for (result, expected) in refusals {

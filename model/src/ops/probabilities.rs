@@ -1,7 +1,6 @@
 //! The softmax weights of attention as tensors, for attention maps (diffusers' `Attention.get_attention_scores`). No gradients.
 
 use candle_core::Tensor;
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::attention::sizes;
@@ -9,6 +8,7 @@ use super::graph::Output;
 use super::kernels::attention::Sizes;
 use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
 use super::kernels::softmax::softmax;
+use super::kernels::vector::vectorise;
 use super::{composed, host};
 use crate::Result;
 
@@ -75,13 +75,10 @@ fn probabilities(rows: &mut [f32], q: &[f32], k: &[f32], sample: usize, head: us
     let (q, k) = (Matrix::new(q, count, sizes.head, width), Matrix::new(k, sizes.keys, sizes.head, width));
     let scores = MatrixMut::new(rows, count, sizes.keys, sizes.keys);
     product(scores, Destination::Replace, sizes.scale(), q, k.transposed(), Threads::One);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            rows.chunks_exact_mut(sizes.keys).for_each(
-                #[inline(always)]
-                |row| softmax(row),
-            )
-        },
-    );
+    vectorise!({
+        rows.chunks_exact_mut(sizes.keys).for_each(
+            #[inline(always)]
+            |row| softmax(row),
+        )
+    });
 }

@@ -2,7 +2,9 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::super::{Mask, Padding, attention, attention_probabilities, attention_probabilities_mean, convolution, upsample_nearest};
+use super::super::{
+    Mask, Padding, attention, attention_probabilities, attention_probabilities_mean, convolution, upsample_nearest,
+};
 use crate::Result;
 use crate::ops;
 use crate::ops::kernels::attention::Sizes;
@@ -45,7 +47,9 @@ fn linear() {
 #[test]
 fn convolution() {
     let uneven = Padding { top: 2, bottom: 1, left: 0, right: 3 };
-    for (kernel, stride, padding) in [(3, 1, Padding::same(1)), (3, 2, Padding::same(1)), (1, 1, Padding::same(0)), (3, 2, uneven)] {
+    for (kernel, stride, padding) in
+        [(3, 1, Padding::same(1)), (3, 2, Padding::same(1)), (1, 1, Padding::same(0)), (3, 2, uneven)]
+    {
         let (x, weight, bias) = (normal(&[2, 3, 8, 9]), normal(&[4, 3, kernel, kernel]), normal(&[4]));
         let shape = convolution::Shape::new("conv2d", &x, &weight, Some(&bias), stride, padding).unwrap();
         let expected = ops::conv2d(&x, &weight, Some(&bias), stride, padding).unwrap();

@@ -5,16 +5,16 @@
 //! Tiles of scores are held transposed, `[keys, queries]`: then the softmax of a block of queries runs down the columns, where
 //! neighbouring numbers are independent, and all products read what they need without repacking.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::exponential::exp;
 use super::product::{Destination, Matrix, MatrixMut, Threads, product};
 use super::softmax::greater;
 use super::tasks;
+use super::vector::vectorise;
 
 /// Queries per block: a multiple of gemm's register block.
-const QUERIES: usize = 96;
+const QUERIES: usize = 64;
 /// Keys per block: with the above, a tile of scores takes 192 KiB.
 const KEYS: usize = 512;
 
@@ -171,33 +171,30 @@ fn running_softmax(own: &mut Workspace, keys: usize, count: usize) {
     let (greatest, total) = (&mut own.greatest[..count], &mut own.total[..count]);
     let correction = &mut own.correction[..count];
     let out = &mut own.out;
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            correction.copy_from_slice(greatest);
-            for row in scores.chunks_exact(count) {
-                for (greatest, &score) in greatest.iter_mut().zip(row) {
-                    *greatest = greater(*greatest, score);
-                }
+    vectorise!({
+        correction.copy_from_slice(greatest);
+        for row in scores.chunks_exact(count) {
+            for (greatest, &score) in greatest.iter_mut().zip(row) {
+                *greatest = greater(*greatest, score);
             }
+        }
+        for i in 0..count {
+            correction[i] = exp(correction[i] - greatest[i]);
+            total[i] *= correction[i];
+        }
+        for row in scores.chunks_exact_mut(count) {
             for i in 0..count {
-                correction[i] = exp(correction[i] - greatest[i]);
-                total[i] *= correction[i];
+                let weight = exp(row[i] - greatest[i]);
+                row[i] = weight;
+                total[i] += weight;
             }
-            for row in scores.chunks_exact_mut(count) {
-                for i in 0..count {
-                    let weight = exp(row[i] - greatest[i]);
-                    row[i] = weight;
-                    total[i] += weight;
-                }
+        }
+        for row in out.chunks_exact_mut(count) {
+            for (value, &correction) in row.iter_mut().zip(&*correction) {
+                *value *= correction;
             }
-            for row in out.chunks_exact_mut(count) {
-                for (value, &correction) in row.iter_mut().zip(&*correction) {
-                    *value *= correction;
-                }
-            }
-        },
-    );
+        }
+    });
 }
 
 /// What the backward pass of attention reads.
@@ -308,15 +305,12 @@ fn backward_head(saved: &Saved, index: usize, head: usize, sizes: &Sizes) -> Hea
 /// Scores become weights, and gradients of weights become gradients of scores: `weight * (slope - mean)`.
 fn softmax_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means: &[f32]) {
     let count = log_sums.len();
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (weights, slopes) in weights.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)) {
-                for i in 0..count {
-                    weights[i] = exp(weights[i] - log_sums[i]);
-                    slopes[i] = weights[i] * (slopes[i] - means[i]);
-                }
+    vectorise!({
+        for (weights, slopes) in weights.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)) {
+            for i in 0..count {
+                weights[i] = exp(weights[i] - log_sums[i]);
+                slopes[i] = weights[i] * (slopes[i] - means[i]);
             }
-        },
-    );
+        }
+    });
 }

@@ -10,7 +10,7 @@ use super::tasks;
 /// Elements of one tile of the column matrix: about what a second-level cache holds.
 const TILE: usize = 400_000;
 /// Tiles are a multiple of this many positions wide where the image allows, the height of gemm's register block.
-const STEP: usize = 48;
+const STEP: usize = 64;
 /// The widest tile; wider ones gain nothing.
 const WIDEST: usize = 768;
 

@@ -1,9 +1,9 @@
 //! Activation functions over slices, with their derivatives.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::exponential::{erf, exp, sigmoid};
+use super::vector::vectorise;
 
 /// Elements that one task handles: large against the cost of a task, small against a cache.
 const CHUNK: usize = 1 << 14;
@@ -72,14 +72,11 @@ impl Activation for QuickGelu {
 pub fn forward<A: Activation>(x: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = A::value(x);
-                }
-            },
-        );
+        vectorise!({
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = A::value(x);
+            }
+        });
     });
     out
 }
@@ -88,14 +85,11 @@ pub fn forward<A: Activation>(x: &[f32]) -> Vec<f32> {
 pub fn backward<A: Activation>(x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK)).for_each(|((out, x), gradient)| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
-                    *out = gradient * A::slope(x);
-                }
-            },
-        );
+        vectorise!({
+            for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
+                *out = gradient * A::slope(x);
+            }
+        });
     });
     out
 }
@@ -108,14 +102,11 @@ pub fn geglu_forward(x: &[f32], width: usize) -> Vec<f32> {
     }
     out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(rows_per_task(width)).for_each(|(out, x)| {
         let (value, gate) = x.split_at(width);
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
-                    *out = value * Gelu::value(gate);
-                }
-            },
-        );
+        vectorise!({
+            for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
+                *out = value * Gelu::value(gate);
+            }
+        });
     });
     out
 }
@@ -130,15 +121,12 @@ pub fn geglu_backward(x: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
     rows.with_min_len(rows_per_task(width)).for_each(|((out, x), gradient)| {
         let (value, gate) = x.split_at(width);
         let (to_value, to_gate) = out.split_at_mut(width);
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for i in 0..width {
-                    to_value[i] = gradient[i] * Gelu::value(gate[i]);
-                    to_gate[i] = gradient[i] * value[i] * Gelu::slope(gate[i]);
-                }
-            },
-        );
+        vectorise!({
+            for i in 0..width {
+                to_value[i] = gradient[i] * Gelu::value(gate[i]);
+                to_gate[i] = gradient[i] * value[i] * Gelu::slope(gate[i]);
+            }
+        });
     });
     out
 }

@@ -10,3 +10,4 @@ pub mod normalisation;
 pub mod product;
 pub mod softmax;
 pub mod tasks;
+pub mod vector;

@@ -1,11 +1,11 @@
 //! Group normalisation (Wu and He 2018, arXiv 1803.08494, equation 1) and layer normalisation (Ba et al. 2016, arXiv 1607.06450)
 //! with frozen affine parameters, and the first with an optional SiLU behind.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::elementwise::{Activation, Silu, rows_per_task};
 use super::softmax::{sum, sum_pairs};
+use super::vector::vectorise;
 
 /// Mean and reciprocal standard deviation of one group or row.
 #[derive(Clone, Copy)]
@@ -76,28 +76,25 @@ pub fn group_forward(
     let all = tasks
         .map(|(index, (out, x))| {
             let first = index % sizes.groups * sizes.channels;
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    let own = statistics(x, eps);
-                    for channel in 0..sizes.channels {
-                        let scale = own.scale * weight[first + channel];
-                        let shift = bias[first + channel] - own.mean * scale;
-                        let range = channel * sizes.space..(channel + 1) * sizes.space;
-                        let (out, x) = (&mut out[range.clone()], &x[range]);
-                        if silu {
-                            for (out, &x) in out.iter_mut().zip(x) {
-                                *out = Silu::value(x * scale + shift);
-                            }
-                        } else {
-                            for (out, &x) in out.iter_mut().zip(x) {
-                                *out = x * scale + shift;
-                            }
+            vectorise!({
+                let own = statistics(x, eps);
+                for channel in 0..sizes.channels {
+                    let scale = own.scale * weight[first + channel];
+                    let shift = bias[first + channel] - own.mean * scale;
+                    let range = channel * sizes.space..(channel + 1) * sizes.space;
+                    let (out, x) = (&mut out[range.clone()], &x[range]);
+                    if silu {
+                        for (out, &x) in out.iter_mut().zip(x) {
+                            *out = Silu::value(x * scale + shift);
+                        }
+                    } else {
+                        for (out, &x) in out.iter_mut().zip(x) {
+                            *out = x * scale + shift;
                         }
                     }
-                    own
-                },
-            )
+                }
+                own
+            })
         })
         .collect();
     (out, all)
@@ -123,28 +120,25 @@ pub fn group_backward(
     tasks.with_min_len(rows_per_task(elements)).for_each(|(index, ((out, x), gradient))| {
         let first = index % sizes.groups * sizes.channels;
         let own = all[index];
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let (mut total, mut along) = (0.0_f64, 0.0_f64);
-                // First `out` holds g; each channel is small enough that float32 sums keep their precision in lanes.
-                for channel in 0..sizes.channels {
-                    let (weight, bias) = (weight[first + channel], bias[first + channel]);
-                    let range = channel * sizes.space..(channel + 1) * sizes.space;
-                    let (out, x, gradient) = (&mut out[range.clone()], &x[range.clone()], &gradient[range]);
-                    for i in 0..out.len() {
-                        let z = (x[i] - own.mean) * own.scale;
-                        let slope = if silu { Silu::slope(z * weight + bias) } else { 1.0 };
-                        out[i] = gradient[i] * slope * weight;
-                    }
-                    for (out, x) in out.chunks(2048).zip(x.chunks(2048)) {
-                        total += f64::from(sum(out, |g| g));
-                        along += f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));
-                    }
+        vectorise!({
+            let (mut total, mut along) = (0.0_f64, 0.0_f64);
+            // First `out` holds g; each channel is small enough that float32 sums keep their precision in lanes.
+            for channel in 0..sizes.channels {
+                let (weight, bias) = (weight[first + channel], bias[first + channel]);
+                let range = channel * sizes.space..(channel + 1) * sizes.space;
+                let (out, x, gradient) = (&mut out[range.clone()], &x[range.clone()], &gradient[range]);
+                for i in 0..out.len() {
+                    let z = (x[i] - own.mean) * own.scale;
+                    let slope = if silu { Silu::slope(z * weight + bias) } else { 1.0 };
+                    out[i] = gradient[i] * slope * weight;
                 }
-                finish(out, x, own, total, along);
-            },
-        );
+                for (out, x) in out.chunks(2048).zip(x.chunks(2048)) {
+                    total += f64::from(sum(out, |g| g));
+                    along += f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));
+                }
+            }
+            finish(out, x, own, total, along);
+        });
     });
     out
 }
@@ -170,16 +164,13 @@ pub fn layer_forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> (Vec<
     let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(rows_per_task(width));
     let all = rows
         .map(|(out, x)| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    let own = statistics(x, eps);
-                    for i in 0..width {
-                        out[i] = (x[i] - own.mean) * own.scale * weight[i] + bias[i];
-                    }
-                    own
-                },
-            )
+            vectorise!({
+                let own = statistics(x, eps);
+                for i in 0..width {
+                    out[i] = (x[i] - own.mean) * own.scale * weight[i] + bias[i];
+                }
+                own
+            })
         })
         .collect();
     (out, all)
@@ -194,17 +185,14 @@ pub fn layer_backward(x: &[f32], weight: &[f32], all: &[Statistics], gradient: &
     }
     let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(gradient.par_chunks(width)).zip(all.par_iter());
     rows.with_min_len(rows_per_task(width)).for_each(|(((out, x), gradient), &own)| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for i in 0..width {
-                    out[i] = gradient[i] * weight[i];
-                }
-                let total = f64::from(sum(out, |g| g));
-                let along = f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));
-                finish(out, x, own, total, along);
-            },
-        );
+        vectorise!({
+            for i in 0..width {
+                out[i] = gradient[i] * weight[i];
+            }
+            let total = f64::from(sum(out, |g| g));
+            let along = f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));
+            finish(out, x, own, total, along);
+        });
     });
     out
 }
