@@ -14,7 +14,7 @@ use crate::inputs::{Prompt, Sample};
 use crate::interrupt;
 use crate::outputs::{ImageFeatures, split_batch};
 use crate::plan::FeatureSet;
-use crate::report::{Reporter, Stage, Timings};
+use crate::report::{Reporter, Stage};
 
 use super::contexts::Group;
 use super::pictures::{self, Noise};
@@ -27,7 +27,6 @@ struct Prepared<'a> {
     samples: Vec<&'a Sample>,
     /// Prompts by set, then by image.
     prompts: Vec<Vec<Prompt>>,
-    pictures: Vec<Rgb>,
     /// Condition pictures by kind, `[b, 3, h, w]`.
     conditions: HashMap<String, Tensor>,
     posterior: Posterior,
@@ -87,7 +86,7 @@ impl Run<'_> {
             pipeline.vae.encode(&pictures)
         })?;
         let (latents, hints) = (HashMap::new(), HashMap::new());
-        Ok(Some(Prepared { positions, samples, prompts, pictures, conditions, posterior, latents, hints }))
+        Ok(Some(Prepared { positions, samples, prompts, conditions, posterior, latents, hints }))
     }
 
     /// Reads everything that belongs to one image alone.
