@@ -74,7 +74,8 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
         controlnet.iter().zip(&hint).map(|(controlnet, hint)| Condition { controlnet, hint, scale: 1.0 }).collect();
 
     let layout = pipeline.unet.config().layout();
-    let strings = |key: &str| -> Vec<String> { serde_json::from_value::<Option<_>>(case[key].clone()).unwrap().unwrap_or_default() };
+    let strings =
+        |key: &str| -> Vec<String> { serde_json::from_value::<Option<_>>(case[key].clone()).unwrap().unwrap_or_default() };
     let mut ids: Vec<LayerId> = strings("layers").iter().map(|id| layout.parse(id).unwrap()).collect();
     if ids.is_empty() {
         ids = layout.ids();

@@ -17,10 +17,9 @@ const FIXTURE: &str = "networks/networks.safetensors";
 fn text_encoder() {
     let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
     let ids = pipeline.tokenizer.encode_prompt("a photo of a cat").unwrap();
-    let theirs: Vec<Vec<f64>> =
-        fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
+    let theirs: Vec<Vec<f64>> = fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
     assert_eq!(ids.iter().map(|&id| f64::from(id)).collect::<Vec<_>>(), theirs[0], "token ids");
-    let encode = |clip_skip| pipeline.text_encoder.forward(&[ids.clone()], clip_skip).unwrap();
+    let encode = |clip_skip| pipeline.text_encoder.forward(std::slice::from_ref(&ids), clip_skip).unwrap();
     assert_close("last hidden state", &encode(1), &fixture.get("text.last_hidden_state"), LIMIT);
     assert_close("clip skip 2", &encode(2), &fixture.get("text.clip_skip_2"), LIMIT);
     assert!(pipeline.text_encoder.forward(&[ids], 4).unwrap_err().to_string().contains("clip_skip"));

@@ -209,10 +209,10 @@ fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Res
         });
     }
     for kind in settings.sets.iter().flat_map(|set| &set.control) {
-        if !choices.contains_key(kind) {
-            if let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested)) {
-                choices.insert(kind.clone(), choice);
-            }
+        if !choices.contains_key(kind)
+            && let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested))
+        {
+            choices.insert(kind.clone(), choice);
         }
     }
     faults.check()?;

@@ -84,7 +84,7 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
     }
     let feature_resize = set.feature_resize.unwrap_or(1);
     faults.require(feature_resize > 0, || wrong("feature_resize is 0; expected 1 or more".to_owned()));
-    faults.require(set.control.is_empty() || img_size % 8 == 0, || {
+    faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || {
         wrong(format!("a ControlNet needs an image size that is a multiple of 8, not {img_size}"))
     });
     let prompt = faults.keep(prompt_source(set, place, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));

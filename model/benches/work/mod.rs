@@ -49,7 +49,8 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, size: usize)
         "controlnet" => {
             let beside = model.join("controlnet-canny");
             let network = ControlNet::open(controlnet.unwrap_or(&beside), &options)?;
-            let width = driftless::unet::UnetConfig::from_file(&files.config(driftless::pipeline::Part::Unet))?.cross_attention_dim;
+            let width =
+                driftless::unet::UnetConfig::from_file(&files.config(driftless::pipeline::Part::Unet))?.cross_attention_dim;
             let states = draw(&[1, 77, width])?;
             let condition = draw(&[1, 3, size, size])?;
             Box::new(move || {

@@ -141,7 +141,9 @@ impl Weights {
 }
 
 fn wrong_shape(found: &[usize], expected: &[usize]) -> String {
-    format!("has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models")
+    format!(
+        "has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models"
+    )
 }
 
 /// The error for a tensor that a source lacks.

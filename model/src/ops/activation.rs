@@ -36,7 +36,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(width);
-        Output::host(elementwise::geglu_forward(&*host::read(&input)?, width), shape)
+        Output::host(elementwise::geglu_forward(&host::read(&input)?, width), shape)
     } else {
         composed::geglu(&input)?.into()
     };
@@ -45,7 +45,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() {
             return Ok(vec![Some(composed::geglu_gradient(&x, &call.gradient)?)]);
         }
-        let values = elementwise::geglu_backward(&*host::read(&x)?, &*host::read(&call.gradient)?, width);
+        let values = elementwise::geglu_backward(&host::read(&x)?, &host::read(&call.gradient)?, width);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
 }
@@ -58,7 +58,7 @@ fn apply<A: Activation>(
 ) -> Result<Tensor> {
     let input = host::activation(name, x)?;
     let output = if input.device().is_cpu() {
-        Output::host(elementwise::forward::<A>(&*host::read(&input)?), input.shape().clone())
+        Output::host(elementwise::forward::<A>(&host::read(&input)?), input.shape().clone())
     } else {
         value(&input)?.into()
     };
@@ -67,7 +67,7 @@ fn apply<A: Activation>(
         if !x.device().is_cpu() {
             return Ok(vec![Some(slope(&x)?.mul(&call.gradient)?)]);
         }
-        let values = elementwise::backward::<A>(&*host::read(&x)?, &*host::read(&call.gradient)?);
+        let values = elementwise::backward::<A>(&host::read(&x)?, &host::read(&call.gradient)?);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
 }

@@ -40,7 +40,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
             Ok(gradients.map(Some).into())
         });
     }
-    let (values, log_sums) = kernel::forward(&*host::read(&query)?, &*host::read(&key)?, &*host::read(&value)?, &sizes);
+    let (values, log_sums) = kernel::forward(&host::read(&query)?, &host::read(&key)?, &host::read(&value)?, &sizes);
     attach(name, &[q, k, v], Output::host(values, q.shape().clone()), move |call| {
         let [q, k, v] = [call.inputs[0].contiguous()?, call.inputs[1].contiguous()?, call.inputs[2].contiguous()?];
         let (query, key, value) = (host::read(&q)?, host::read(&k)?, host::read(&v)?);

@@ -134,7 +134,7 @@ fn input_gradient(gradient: &Tensor, weight: &Tensor, shape: &Shape) -> Result<T
         return composed::conv2d_input_gradient(gradient, weight, shape);
     }
     let sizes = &shape.sizes;
-    let values = kernel::input_gradient(&*host::read(gradient)?, &*host::read(weight)?, shape.batch, shape.out_channels, sizes);
+    let values = kernel::input_gradient(&host::read(gradient)?, &host::read(weight)?, shape.batch, shape.out_channels, sizes);
     Ok(Tensor::from_vec(values, (shape.batch, sizes.channels, sizes.height, sizes.width), &Device::Cpu)?)
 }
 
@@ -143,7 +143,7 @@ fn weight_gradient(x: &Tensor, gradient: &Tensor, shape: &Shape) -> Result<Tenso
         return composed::conv2d_weight_gradient(x, gradient, shape);
     }
     let sizes = &shape.sizes;
-    let values = kernel::weight_gradient(&*host::read(x)?, &*host::read(gradient)?, shape.batch, shape.out_channels, sizes);
+    let values = kernel::weight_gradient(&host::read(x)?, &host::read(gradient)?, shape.batch, shape.out_channels, sizes);
     let dimensions = (shape.out_channels, sizes.channels, sizes.kernel_height, sizes.kernel_width);
     Ok(Tensor::from_vec(values, dimensions, &Device::Cpu)?)
 }

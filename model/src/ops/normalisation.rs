@@ -32,7 +32,7 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
     }
     let sizes = Groups { groups, channels: channels / groups, space: height * width };
     let (values, statistics) =
-        kernel::group_forward(&*host::read(&input)?, &*host::read(&weight)?, &*host::read(&bias)?, sizes, eps, silu);
+        kernel::group_forward(&host::read(&input)?, &host::read(&weight)?, &host::read(&bias)?, sizes, eps, silu);
     attach("group_norm", &[x], Output::host(values, x.shape().clone()), move |call| {
         let x = call.inputs[0].contiguous()?;
         let (input, gradient) = (host::read(&x)?, host::read(&call.gradient)?);
@@ -58,11 +58,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             Ok(vec![Some(composed::layer_norm_gradient(&call.inputs[0], &weight, eps, &call.gradient)?)])
         });
     }
-    let (values, statistics) = kernel::layer_forward(&*host::read(&input)?, &*host::read(&weight)?, &*host::read(&bias)?, eps);
+    let (values, statistics) = kernel::layer_forward(&host::read(&input)?, &host::read(&weight)?, &host::read(&bias)?, eps);
     attach("layer_norm", &[x], Output::host(values, x.shape().clone()), move |call| {
         let x = call.inputs[0].contiguous()?;
         let (input, gradient) = (host::read(&x)?, host::read(&call.gradient)?);
-        let values = kernel::layer_backward(&input, &*host::read(&weight)?, &statistics, &gradient);
+        let values = kernel::layer_backward(&input, &host::read(&weight)?, &statistics, &gradient);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
 }

@@ -68,6 +68,7 @@ pub fn attention_probabilities_mean(q: &Tensor, k: &Tensor, heads: usize) -> Res
 }
 
 /// The rows of one head's map from query `start` on, as many as `rows` holds.
+#[allow(clippy::redundant_closure)] // the closure carries the inlining that vectorises it
 fn probabilities(rows: &mut [f32], q: &[f32], k: &[f32], sample: usize, head: usize, start: usize, sizes: &Sizes) {
     let (width, count) = (sizes.width(), rows.len() / sizes.keys);
     let q = &q[(sample * sizes.queries + start) * width + head * sizes.head..];

@@ -28,7 +28,7 @@ pub fn upsample_nearest(x: &Tensor, height: usize, width: usize) -> Result<Tenso
         });
     }
     let (rows, columns) = (sources(in_height, height), sources(in_width, width));
-    let values = gather(&*host::read(&input)?, in_height * in_width, in_width, &rows, &columns);
+    let values = gather(&host::read(&input)?, in_height * in_width, in_width, &rows, &columns);
     attach("upsample_nearest", &[x], Output::host(values, (batch, channels, height, width)), move |call| {
         let gradient = host::read(&call.gradient)?;
         let values = scatter(&gradient, batch * channels, in_height * in_width, in_width, &rows, &columns);

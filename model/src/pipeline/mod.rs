@@ -21,13 +21,13 @@ pub use extraction::{Extracted, Extraction, Stage};
 pub use files::{ModelFiles, Part};
 pub use sampling::{Sampling, Start};
 
+use crate::Result;
 use crate::layers::{WeightType, Weights};
 use crate::scheduler::SchedulerConfig;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{Vae, VaeConfig};
-use crate::Result;
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]

@@ -68,7 +68,7 @@ impl FromStr for StepsOrShare {
             // Whole numbers written as `100.0` come from TOML writers that know floats only.
             None => match text.parse::<f64>().map_err(|_| wrong())? {
                 number if number >= 1.0 && number.fract() == 0.0 && number < 1e12 => return Ok(Self::Steps(number as usize)),
-                number if number == 0.0 => return Ok(Self::Steps(0)),
+                0.0 => return Ok(Self::Steps(0)),
                 number => number,
             },
         };

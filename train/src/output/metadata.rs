@@ -117,11 +117,11 @@ fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
         Some(name) if path.exists() => put("sd_model_name", name.to_string_lossy().into_owned()),
         _ => put("sd_model_name", model.clone()),
     }
-    if path.is_file() {
-        if let Ok((old, new)) = file_hashes(path) {
-            put("sd_model_hash", old);
-            put("new_sd_model_hash", new);
-        }
+    if path.is_file()
+        && let Ok((old, new)) = file_hashes(path)
+    {
+        put("sd_model_hash", old);
+        put("new_sd_model_hash", new);
     }
     put("v2", "False".into());
     put("base_model_version", "sd_v1".into());

@@ -27,7 +27,7 @@ impl Machine<'_, '_> {
                 self.push_id(*sizes);
                 Ok(())
             }
-            (Global::RebuildFromType, [function, class, arguments, _state]) => self.from_type(*function, *class, *arguments),
+            (Global::RebuildFromType, [function, class, arguments, _state]) => self.typed_tensor(*function, *class, *arguments),
             (function, arguments) => {
                 let tensor = self.tensor(function, arguments)?;
                 self.push_id(tensor);
@@ -65,7 +65,7 @@ impl Machine<'_, '_> {
     }
 
     /// `_rebuild_from_type_v2`: a function that makes a tensor, for a class that is one.
-    fn from_type(&mut self, function: NodeId, class: NodeId, arguments: NodeId) -> Result<()> {
+    fn typed_tensor(&mut self, function: NodeId, class: NodeId, arguments: NodeId) -> Result<()> {
         let (Value::Global(function), Value::Global(Global::TensorClass)) = (self.graph.get(function), self.graph.get(class))
         else {
             return Err(self.wrong("a tensor of a class that is not known"));

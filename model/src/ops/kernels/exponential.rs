@@ -42,7 +42,7 @@ pub fn erf(x: f32) -> f32 {
     let s = x * x;
     let p = 8.836_257e-5;
     let p = p * s - 8.244_291_5e-4;
-    let p = p * s + 5.209_298_8e-3;
+    let p = p * s + 5.209_299e-3;
     let p = p * s - 2.686_248_2e-2;
     let p = p * s + 1.128_374_7e-1;
     let p = p * s - 3.761_263_8e-1;
