@@ -23,6 +23,7 @@ pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, OutputPrecision, P
 #[command(
     name = "extract",
     args_conflicts_with_subcommands = true,
+    args_override_self = true, // the last of two wins, as in the original's argparse
     subcommand_negates_reqs = true,
     disable_version_flag = true,
     disable_help_subcommand = true,

@@ -148,7 +148,7 @@ mod tests {
         assert_eq!((10 + length) % 16, 0);
         let text = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
         assert!(
-            text.contains("'descr': '<f2'") && text.contains("'fortran_order': False") && text.contains("(2, 1, 3)"),
+            text.contains("'descr': '<f2'") && text.contains("'fortran_order': False") && text.contains("(2, 1, 3"),
             "{text}"
         );
         assert_eq!(bytes.len(), 10 + length + 12);

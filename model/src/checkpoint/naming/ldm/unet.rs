@@ -91,7 +91,9 @@ impl UnetLayout {
                 return Some(format!("{resnet}{}", replace_head(rest, RESNET.iter().copied())?));
             }
         }
-        replace_head(ldm, SINGLE.iter().copied())
+        // The first convolution has no modules inside.
+        let leaf = ldm.strip_prefix("input_blocks.0.0").is_none_or(|rest| matches!(rest, ".weight" | ".bias"));
+        replace_head(ldm, SINGLE.iter().copied()).filter(|_| leaf)
     }
 
     fn input_block(&self, name: &str) -> Option<String> {
