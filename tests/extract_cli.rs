@@ -50,8 +50,11 @@ fn extract(folder: &Path, more: &[&str]) -> Output {
             arguments.extend(["--prompt", "a red circle"]);
         }
         if !given("--layer") {
-            std::fs::write(folder.join("layers.json"), r#"{"mid-vit-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#)
-                .unwrap();
+            std::fs::write(
+                folder.join("layers.json"),
+                r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#,
+            )
+            .unwrap();
             arguments.extend(["--layer", "layers.json"]);
         }
     }
@@ -192,7 +195,7 @@ fn layouts_and_restart() {
     succeeded(&extract(folder.path(), &["--use_original_filename", "--timings", "t.json"]));
     let all = names(&out);
     assert_eq!(all.len(), 10);
-    assert!(all.contains(&"mid-vit-out/003.npy".to_owned()), "{all:?}");
+    assert!(all.contains(&"up-level1-upsampler-out/003.npy".to_owned()), "{all:?}");
     let timings: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("t.json")).unwrap()).unwrap();
     assert_eq!(timings["images"], 5);
     assert_eq!(timings["stages"]["unet"].as_array().unwrap().len(), 3);
@@ -201,12 +204,12 @@ fn layouts_and_restart() {
 
     // What is gone comes back equal to the byte, and nothing else is touched.
     let before = files(&out);
-    std::fs::remove_file(out.join("mid-vit-out/003.npy")).unwrap();
-    std::fs::write(out.join("mid-vit-out/000.npy"), "kept").unwrap();
+    std::fs::remove_file(out.join("up-level1-upsampler-out/003.npy")).unwrap();
+    std::fs::write(out.join("up-level1-upsampler-out/000.npy"), "kept").unwrap();
     succeeded(&extract(folder.path(), &["--use_original_filename"]));
     let after = files(&out);
-    assert_eq!(after["mid-vit-out/003.npy"], before["mid-vit-out/003.npy"]);
-    assert_eq!(after["mid-vit-out/000.npy"], b"kept");
+    assert_eq!(after["up-level1-upsampler-out/003.npy"], before["up-level1-upsampler-out/003.npy"]);
+    assert_eq!(after["up-level1-upsampler-out/000.npy"], b"kept");
     succeeded(&extract(folder.path(), &["--use_original_filename", "--overwrite"]));
     assert_eq!(files(&out), before);
 }
@@ -230,7 +233,7 @@ fn batch_sizes_agree() {
         let format = ["--output-format", "safetensors", "--output-dtype", "float32", "-b", size];
         succeeded(&extract(folder.path(), &format));
         let path = |image: usize| folder.path().join(format!("OUT/train{image}.safetensors"));
-        (0..5).map(|image| tensor(&path(image), "mid-vit-out")).collect::<Vec<_>>()
+        (0..5).map(|image| tensor(&path(image), "up-level1-upsampler-out")).collect::<Vec<_>>()
     };
     let (one, two, five) = (features("1"), features("2"), features("5"));
     for image in 0..5 {
@@ -250,7 +253,12 @@ fn nested_names() {
     succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/first", "--sample_name_first"]].concat()));
     succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/joined", "--aggregate_output"]].concat()));
     let all = names(&folder.path().join("OUT"));
-    for name in ["plain/mid-vit-out/b/000.npy", "first/b/000/mid-vit-out.npy", "joined/a/000.npy", "joined/b/000.npy"] {
+    for name in [
+        "plain/up-level1-upsampler-out/b/000.npy",
+        "first/b/000/up-level1-upsampler-out.npy",
+        "joined/a/000.npy",
+        "joined/b/000.npy",
+    ] {
         assert!(all.contains(&name.to_owned()), "{name} is not in {all:?}");
     }
     let clash = extract(folder.path(), &["--input_dir", "in/**/*.png", "--use_original_filename", "--output_dir", "OUT2"]);
@@ -278,7 +286,7 @@ fn sets_of_a_configuration_equal_single_runs() {
         name = "plain"
         prompt = ""
         t = 50
-        layer = ["mid-vit-out"]
+        layer = ["up-level1-upsampler-out"]
         [[set]]
         name = "lora"
         prompt = "a red circle"
@@ -298,7 +306,7 @@ fn sets_of_a_configuration_equal_single_runs() {
     let out = folder.path().join("OUT");
     assert_eq!(names(&out).len(), 8);
     let images = images.display().to_string();
-    std::fs::write(folder.path().join("mid.json"), r#"["mid-vit-out"]"#).unwrap();
+    std::fs::write(folder.path().join("mid.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
     let lora = format!("{}:0.5", lora.display());
     let canny = format!("canny={}", controlnet.display());
     let single: [(&str, Vec<&str>); 4] = [
@@ -330,9 +338,9 @@ fn a_prompt_per_image() {
         let text = if image == 4 { "word ".repeat(90) } else { format!("a picture number {image}") };
         std::fs::write(folder.path().join(format!("captions/{image:03}.txt")), text).unwrap();
     }
-    succeeded(&extract(folder.path(), &["--caption_dir", "captions", "--aggregate_output", "-b", "5"]));
+    succeeded(&extract(folder.path(), &["--caption_dir", "captions", "--aggregate_output", "-b", "1"]));
     std::fs::write(folder.path().join("one.txt"), "a picture number 3").unwrap();
-    succeeded(&extract(folder.path(), &["--prompt_file", "one.txt", "--aggregate_output", "-b", "5", "--output_dir", "same"]));
+    succeeded(&extract(folder.path(), &["--prompt_file", "one.txt", "--aggregate_output", "-b", "1", "--output_dir", "same"]));
     let (own, same) = (files(&folder.path().join("OUT")), files(&folder.path().join("same")));
     assert_eq!(own["train3.npy"], same["train3.npy"]);
     assert_ne!(own["train2.npy"], same["train2.npy"]);
@@ -437,7 +445,7 @@ fn layers_are_listed() {
     let record = bare(&["--show_all_layers", "--model", &model, "--img_size", "64"], folder.path());
     succeeded(&record);
     let record: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("layer_record.json")).unwrap()).unwrap();
-    assert_eq!(record["mid-vit-out"], true);
+    assert_eq!(record["up-level1-upsampler-out"], true);
 }
 
 #[test]
