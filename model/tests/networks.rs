@@ -5,8 +5,10 @@
 
 mod support;
 
+use candle_core::{Device, Tensor};
 use driftless::controlnet::{self, ControlNet};
 use driftless::pipeline::ModelOptions;
+use driftless::rng::Generator;
 use driftless::unet::{TextContext, UnetInput};
 use support::{Fixture, assert_close, miniature, pipeline};
 
@@ -33,6 +35,21 @@ fn vae() {
     assert_close("log-variance", &posterior.log_variance, &fixture.get("vae.logvar"), LIMIT);
     let picture = pipeline.vae.decode(&fixture.get("vae.latents")).unwrap();
     assert_close("decoded picture", &picture, &fixture.get("vae.decoded"), LIMIT);
+}
+
+/// Seams and all: tests/reference/vae_tiling.py. The norms of a tile see that tile alone, so one pass would be off by far more.
+#[test]
+fn large_pictures_are_tiled() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open("networks/vae_tiling.safetensors"));
+    let draw = |seed, shape: &[usize]| Generator::manual_seed(seed).randn_tensor(shape, &Device::Cpu).unwrap();
+    let every = |x: &Tensor, stride: usize| {
+        let indices = |axis| Tensor::arange_step(0, x.dim(axis).unwrap() as u32, stride as u32, &Device::Cpu).unwrap();
+        x.index_select(&indices(2), 2).unwrap().index_select(&indices(3), 3).unwrap()
+    };
+    let mean = pipeline.vae.encode(&draw(41, &[1, 3, 1096, 1032])).unwrap().mean;
+    assert_close("mean", &every(&mean, 3), &fixture.get("mean"), LIMIT);
+    let picture = pipeline.vae.decode(&draw(42, &[1, 4, 137, 129])).unwrap();
+    assert_close("picture", &every(&picture, 17), &fixture.get("picture"), LIMIT);
 }
 
 #[test]
