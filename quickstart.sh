@@ -4,7 +4,7 @@
 #
 #   ./quickstart.sh                                                       # miniature, a few minutes with the build
 #   MODEL=stable-diffusion-v1-5/stable-diffusion-v1-5 TRAIN=my/train IMAGES='my/photos/*.jpg' ./quickstart.sh    # the real job
-#   CONTROLNET=... names another ControlNet, SIZE=512 the image size, STEPS=... the training steps, OUT=... the folder of the results
+#   CONTROLNET=... names another ControlNet, SIZE=512 the image size, EPOCHS=... the training epochs, OUT=... the folder of the results
 set -euo pipefail
 cd "$(dirname "$0")"
 OUT=${OUT:-quickstart}
@@ -13,7 +13,7 @@ cargo build --release --workspace --bins --example miniature
 
 if [[ -z ${MODEL:-} ]]; then
   $bin/examples/miniature "$OUT/model" --pictures
-  MODEL=$OUT/model CONTROLNET=$OUT/model/controlnet-canny TRAIN=$OUT/model/train IMAGES="$OUT/model/images/*.png" SIZE=128 STEPS=${STEPS:-60}
+  MODEL=$OUT/model CONTROLNET=$OUT/model/controlnet-canny TRAIN=$OUT/model/train IMAGES="$OUT/model/images/*.png" SIZE=128 EPOCHS=${EPOCHS:-1}
 fi
 export PATH="$PWD/$bin:$PATH"
 shot=(extract --model "$MODEL" --img_size "${SIZE:-512}" --t 50 --layer configs/layers/quickstart.json --input_dir "$IMAGES"
@@ -22,10 +22,10 @@ prompt="a photo of coloured shapes, sharp, high quality"
 canny=${CONTROLNET:-lllyasviel/sd-controlnet-canny}
 
 train --config configs/quickstart.toml --pretrained_model_name_or_path "$MODEL" --train_data_dir "$TRAIN" \
-  --resolution "${SIZE:-512}" --max_train_steps "${STEPS:-3000}" --output_dir "$OUT/lora" --output_name shapes
+  --resolution "${SIZE:-512}" --max_train_epochs "${EPOCHS:-10}" --output_dir "$OUT/lora" --output_name shapes
 convert diffusers "$OUT/lora/shapes.safetensors" --output "$OUT/lora/diffusers"
 "${shot[@]}" --prompt "" --output_dir "$OUT/features/plain"
 "${shot[@]}" --prompt "$prompt" --output_dir "$OUT/features/prompt"
 "${shot[@]}" --prompt "$prompt" --control canny --controlnet-model "canny=$canny" --output_dir "$OUT/features/controlnet"
 "${shot[@]}" --prompt "$prompt" --lora "$OUT/lora/diffusers/pytorch_lora_weights.safetensors" --output_dir "$OUT/features/lora"
-extract pca "$OUT"/features/{plain,prompt,controlnet,lora} --output "$OUT/pictures"
+extract pca "$OUT"/features/{plain,prompt,controlnet,lora} --output "$OUT/pictures" --images "$IMAGES"

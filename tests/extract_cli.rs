@@ -1,1 +1,469 @@
-//! (in preparation)
+//! The real `extract` binary on the seeded miniature model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Tensor};
+use driftless::checkpoint::WeightFile;
+use driftless::miniature::{Size, write_model, write_pictures};
+use serde_json::Value;
+
+/// A folder with `model/` and `images/`, made once.
+fn world() -> &'static Path {
+    static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = WORLD.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        write_model(&folder.path().join("model"), Size::Miniature, DType::F32, 0).unwrap();
+        write_pictures(&folder.path().join("images"), 0, 5, 96).unwrap();
+        folder
+    });
+    folder.path()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+}
+
+/// The binary with these arguments and nothing from the environment that could lead to a hub.
+fn bare(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_extract"));
+    command.args(arguments).current_dir(folder).env("HF_HUB_OFFLINE", "1").env("HF_HOME", folder.join("no-hub"));
+    command.output().unwrap()
+}
+
+/// An extraction at t = 50 from 64 px images into `OUT` of `folder`; `more` may override.
+fn extract(folder: &Path, more: &[&str]) -> Output {
+    let model = world().join("model").display().to_string();
+    let images = world().join("images/*.png").display().to_string();
+    let mut arguments = vec!["--model", &model, "--output_dir", "OUT", "--device", "cpu", "--quiet"];
+    let given = |option: &str| more.contains(&option);
+    if !given("--config") {
+        arguments.extend(["--t", "50"]);
+        for (option, value) in [("--img_size", "64"), ("--input_dir", images.as_str())] {
+            if !given(option) {
+                arguments.extend([option, value]);
+            }
+        }
+        if !given("--prompt_file") && !given("--caption_dir") && !given("--prompt") {
+            arguments.extend(["--prompt", "a red circle"]);
+        }
+        if !given("--layer") {
+            std::fs::write(
+                folder.join("layers.json"),
+                r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#,
+            )
+            .unwrap();
+            arguments.extend(["--layer", "layers.json"]);
+        }
+    }
+    arguments.extend(more);
+    bare(&arguments, folder)
+}
+
+fn message(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn succeeded(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", message(output));
+}
+
+/// Failed with this status, saying all of `parts`, and wrote no feature.
+#[track_caller]
+fn refused(folder: &Path, output: &Output, status: i32, parts: &[&str]) {
+    let message = message(output);
+    assert_eq!(output.status.code(), Some(status), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(files(&folder.join("OUT")).is_empty());
+}
+
+/// Every file below a folder with its bytes.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/");
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    files(folder).into_keys().collect()
+}
+
+fn tensor(path: &Path, key: &str) -> Tensor {
+    WeightFile::open(path).unwrap().tensor(key, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+fn relative_error(ours: &Tensor, theirs: &Tensor) -> f64 {
+    let norm = |tensor: &Tensor| {
+        tensor.sqr().unwrap().sum_all().unwrap().to_dtype(DType::F64).unwrap().to_scalar::<f64>().unwrap().sqrt()
+    };
+    norm(&(ours - theirs).unwrap()) / norm(theirs)
+}
+
+/// Command-line options that ask for a case of the oracle.
+fn case_options(case: &Value, folder: &Path) -> Vec<String> {
+    let text = |key: &str| case[key].as_u64().map(|number| number.to_string());
+    let strings = |key: &str| serde_json::from_value::<Option<Vec<String>>>(case[key].clone()).unwrap().unwrap_or_default();
+    let mut options = vec!["--prompt".to_owned(), case["prompt"].as_str().unwrap().to_owned()];
+    for key in ["t", "seed", "img_size", "feature_resize", "denoising_from"] {
+        options.extend(text(key).into_iter().flat_map(|value| [format!("--{key}"), value]));
+    }
+    let layers = strings("layers");
+    if !layers.is_empty() {
+        let object: serde_json::Map<String, Value> = layers.into_iter().map(|id| (id, Value::Bool(true))).collect();
+        std::fs::write(folder.join("layers.json"), serde_json::to_string(&object).unwrap()).unwrap();
+        options.extend(["--layer".to_owned(), "layers.json".to_owned()]);
+    }
+    for (key, option) in [("attention", "--attention"), ("control", "--control")] {
+        let values = strings(key);
+        if !values.is_empty() {
+            options.push(option.to_owned());
+            options.extend(values);
+        }
+    }
+    if !case["control"].is_null() {
+        options.extend(["--controlnet-model".to_owned(), format!("canny={}", world().join("model/controlnet-canny").display())]);
+    }
+    if case["use_ddim_inversion"].as_bool().unwrap() {
+        options.push("--use_ddim_inversion".to_owned());
+    }
+    if case["lora"].as_bool().unwrap() {
+        options.extend(["--offline_lora".to_owned(), fixture("training").display().to_string()]);
+        options.extend(["--offline_lora_filename".to_owned(), "lora.safetensors".to_owned()]);
+    }
+    options
+}
+
+// Reference: the original extractor in float32 on the CPU: tests/reference/extractor_oracle.py. 1e-4 is the promise to users.
+#[test]
+fn features_equal_the_originals() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixture("extractor")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let theirs = WeightFile::open(&path).unwrap();
+        let parsed = |key: &str| -> Value { serde_json::from_str(&theirs.metadata()[key]).unwrap() };
+        let model = world().join("model").display().to_string();
+        let image = fixture("extractor/image.png").display().to_string();
+        let mut arguments = vec!["--model", &model, "--input_dir", &image, "--output_dir", "OUT", "--quiet", "--device", "cpu"];
+        arguments.extend(["--output-dtype", "float32", "--output-format", "safetensors", "--version", "1-5"]);
+        let options = case_options(&parsed("case"), folder.path());
+        arguments.extend(options.iter().map(String::as_str));
+        succeeded(&bare(&arguments, folder.path()));
+        let ours = WeightFile::open(folder.path().join("OUT/train0.safetensors")).unwrap();
+        let layers = parsed("layers");
+        assert_eq!(ours.names().len(), layers.as_array().unwrap().len(), "{}", path.display());
+        for layer in layers.as_array().unwrap() {
+            let id = layer["id"].as_str().unwrap();
+            let found = ours.tensor(id, &Device::Cpu).unwrap();
+            let shape: Vec<usize> = serde_json::from_value(layer["shape"].clone()).unwrap();
+            assert_eq!(found.dims(), shape, "{}: {id}", path.display());
+            let values: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();
+            let sampled: Vec<f32> = values.into_iter().step_by(layer["stride"].as_u64().unwrap() as usize).collect();
+            let expected = theirs.tensor(id, &Device::Cpu).unwrap().flatten_all().unwrap();
+            let error = relative_error(&Tensor::new(sampled, &Device::Cpu).unwrap(), &expected);
+            assert!(error <= 1e-4, "{}: {id}: {error:e}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count >= 16, "{count} cases");
+}
+
+#[test]
+fn layouts_and_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("OUT");
+    succeeded(&extract(folder.path(), &["--use_original_filename", "--timings", "t.json"]));
+    let all = names(&out);
+    assert_eq!(all.len(), 10);
+    assert!(all.contains(&"up-level1-upsampler-out/003.npy".to_owned()), "{all:?}");
+    let timings: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("t.json")).unwrap()).unwrap();
+    assert_eq!(timings["images"], 5);
+    assert_eq!(timings["stages"]["unet"].as_array().unwrap().len(), 3);
+    assert_eq!(timings["stages"]["read_image"].as_array().unwrap().len(), 5);
+    assert_eq!(timings["stages"]["encode_text"].as_array().unwrap().len(), 1);
+
+    // What is gone comes back equal to the byte, and nothing else is touched.
+    let before = files(&out);
+    std::fs::remove_file(out.join("up-level1-upsampler-out/003.npy")).unwrap();
+    std::fs::write(out.join("up-level1-upsampler-out/000.npy"), "kept").unwrap();
+    succeeded(&extract(folder.path(), &["--use_original_filename"]));
+    let after = files(&out);
+    assert_eq!(after["up-level1-upsampler-out/003.npy"], before["up-level1-upsampler-out/003.npy"]);
+    assert_eq!(after["up-level1-upsampler-out/000.npy"], b"kept");
+    succeeded(&extract(folder.path(), &["--use_original_filename", "--overwrite"]));
+    assert_eq!(files(&out), before);
+}
+
+#[test]
+fn shards_add_up_to_the_whole() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    succeeded(&extract(whole.path(), &["--aggregate_output"]));
+    for shard in ["0/3", "1/3", "2/3"] {
+        succeeded(&extract(parts.path(), &["--aggregate_output", "--shard", shard]));
+    }
+    let whole = files(&whole.path().join("OUT"));
+    assert_eq!(whole.len(), 5);
+    assert_eq!(whole, files(&parts.path().join("OUT")));
+}
+
+#[test]
+fn batch_sizes_agree() {
+    let features = |size: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let format = ["--output-format", "safetensors", "--output-dtype", "float32", "-b", size];
+        succeeded(&extract(folder.path(), &format));
+        let path = |image: usize| folder.path().join(format!("OUT/train{image}.safetensors"));
+        (0..5).map(|image| tensor(&path(image), "up-level1-upsampler-out")).collect::<Vec<_>>()
+    };
+    let (one, two, five) = (features("1"), features("2"), features("5"));
+    for image in 0..5 {
+        assert!(relative_error(&two[image], &one[image]) < 1e-5);
+        assert!(relative_error(&five[image], &one[image]) < 1e-5);
+    }
+    assert!(relative_error(&one[0], &one[1]) > 1e-2, "images differ");
+}
+
+#[test]
+fn nested_names() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pictures(&folder.path().join("in/a"), 0, 1, 64).unwrap();
+    write_pictures(&folder.path().join("in/b"), 0, 1, 64).unwrap();
+    let nested = ["--input_dir", "in/**/*.png", "--nested_input_dir", "--use_original_filename"];
+    succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/plain"]].concat()));
+    succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/first", "--sample_name_first"]].concat()));
+    succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/joined", "--aggregate_output"]].concat()));
+    let all = names(&folder.path().join("OUT"));
+    for name in [
+        "plain/up-level1-upsampler-out/b/000.npy",
+        "first/b/000/up-level1-upsampler-out.npy",
+        "joined/a/000.npy",
+        "joined/b/000.npy",
+    ] {
+        assert!(all.contains(&name.to_owned()), "{name} is not in {all:?}");
+    }
+    let clash = extract(folder.path(), &["--input_dir", "in/**/*.png", "--use_original_filename", "--output_dir", "OUT2"]);
+    assert_eq!(clash.status.code(), Some(1));
+    assert!(message(&clash).contains("--nested-input-dir"), "{}", message(&clash));
+}
+
+#[test]
+fn sets_of_a_configuration_equal_single_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (images, controlnet) = (world().join("images/00[01].png"), world().join("model/controlnet-canny"));
+    let lora = fixture("training/lora.safetensors");
+    let text = format!(
+        r#"
+        [input]
+        images = {images:?}
+        img_size = 64
+        [output]
+        aggregate = true
+        dtype = "float32"
+        format = "safetensors"
+        [controlnet_model]
+        canny = {controlnet:?}
+        [[set]]
+        name = "plain"
+        prompt = ""
+        t = 50
+        layer = ["up-level1-upsampler-out"]
+        [[set]]
+        name = "lora"
+        prompt = "a red circle"
+        lora = [{{ file = {lora:?}, scale = 0.5 }}]
+        [[set]]
+        name = "canny"
+        prompt = ""
+        control = ["canny"]
+        [[set]]
+        name = "plain-again"
+        prompt = ""
+        seed = 7
+        "#
+    );
+    std::fs::write(folder.path().join("sets.toml"), text).unwrap();
+    succeeded(&extract(folder.path(), &["--config", "sets.toml"]));
+    let out = folder.path().join("OUT");
+    assert_eq!(names(&out).len(), 8);
+    let images = images.display().to_string();
+    std::fs::write(folder.path().join("mid.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
+    let lora = format!("{}:0.5", lora.display());
+    let canny = format!("canny={}", controlnet.display());
+    let single: [(&str, Vec<&str>); 4] = [
+        ("plain", vec!["--prompt", ""]),
+        ("lora", vec!["--prompt", "a red circle", "--lora", &lora]),
+        ("canny", vec!["--prompt", "", "--control", "canny", "--controlnet_model", &canny]),
+        ("plain-again", vec!["--prompt", "", "--seed", "7"]),
+    ];
+    let mut different = Vec::new();
+    for (set, more) in single {
+        let alone = format!("alone/{set}");
+        let common = ["--aggregate_output", "--output-dtype", "float32", "--output-format", "safetensors", "--layer", "mid.json"];
+        let place = ["--input_dir", images.as_str(), "--output_dir", alone.as_str()];
+        succeeded(&extract(folder.path(), &[common.as_slice(), &place, &more].concat()));
+        assert_eq!(files(&folder.path().join(&alone)), files(&out.join(set)), "{set}");
+        different.push(tensor(&out.join(set).join("train0.safetensors"), "aggregate"));
+    }
+    for other in &different[1..] {
+        assert!(relative_error(other, &different[0]) > 1e-4, "each technique changes the features");
+    }
+}
+
+#[test]
+fn a_prompt_per_image() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("captions")).unwrap();
+    for image in 0..5 {
+        // The last is long: its states have another length, so that it cannot share a batch.
+        let text = if image == 4 { "word ".repeat(90) } else { format!("a picture number {image}") };
+        std::fs::write(folder.path().join(format!("captions/{image:03}.txt")), text).unwrap();
+    }
+    succeeded(&extract(folder.path(), &["--caption_dir", "captions", "--aggregate_output", "-b", "1"]));
+    std::fs::write(folder.path().join("one.txt"), "a picture number 3").unwrap();
+    succeeded(&extract(folder.path(), &["--prompt_file", "one.txt", "--aggregate_output", "-b", "1", "--output_dir", "same"]));
+    let (own, same) = (files(&folder.path().join("OUT")), files(&folder.path().join("same")));
+    assert_eq!(own["train3.npy"], same["train3.npy"]);
+    assert_ne!(own["train2.npy"], same["train2.npy"]);
+    std::fs::remove_file(folder.path().join("captions/002.txt")).unwrap();
+    let missing = extract(folder.path(), &["--caption_dir", "captions", "--output_dir", "none"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(message(&missing).contains("1 of 5 images have no caption"), "{}", message(&missing));
+}
+
+#[test]
+fn unreadable_images_are_listed_and_the_rest_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("in");
+    write_pictures(&images, 0, 3, 64).unwrap();
+    let whole = std::fs::read(images.join("001.png")).unwrap();
+    std::fs::write(images.join("001.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(images.join("003.png"), "").unwrap();
+    let output = extract(folder.path(), &["--input_dir", "in", "--use_original_filename", "--aggregate_output"]);
+    assert_eq!(output.status.code(), Some(1), "{}", message(&output));
+    let out = folder.path().join("OUT");
+    assert_eq!(names(&out), ["000.npy", "002.npy", "failed.jsonl"]);
+    let list = std::fs::read_to_string(out.join("failed.jsonl")).unwrap();
+    let lines: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["image"], "in/001.png");
+
+    // Mended images are all that the next run computes; the list goes away.
+    std::fs::write(images.join("001.png"), whole).unwrap();
+    std::fs::remove_file(images.join("003.png")).unwrap();
+    succeeded(&extract(folder.path(), &["--input_dir", "in", "--use_original_filename", "--aggregate_output"]));
+    assert_eq!(names(&out), ["000.npy", "001.npy", "002.npy"]);
+}
+
+#[test]
+fn wrong_requests_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let refuse = |more: &[&str], status: i32, parts: &[&str]| refused(here, &extract(here, more), status, parts);
+    std::fs::write(here.join("wrong.json"), r#"{"up-level1-repeat1-vit-block0-cros-q": true}"#).unwrap();
+    refuse(&["--layer", "wrong.json"], 1, &["did you mean `up-level1-repeat1-vit-block0-cross-q`"]);
+    std::fs::create_dir(here.join("empty")).unwrap();
+    refuse(&["--input_dir", "empty"], 1, &["no picture in this folder"]);
+    refuse(&["--input_dir", "empty/*.png"], 1, &["no file matches"]);
+    refuse(&["--feature_resize", "100"], 1, &["leaves nothing of"]);
+    refuse(&["--version", "xl"], 2, &["1-5"]);
+    refuse(&["--attention", "mid_cross"], 1, &["mid_cross"]);
+    refuse(&["--control", "depth"], 1, &["--control-image-dir depth=DIR"]);
+    refuse(&["--control", "scribble"], 2, &["--controlnet-model scribble="]);
+    refuse(&["--denoising_from", "40"], 2, &["noisier level than t = 50"]);
+    refuse(&["--lora", "no-such.safetensors"], 1, &["no-such.safetensors"]);
+    refuse(&["--prompt_file", "no-such.txt"], 1, &["--prompt TEXT"]);
+    refuse(&["--offline_lora", "no-such"], 1, &["merged model"]);
+    refuse(&["--nonsense"], 2, &["--nonsense"]);
+    let images = world().join("images").display().to_string();
+    let no_model =
+        bare(&["--model", "owner/nothing", "--t", "1", "--prompt", "", "--input_dir", &images, "--output_dir", "OUT"], here);
+    refused(here, &no_model, 1, &["owner/nothing"]);
+    let model = world().join("model").display().to_string();
+    refused(here, &bare(&["--model", &model, "--prompt", "", "--input_dir", &images], here), 2, &["--t is needed"]);
+}
+
+#[test]
+fn wrong_models_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let model = here.join("model");
+    write_model(&model, Size::Miniature, DType::F32, 0).unwrap();
+    let images = world().join("images").display().to_string();
+    let refuse = |parts: &[&str]| {
+        let arguments =
+            ["--model", "model", "--t", "1", "--prompt", "", "--input_dir", &images, "--output_dir", "OUT", "--img_size", "64"];
+        refused(here, &bare(&arguments, here), 1, parts);
+    };
+    let weights = model.join("unet/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    refuse(&["diffusion_pytorch_model.safetensors"]);
+    std::fs::remove_file(&weights).unwrap();
+    refuse(&["unet"]);
+    std::fs::write(&weights, bytes).unwrap();
+    let config = model.join("unet/config.json");
+    let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    value["use_linear_projection"] = Value::Bool(true);
+    std::fs::write(&config, value.to_string()).unwrap();
+    refuse(&["Stable Diffusion 2"]);
+}
+
+#[test]
+fn layers_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = world().join("model").display().to_string();
+    let output = bare(&["layers", "--model", &model, "--img-size", "64", "--json"], folder.path());
+    succeeded(&output);
+    let shapes: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shapes["unet-in"], serde_json::json!([4, 8, 8]));
+    // What is listed is what is written.
+    succeeded(&extract(folder.path(), &["--output-format", "safetensors"]));
+    let file = WeightFile::open(folder.path().join("OUT/train0.safetensors")).unwrap();
+    for name in file.names() {
+        assert_eq!(serde_json::json!(file.info(name).unwrap().shape), shapes[name], "{name}");
+    }
+    let record = bare(&["--show_all_layers", "--model", &model, "--img_size", "64"], folder.path());
+    succeeded(&record);
+    let record: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("layer_record.json")).unwrap()).unwrap();
+    assert_eq!(record["up-level1-upsampler-out"], true);
+}
+
+#[test]
+fn features_become_pictures_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = world().join("images").display().to_string();
+    for (set, prompt) in [("plain", ""), ("prompt", "a red circle")] {
+        let place = format!("OUT/{set}");
+        let options = ["--prompt", prompt, "--aggregate_output", "--use_original_filename", "--output_dir", &place];
+        succeeded(&extract(folder.path(), &options));
+    }
+    succeeded(&bare(&["pca", "OUT/plain", "OUT/prompt", "--output", "pictures", "--images", &images, "--quiet"], folder.path()));
+    let all = names(&folder.path().join("pictures"));
+    assert_eq!(all.len(), 11, "{all:?}");
+    let size = |name: &str| driftless::vision::Picture::dimensions(folder.path().join("pictures").join(name)).unwrap();
+    assert_eq!(size("plain/003.png"), (512, 512));
+    // Three columns: the image, plain, prompt.
+    assert_eq!(size("sheet.png").0, 8 + 3 * 264);
+    let output = bare(&["pca", "layers.json", "--output", "none"], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+}

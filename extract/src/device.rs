@@ -15,7 +15,8 @@ pub fn open(choice: DeviceChoice) -> Result<Device, Fault> {
         let advice = format!("build with `cargo build --release --features {feature}`, or use --device cpu");
         Fault::failure(format!("--device {what}: this build has no {feature} support; {advice}"))
     };
-    let unavailable = |what: &str, error: candle_core::Error| Fault::failure(format!("--device {what}: {error}; or use --device cpu"));
+    let unavailable =
+        |what: &str, error: candle_core::Error| Fault::failure(format!("--device {what}: {error}; or use --device cpu"));
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto if cuda_is_available() => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),

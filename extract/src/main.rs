@@ -44,7 +44,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Some(Command::Layers(args)) => layers::list(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
         Some(Command::Pca(args)) => pca::draw(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
-        None if cli.extract.show_all_layers && cli.extract.config.is_none() => layers::show_all(&cli.extract, &Reporter::new(cli.extract.logging)).map(|()| Outcome::Done),
+        None if cli.extract.show_all_layers && cli.extract.config.is_none() => {
+            layers::show_all(&cli.extract, &Reporter::new(cli.extract.logging)).map(|()| Outcome::Done)
+        }
         None => interruptible(|| run::extract(&cli.extract, &mut Reporter::new(cli.extract.logging))),
     };
     match result {

@@ -81,12 +81,15 @@ impl<'a> Shapes<'a> {
         let has_category = |depth: usize, category: AttentionCategory| {
             layout.ids().into_iter().any(|id| match id {
                 LayerId::Block(place, _, BlockPart::SelfMap) => {
-                    self.depth(place) == depth && [false, true].map(|cross| AttentionCategory::of(place, cross)).contains(&category)
+                    self.depth(place) == depth
+                        && [false, true].map(|cross| AttentionCategory::of(place, cross)).contains(&category)
                 }
                 _ => false,
             })
         };
-        let is_cross = |category| matches!(category, AttentionCategory::DownCross | AttentionCategory::MidCross | AttentionCategory::UpCross);
+        let is_cross = |category| {
+            matches!(category, AttentionCategory::DownCross | AttentionCategory::MidCross | AttentionCategory::UpCross)
+        };
         let mut keys = 0;
         for category in categories {
             let mut sides: Vec<usize> = (0..self.config.block_out_channels.len())

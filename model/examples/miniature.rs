@@ -42,7 +42,8 @@ fn run() -> driftless::Result<()> {
             path => folder = Some(PathBuf::from(path)),
         }
     }
-    let folder = folder.ok_or_else(|| driftless::Error::argument("FOLDER", "is missing: say where the model is to be written"))?;
+    let folder =
+        folder.ok_or_else(|| driftless::Error::argument("FOLDER", "is missing: say where the model is to be written"))?;
     write_model(&folder, size, dtype, seed)?;
     if pictures {
         write_dataset(&folder.join("train"), 30, 128)?;

@@ -5,8 +5,10 @@
 
 mod support;
 
+use candle_core::{Device, Tensor};
 use driftless::controlnet::{self, ControlNet};
 use driftless::pipeline::ModelOptions;
+use driftless::rng::Generator;
 use driftless::unet::{TextContext, UnetInput};
 use support::{Fixture, assert_close, miniature, pipeline};
 
@@ -17,10 +19,9 @@ const FIXTURE: &str = "networks/networks.safetensors";
 fn text_encoder() {
     let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
     let ids = pipeline.tokenizer.encode_prompt("a photo of a cat").unwrap();
-    let theirs: Vec<Vec<f64>> =
-        fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
+    let theirs: Vec<Vec<f64>> = fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
     assert_eq!(ids.iter().map(|&id| f64::from(id)).collect::<Vec<_>>(), theirs[0], "token ids");
-    let encode = |clip_skip| pipeline.text_encoder.forward(&[ids.clone()], clip_skip).unwrap();
+    let encode = |clip_skip| pipeline.text_encoder.forward(std::slice::from_ref(&ids), clip_skip).unwrap();
     assert_close("last hidden state", &encode(1), &fixture.get("text.last_hidden_state"), LIMIT);
     assert_close("clip skip 2", &encode(2), &fixture.get("text.clip_skip_2"), LIMIT);
     assert!(pipeline.text_encoder.forward(&[ids], 4).unwrap_err().to_string().contains("clip_skip"));
@@ -34,6 +35,21 @@ fn vae() {
     assert_close("log-variance", &posterior.log_variance, &fixture.get("vae.logvar"), LIMIT);
     let picture = pipeline.vae.decode(&fixture.get("vae.latents")).unwrap();
     assert_close("decoded picture", &picture, &fixture.get("vae.decoded"), LIMIT);
+}
+
+/// Seams and all: tests/reference/vae_tiling.py. The norms of a tile see that tile alone, so one pass would be off by far more.
+#[test]
+fn large_pictures_are_tiled() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open("networks/vae_tiling.safetensors"));
+    let draw = |seed, shape: &[usize]| Generator::manual_seed(seed).randn_tensor(shape, &Device::Cpu).unwrap();
+    let every = |x: &Tensor, stride: usize| {
+        let indices = |axis| Tensor::arange_step(0, x.dim(axis).unwrap() as u32, stride as u32, &Device::Cpu).unwrap();
+        x.index_select(&indices(2), 2).unwrap().index_select(&indices(3), 3).unwrap()
+    };
+    let mean = pipeline.vae.encode(&draw(41, &[1, 3, 1096, 1032])).unwrap().mean;
+    assert_close("mean", &every(&mean, 3), &fixture.get("mean"), LIMIT);
+    let picture = pipeline.vae.decode(&draw(42, &[1, 4, 137, 129])).unwrap();
+    assert_close("picture", &every(&picture, 17), &fixture.get("picture"), LIMIT);
 }
 
 #[test]

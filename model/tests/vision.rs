@@ -226,7 +226,9 @@ fn saved_png_reads_back() {
     let image = picture("photo", 40, 30, 2);
     let path = folder.path().join("image.png");
     std::fs::write(&path, "something older").unwrap();
+    let permissions = std::fs::metadata(&path).unwrap().permissions();
     image.save_png(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions(), permissions, "those of an ordinary new file");
     let read = Picture::open(&path).unwrap();
     assert_eq!((read.mode(), read.to_rgb()), (Mode::Rgb, image.clone()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");

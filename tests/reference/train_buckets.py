@@ -33,6 +33,8 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 checkout = sys.argv[1]
+# sd-scripts prints when it is imported; the fixture is to be alone on standard output.
+output, sys.stdout = sys.stdout, sys.stderr
 sys.meta_path.insert(0, Empty())
 sys.path.insert(0, checkout)
 from library.train_util import BaseDataset, BucketManager  # noqa: E402
@@ -88,4 +90,4 @@ result = dict(
     seed=SEED,
     cases=[case(setting) for setting in SETTINGS],
 )
-json.dump(result, sys.stdout, separators=(",", ":"))
+json.dump(result, output, separators=(",", ":"))

@@ -34,6 +34,8 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 checkout = sys.argv[1]
+# sd-scripts prints when it is imported; the fixture is to be alone on standard output.
+output, sys.stdout = sys.stdout, sys.stderr
 sys.meta_path.insert(0, Empty())
 sys.path.insert(0, checkout)
 import torch  # noqa: E402
@@ -124,4 +126,4 @@ result = dict(
     prediction=rounded(prediction),
     cases=cases,
 )
-json.dump(result, sys.stdout, separators=(",", ":"))
+json.dump(result, output, separators=(",", ":"))

@@ -17,6 +17,8 @@ pub enum Purpose {
     Augmentation,
     /// The sample from the VAE's posterior of a cached picture.
     Latent,
+    /// Sample pictures whose prompt names no seed.
+    Sample,
 }
 
 /// The generator for `purpose`; `index` tells apart epochs, samples or pictures.
@@ -42,7 +44,8 @@ mod tests {
     #[test]
     fn purposes_and_indices_draw_different_numbers() {
         let mut first: Vec<u32> = Vec::new();
-        for purpose in [Purpose::Noise, Purpose::Adapter, Purpose::Order, Purpose::Augmentation, Purpose::Latent] {
+        for purpose in [Purpose::Noise, Purpose::Adapter, Purpose::Order, Purpose::Augmentation, Purpose::Latent, Purpose::Sample]
+        {
             for index in 0..20 {
                 for seed in [0, 1] {
                     first.push(generator(seed, purpose, index).random());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use driftless::taps::AttentionCategory;
 
-use super::{DeviceChoice, Logging, LoraFile, Named, OutputFormat, Precision, Shard, non_empty_path};
+use super::{DeviceChoice, Logging, LoraFile, Named, OutputFormat, OutputPrecision, Precision, Shard, non_empty_path};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
@@ -111,7 +111,7 @@ pub struct ExtractArgs {
     pub sample_name_first: bool,
     /// Type of the numbers in files [default: float16]
     #[arg(long, value_name = "float16|float32", help_heading = "Output")]
-    pub output_dtype: Option<super::values::OutputPrecision>,
+    pub output_dtype: Option<OutputPrecision>,
     /// npy: a file per layer; safetensors: a file per image [default: npy]
     #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Output")]
     pub output_format: Option<OutputFormat>,

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use extract::ExtractArgs;
 pub use pca::PcaArgs;
-pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, Precision, Shard};
+pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, OutputPrecision, Precision, Shard, from_name};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.
@@ -23,6 +23,7 @@ pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, Precision, Shard};
 #[command(
     name = "extract",
     args_conflicts_with_subcommands = true,
+    args_override_self = true, // the last of two wins, as in the original's argparse
     subcommand_negates_reqs = true,
     disable_version_flag = true,
     disable_help_subcommand = true,

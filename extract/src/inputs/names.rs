@@ -102,7 +102,10 @@ mod tests {
     #[test]
     fn equal_names_are_refused() {
         let message = names(&["a/x.png", "b/x.png"], true, false).unwrap_err().to_string();
-        assert!(message.contains("a/x.png") && message.contains("b/x.png") && message.contains("--nested-input-dir"), "{message}");
+        assert!(
+            message.contains("a/x.png") && message.contains("b/x.png") && message.contains("--nested-input-dir"),
+            "{message}"
+        );
         assert!(names(&["a/x.png", "a/x.jpg"], true, true).is_err());
     }
 

@@ -55,7 +55,8 @@ impl Feature {
         for channel in self.values.chunks_exact((height * width).max(1)).take(channels) {
             for row in &rows {
                 for column in &columns {
-                    let sum: f32 = row.clone().map(|y| channel[y * width + column.start..y * width + column.end].iter().sum::<f32>()).sum();
+                    let sum: f32 =
+                        row.clone().map(|y| channel[y * width + column.start..y * width + column.end].iter().sum::<f32>()).sum();
                     values.push(sum / (row.len() * column.len()) as f32);
                 }
             }

@@ -119,7 +119,7 @@ pub fn fixture(name: &str) -> serde_json::Value {
 #[cfg(test)]
 impl Feature {
     /// `{"shape": [c, h, w], "values": [...]}`.
-    fn from_json(value: &serde_json::Value) -> Self {
+    pub(crate) fn from_json(value: &serde_json::Value) -> Self {
         let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).unwrap();
         Self { shape: shape.try_into().unwrap(), values: serde_json::from_value(value["values"].clone()).unwrap() }
     }

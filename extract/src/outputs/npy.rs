@@ -41,12 +41,15 @@ pub struct Array {
 /// # Errors
 /// When the file is no such array, or shorter or longer than its header says.
 pub fn read_npy(path: &Path) -> Result<Array> {
-    let wrong = |problem: String| Error::file(path, problem, "give features that `extract` or numpy.save wrote, [channels, height, width]");
+    let wrong = |problem: String| {
+        Error::file(path, problem, "give features that `extract` or numpy.save wrote, [channels, height, width]")
+    };
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     let mut reader = BufReader::new(file);
     let header_bytes = read_header(&mut reader).map_err(|problem| wrong(problem.to_owned()))?;
-    let header = npyz::NpyHeader::from_reader(header_bytes.as_slice()).map_err(|error| wrong(format!("is no NumPy file: {error}")))?;
+    let header =
+        npyz::NpyHeader::from_reader(header_bytes.as_slice()).map_err(|error| wrong(format!("is no NumPy file: {error}")))?;
     if header.order() != Order::C {
         return Err(wrong("is in Fortran order".to_owned()));
     }
@@ -144,7 +147,10 @@ mod tests {
         // NumPy aligns the numbers to 64 bytes, so that they can be mapped.
         assert_eq!((10 + length) % 16, 0);
         let text = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-        assert!(text.contains("'descr': '<f2'") && text.contains("'fortran_order': False") && text.contains("(2, 1, 3)"), "{text}");
+        assert!(
+            text.contains("'descr': '<f2'") && text.contains("'fortran_order': False") && text.contains("(2, 1, 3"),
+            "{text}"
+        );
         assert_eq!(bytes.len(), 10 + length + 12);
     }
 

@@ -30,7 +30,8 @@ impl Source {
         let Some(key) = &self.key else { return Ok(read_npy(&self.path)?) };
         let tensor = WeightFile::open(&self.path)?.tensor(key, &Device::Cpu)?;
         let is_half = matches!(tensor.dtype(), DType::F16 | DType::BF16);
-        let shape = tensor.dims3().with_context(|| format!("{}: `{key}`: expected [channels, height, width]", self.path.display()))?;
+        let shape =
+            tensor.dims3().with_context(|| format!("{}: `{key}`: expected [channels, height, width]", self.path.display()))?;
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         Ok(Array { feature: Feature { shape: [shape.0, shape.1, shape.2], values }, is_half })
     }
@@ -49,7 +50,11 @@ pub fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
             false => return Err(Fault::failure(format!("{}: no such file or folder", input.display())).into()),
         };
         if files.is_empty() {
-            return Err(Fault::failure(format!("{}: no feature in this folder (looked for *.npy, *.safetensors)", input.display())).into());
+            return Err(Fault::failure(format!(
+                "{}: no feature in this folder (looked for *.npy, *.safetensors)",
+                input.display()
+            ))
+            .into());
         }
         let set = folder_name(&root);
         for path in files {
@@ -114,7 +119,9 @@ fn refuse_equal_names(sources: &[Source]) -> Result<()> {
         if let Some(other) = seen.insert((&source.set, &source.name), &source.path) {
             let (first, second) = (other.display(), source.path.display());
             let advice = "give inputs of different names";
-            return Err(Fault::failure(format!("{first} and {second} are both `{}` of `{}`; {advice}", source.name, source.set)).into());
+            return Err(
+                Fault::failure(format!("{first} and {second} are both `{}` of `{}`; {advice}", source.name, source.set)).into()
+            );
         }
     }
     Ok(())

@@ -35,7 +35,8 @@ impl LayerChoice {
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let origin = path.display().to_string();
         if !path.is_file() {
-            let advice = "layer files are JSON, {\"id\": true, ...} or [\"id\", ...]; driftless has the original's in configs/layers/";
+            let advice =
+                "layer files are JSON, {\"id\": true, ...} or [\"id\", ...]; driftless has the original's in configs/layers/";
             return Err(Fault::failure(format!("{origin}: no such layer file; {advice}")));
         }
         match read_config::<Value>(path).map_err(|error| Fault::failure(error.to_string()))? {
@@ -45,14 +46,16 @@ impl LayerChoice {
                     Value::Bool(wanted) => Ok((id, wanted)),
                     other => Err(Fault::failure(format!("{origin}: `{id}` is {other}; expected true or false"))),
                 });
-                Ok(Self::Listed { ids: ids.collect::<Result<_, _>>()?, origin })
+                let ids = ids.collect::<Result<_, _>>()?;
+                Ok(Self::Listed { origin, ids })
             }
             Value::Array(ids) => {
                 let ids = ids.into_iter().map(|id| match id {
                     Value::String(id) => Ok(id),
                     other => Err(Fault::failure(format!("{origin}: the list holds {other}; expected layer ids as strings"))),
                 });
-                Ok(Self::from_list(origin, ids.collect::<Result<Vec<_>, _>>()?))
+                let ids = ids.collect::<Result<Vec<_>, _>>()?;
+                Ok(Self::from_list(origin, ids))
             }
             _ => Err(Fault::failure(format!("{origin}: expected an object of ids and true or false, or a list of ids"))),
         }

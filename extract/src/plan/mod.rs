@@ -18,8 +18,7 @@ pub use layer_file::LayerChoice;
 pub use sets::FeatureSet;
 pub use settings::Settings;
 
-use crate::args::values::{OutputPrecision, from_name};
-use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, Precision};
+use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, OutputPrecision, Precision, from_name};
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
 use crate::outputs::OutputRule;
 
@@ -109,10 +108,10 @@ impl RunPlan {
         let nested = settings.input.nested;
         let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
         let controls = faults.take(control_choices(&settings, &samples, nested));
-        let output = faults.take(output_rule(args, &settings));
+        let output = faults.keep(output_rule(args, &settings));
         faults.check()?;
-        // A missing model has noted a fault above.
-        let model = model.ok_or_else(|| Fault::failure("no model"))?;
+        // Both have noted a fault above if they are missing.
+        let (Some(model), Some(output)) = (model, output) else { return Err(Fault::failure("nothing to do")) };
         let failures = match args.shard {
             Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
             None => output.dir.join("failed.jsonl"),
@@ -136,7 +135,9 @@ impl RunPlan {
 
 fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults: &mut Faults) {
     faults.require((8..=8192).contains(&img_size), || Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")));
-    faults.require((1..=4096).contains(&batch_size), || Fault::usage(format!("--batch-size {batch_size}: expected 1 to 4096 images")));
+    faults.require((1..=4096).contains(&batch_size), || {
+        Fault::usage(format!("--batch-size {batch_size}: expected 1 to 4096 images"))
+    });
     if let Some(threads) = settings.threads {
         faults.require((1..=1024).contains(&threads), || Fault::usage(format!("--threads {threads}: expected 1 to 1024")));
     }
@@ -152,7 +153,8 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         (Some(merged), None) if merged.is_file() => (path_text(merged)?, Some(named)),
         (Some(merged), None) if merged.is_dir() => (path_text(merged)?, None),
         (Some(merged), None) => {
-            let advice = "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
+            let advice =
+                "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
             return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
         }
         _ => (named, None),
@@ -202,13 +204,15 @@ fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Res
     let mut choices = BTreeMap::new();
     let wanted = |kind: &String| settings.sets.iter().any(|set| set.control.contains(kind));
     for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
-        faults.require(wanted(kind), || Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it")));
+        faults.require(wanted(kind), || {
+            Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it"))
+        });
     }
     for kind in settings.sets.iter().flat_map(|set| &set.control) {
-        if !choices.contains_key(kind) {
-            if let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested)) {
-                choices.insert(kind.clone(), choice);
-            }
+        if !choices.contains_key(kind)
+            && let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested))
+        {
+            choices.insert(kind.clone(), choice);
         }
     }
     faults.check()?;
@@ -218,7 +222,9 @@ fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Res
 fn control_choice(kind: &str, settings: &Settings, samples: &[Sample], nested: bool) -> Result<ControlChoice, Fault> {
     let default = DEFAULT_CONTROLNETS.iter().find(|(known, _)| *known == kind).map(|(_, model)| (*model).to_owned());
     let model = settings.controlnet_model.get(kind).cloned().or(default).ok_or_else(|| {
-        Fault::usage(format!("--control {kind}: no ControlNet of this kind is known; name one with --controlnet-model {kind}=DIR|ID"))
+        Fault::usage(format!(
+            "--control {kind}: no ControlNet of this kind is known; name one with --controlnet-model {kind}=DIR|ID"
+        ))
     })?;
     let source = match settings.control_image_dir.get(kind) {
         Some(folder) => {

@@ -61,7 +61,9 @@ pub(super) fn feature_sets(settings: &Settings, img_size: usize, samples: &[Samp
 fn check_name<'a>(set: &'a SetSettings, number: usize, names: &mut HashSet<&'a str>, faults: &mut Faults) {
     match set.name.as_deref() {
         Some(name) => {
-            faults.require(is_plain_name(name), || Fault::failure(format!("set `{name}`: the name is a folder's and cannot be a path")));
+            faults.require(is_plain_name(name), || {
+                Fault::failure(format!("set `{name}`: the name is a folder's and cannot be a path"))
+            });
             faults.require(names.insert(name), || Fault::failure(format!("set `{name}`: two sets have this name")));
         }
         None => faults.push(Fault::failure(format!("[[set]] number {} has no name; its folder is called after it", number + 1))),
@@ -82,12 +84,13 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
     }
     let feature_resize = set.feature_resize.unwrap_or(1);
     faults.require(feature_resize > 0, || wrong("feature_resize is 0; expected 1 or more".to_owned()));
-    faults.require(set.control.is_empty() || img_size % 8 == 0, || {
+    faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || {
         wrong(format!("a ControlNet needs an image size that is a multiple of 8, not {img_size}"))
     });
     let prompt = faults.keep(prompt_source(set, place, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));
     let layers = faults.keep(layer_choice(set, place));
-    let attention = faults.take(parse_all(&set.attention, |name| name.parse().map_err(|e: driftless::Error| e.to_string()), &wrong));
+    let attention =
+        faults.take(parse_all(&set.attention, |name| name.parse().map_err(|e: driftless::Error| e.to_string()), &wrong));
     let lora = faults.take(parse_all(&set.lora, |lora| lora.file(), &wrong));
     for LoraFile { file, .. } in &lora {
         faults.require(file.exists(), || Fault::failure(format!("{place}{}: no such adapter file", file.display())));
@@ -191,7 +194,11 @@ mod tests {
     #[test]
     fn sets_of_a_file_have_plain_unequal_names() {
         let named = |name: &str| SetSettings { name: Some(name.to_owned()), ..set() };
-        let settings = |names: &[&str]| Settings { sets: names.iter().map(|name| named(name)).collect(), from_file: true, ..Settings::default() };
+        let settings = |names: &[&str]| Settings {
+            sets: names.iter().map(|name| named(name)).collect(),
+            from_file: true,
+            ..Settings::default()
+        };
         assert!(feature_sets(&settings(&["a", "b"]), 512, &[]).is_ok());
         for wrong in [["a", "a"], ["a", ".."], ["a", "x/y"], ["a", ""]] {
             assert!(feature_sets(&settings(&wrong), 512, &[]).is_err(), "{wrong:?}");

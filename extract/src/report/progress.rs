@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn lines_are_honest() {
         let now = Instant::now();
-        let progress = Progress { bar: None, began: now - Duration::from_secs(10), last_line: now, done: 20, total: 50, failed: 1 };
+        let progress =
+            Progress { bar: None, began: now - Duration::from_secs(10), last_line: now, done: 20, total: 50, failed: 1 };
         let line = progress.line(false);
         assert!(line.starts_with("20/50 images, 1 failed, 2.0 images/s, 0:15 left"), "{line}");
         let value: Value = serde_json::from_str(&progress.line(true)).unwrap();

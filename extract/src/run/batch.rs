@@ -14,7 +14,7 @@ use crate::inputs::{Prompt, Sample};
 use crate::interrupt;
 use crate::outputs::{ImageFeatures, split_batch};
 use crate::plan::FeatureSet;
-use crate::report::{Reporter, Stage, Timings};
+use crate::report::{Reporter, Stage};
 
 use super::contexts::Group;
 use super::pictures::{self, Noise};
@@ -27,7 +27,6 @@ struct Prepared<'a> {
     samples: Vec<&'a Sample>,
     /// Prompts by set, then by image.
     prompts: Vec<Vec<Prompt>>,
-    pictures: Vec<Rgb>,
     /// Condition pictures by kind, `[b, 3, h, w]`.
     conditions: HashMap<String, Tensor>,
     posterior: Posterior,
@@ -87,13 +86,14 @@ impl Run<'_> {
             pipeline.vae.encode(&pictures)
         })?;
         let (latents, hints) = (HashMap::new(), HashMap::new());
-        Ok(Some(Prepared { positions, samples, prompts, pictures, conditions, posterior, latents, hints }))
+        Ok(Some(Prepared { positions, samples, prompts, conditions, posterior, latents, hints }))
     }
 
     /// Reads everything that belongs to one image alone.
     fn read(&mut self, sample: &Sample) -> Result<ReadImage, String> {
         let img_size = self.plan.img_size;
-        let picture = self.timings.measure(Stage::ReadImage, || pictures::read(sample, img_size)).map_err(|error| error.to_string())?;
+        let picture =
+            self.timings.measure(Stage::ReadImage, || pictures::read(sample, img_size)).map_err(|error| error.to_string())?;
         let prompts = self.plan.sets.iter().map(|set| set.prompt.prompt(sample)).collect::<Result<_, _>>()?;
         let conditions = self.engine.controls.iter().map(|(kind, (_, source))| {
             let condition = pictures::condition(source, sample, &picture).map_err(|error| error.to_string())?;
@@ -147,7 +147,14 @@ impl Run<'_> {
     }
 
     /// One extraction; the images of `group` alone.
-    fn extract_group(&mut self, number: usize, latents: &Tensor, noise: &Tensor, group: &Group, prepared: &Prepared) -> Result<Extracted> {
+    fn extract_group(
+        &mut self,
+        number: usize,
+        latents: &Tensor,
+        noise: &Tensor,
+        group: &Group,
+        prepared: &Prepared,
+    ) -> Result<Extracted> {
         let (set, selection) = (&self.plan.sets[number], &self.selections[number]);
         let mut hints = Vec::with_capacity(set.control.len());
         for kind in &set.control {
@@ -218,6 +225,7 @@ struct ReadImage {
 fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, reporter: &Reporter) {
     if let Some((layer, _)) = features.iter().find(|(_, feature)| feature.overflows(dtype)) {
         let advice = if dtype == DType::F16 { "; try --output-dtype float32" } else { "" };
-        reporter.warn(&format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display()));
+        reporter
+            .warn(&format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display()));
     }
 }

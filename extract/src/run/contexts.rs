@@ -34,7 +34,13 @@ impl Contexts {
     ///
     /// # Errors
     /// When a prompt cannot be encoded.
-    pub fn groups(&mut self, pipeline: &Pipeline, adapters: usize, prompts: &[Prompt], timings: &mut Timings) -> Result<Vec<Group>> {
+    pub fn groups(
+        &mut self,
+        pipeline: &Pipeline,
+        adapters: usize,
+        prompts: &[Prompt],
+        timings: &mut Timings,
+    ) -> Result<Vec<Group>> {
         if let [first, ..] = prompts
             && prompts.iter().all(|prompt| prompt.shared)
         {

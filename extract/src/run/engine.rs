@@ -26,12 +26,15 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads everything that the plan uses.
+    /// Loads everything that the plan uses; the autoencoder's decoder only if the plan `decodes`.
     ///
     /// # Errors
     /// When a file is missing, damaged, or not of this model.
-    pub fn load(plan: &RunPlan, place: &ModelPlace, options: &ModelOptions, reporter: &Reporter) -> Result<Self> {
+    pub fn load(plan: &RunPlan, place: &ModelPlace, options: &ModelOptions, decodes: bool, reporter: &Reporter) -> Result<Self> {
         let pipeline = place.load(options)?;
+        if decodes {
+            pipeline.vae.load_decoder()?;
+        }
         let adapters = Adapters::load(&pipeline, plan.sets.iter().map(|set| set.lora.as_slice()))?;
         let mut controls = BTreeMap::new();
         for (kind, choice) in &plan.controls {

@@ -62,7 +62,8 @@ pub fn extract(args: &ExtractArgs, reporter: &mut Reporter) -> Result<Outcome> {
     let mut failures = Failures::begin(&plan.failures)?;
     if !batches.is_empty() {
         let start = Instant::now();
-        let engine = Engine::load(&plan, &place, &options, reporter)?;
+        let decodes = selections.iter().any(Selection::vae_out);
+        let engine = Engine::load(&plan, &place, &options, decodes, reporter)?;
         timings.note(Stage::Load, start.elapsed().as_secs_f64());
         let mut run = Run { plan: &plan, selections: &selections, engine, timings: &mut timings, failures: &mut failures };
         run.all(&batches, reporter)?;

@@ -1,9 +1,9 @@
 //! Pictures as the networks take them.
 
 use candle_core::{DType, Device, Tensor};
+use driftless::Result;
 use driftless::rng::Generator;
 use driftless::vision::{Filter, Picture, Rgb, canny, resize};
-use driftless::Result;
 
 use crate::inputs::Sample;
 use crate::plan::ConditionSource;

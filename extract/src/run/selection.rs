@@ -46,7 +46,8 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Sh
     let layers = set.layers.resolve(&layout, !set.attention.is_empty())?;
     let side = shapes.latent_side();
     let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
-    let taps = TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
+    let taps =
+        TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
     let mut pooled = Vec::with_capacity(layers.len());
     for layer in &layers {
         let shape = shapes.of(*layer, &set.attention);
@@ -63,7 +64,8 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Sh
         false => pooled.iter().fold(0, |sum: u64, shape| sum.saturating_add(count(shape))),
     };
     if plan.output.aggregate && bytes_per_image > LARGEST_AGGREGATE {
-        let cause = "attention maps (`-map` layers) are stretched to the largest layer; leave them out or leave out --aggregate-output";
+        let cause =
+            "attention maps (`-map` layers) are stretched to the largest layer; leave them out or leave out --aggregate-output";
         return Err(fail(format!("one aggregated file would have {} GB: {cause}", bytes_per_image >> 30)));
     }
     Ok(Selection { layers, taps, bytes_per_image })

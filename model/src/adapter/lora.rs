@@ -43,11 +43,7 @@ impl TrainableLora {
         let bound = 1.0 / (fan_in as f32).sqrt();
         let uniform: Vec<f32> = generator.rand(&down_shape).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
         let down = Tensor::from_vec(uniform, down_shape, device)?;
-        Ok(Self {
-            down: Var::from_tensor(&down)?,
-            up: Var::zeros(up_shape, DType::F32, device)?,
-            scale: alpha / rank as f64,
-        })
+        Ok(Self { down: Var::from_tensor(&down)?, up: Var::zeros(up_shape, DType::F32, device)?, scale: alpha / rank as f64 })
     }
 
     /// The adapter that a layer computes with; it shares the variables.

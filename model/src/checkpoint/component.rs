@@ -74,7 +74,10 @@ impl Component {
             let Some(mut info) = file.info(&stored).cloned() else {
                 return Err(Error::tensor(file.path(), shown(&stored), "is missing"));
             };
-            if part == Part::Vae && vae_attention::is_projection_weight(&name) && info.shape[2.min(info.shape.len())..].iter().all(|s| *s == 1) {
+            if part == Part::Vae
+                && vae_attention::is_projection_weight(&name)
+                && info.shape[2.min(info.shape.len())..].iter().all(|s| *s == 1)
+            {
                 info.shape.truncate(2);
             }
             if let Some(other) = entries.get(&name) {

@@ -90,7 +90,11 @@ fn component(file: &WeightFile) -> ModelKind {
 fn other_architecture(file: &WeightFile) -> Option<&'static str> {
     const UNET: &str = "model.diffusion_model.";
     let starts = |prefix: &str| any(file, |key| key.starts_with(prefix));
-    if starts("conditioner.embedders.") || starts("model.diffusion_model.label_emb.") || starts("label_emb.") || starts("lora_te2_") {
+    if starts("conditioner.embedders.")
+        || starts("model.diffusion_model.label_emb.")
+        || starts("label_emb.")
+        || starts("lora_te2_")
+    {
         return Some("an SDXL model or adapter");
     }
     if any(file, |key| key.contains("double_blocks")) {
@@ -99,9 +103,18 @@ fn other_architecture(file: &WeightFile) -> Option<&'static str> {
     if starts("cond_stage_model.model.") {
         return Some("a Stable Diffusion 2 checkpoint");
     }
-    let proj_in = |key: &str| key.starts_with(UNET) && key.ends_with(".1.proj_in.weight") && shape(file, key).is_some_and(|s| s.len() == 2);
+    let proj_in =
+        |key: &str| key.starts_with(UNET) && key.ends_with(".1.proj_in.weight") && shape(file, key).is_some_and(|s| s.len() == 2);
     if file.names().any(proj_in) {
         return Some("a Stable Diffusion 2 checkpoint (its proj_in are matrices)");
+    }
+    // SD2's text encoder is 1024 wide, which cross-attention shows in whole models and in adapters.
+    let wide_text = |key: &str| {
+        let ends = ["to_k.weight", "lora_down.weight", "lora_A.weight"].iter().any(|end| key.ends_with(end));
+        ends && key.contains("attn2") && key.contains("to_k") && shape(file, key).is_some_and(|s| s.get(1) == Some(&1024))
+    };
+    if file.names().any(wide_text) {
+        return Some("a Stable Diffusion 2 model or adapter (its text encoder is 1024 wide)");
     }
     if starts("control_model.") || starts("control_net_") {
         return Some("a ControlNet checkpoint in LDM naming");
@@ -110,7 +123,10 @@ fn other_architecture(file: &WeightFile) -> Option<&'static str> {
         return Some("a textual inversion embedding");
     }
     if starts("conv_in.weight") || starts("model.diffusion_model.input_blocks.0.0.weight") {
-        let inputs = ["model.diffusion_model.input_blocks.0.0.weight", "conv_in.weight"].iter().find_map(|key| shape(file, key)).and_then(|s| s.get(1));
+        let inputs = ["model.diffusion_model.input_blocks.0.0.weight", "conv_in.weight"]
+            .iter()
+            .find_map(|key| shape(file, key))
+            .and_then(|s| s.get(1));
         if inputs == Some(&9) {
             return Some("an inpainting model (its UNet has nine input channels)");
         }
@@ -136,7 +152,9 @@ pub(super) fn no_adapter(file: &WeightFile) -> Error {
             let problem = format!("is no adapter: no key is understood, the first is `{}`", shown(key));
             Error::file(file.path(), problem, "give a LoRA in kohya, diffusers or PEFT naming")
         }
-        (kind, _) => Error::file(file.path(), format!("is {kind}, not an adapter"), "give a LoRA in kohya, diffusers or PEFT naming"),
+        (kind, _) => {
+            Error::file(file.path(), format!("is {kind}, not an adapter"), "give a LoRA in kohya, diffusers or PEFT naming")
+        }
     }
 }
 
@@ -151,5 +169,9 @@ pub fn unknown_keys_error(path: &Path, keys: &[String]) -> Error {
     let more = keys.len().saturating_sub(listed.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let noun = if keys.len() == 1 { "a key that is" } else { "keys that are" };
-    Error::file(path, format!("has {noun} not understood: {}{more}", listed.join(", ")), "check what the file is, or allow unknown keys")
+    Error::file(
+        path,
+        format!("has {noun} not understood: {}{more}", listed.join(", ")),
+        "check what the file is, or allow unknown keys",
+    )
 }

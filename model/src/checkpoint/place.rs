@@ -61,7 +61,8 @@ impl Record {
 
     fn accept(&self, file: &PositionedFile, found: u32) -> Result<()> {
         if found != self.crc {
-            let problem = format!("its record `{}` has the checksum {found:08x}, {:08x} is expected", shown(&self.name), self.crc);
+            let problem =
+                format!("its record `{}` has the checksum {found:08x}, {:08x} is expected", shown(&self.name), self.crc);
             return Err(Error::file(file.path(), problem, "the file is damaged; download or write it again"));
         }
         self.verified.store(true, Ordering::Relaxed);

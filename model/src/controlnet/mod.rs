@@ -75,12 +75,20 @@ impl ControlNet {
     /// `sample` `[b, 4, h, w]`: the latents that the UNet gets; `timesteps` one or `b`; see [`Residuals`].
     /// # Errors
     /// When the hint's size does not fit the latents.
-    pub fn forward(&self, sample: &Tensor, timesteps: &[f64], context: &TextContext, hint: &Hint, scale: f64) -> Result<Residuals> {
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timesteps: &[f64],
+        context: &TextContext,
+        hint: &Hint,
+        scale: f64,
+    ) -> Result<Residuals> {
         let temb = self.encoder.time_embedding(timesteps, sample)?;
         let hidden = self.encoder.conv_in(sample)?;
         let (expected, found) = (hidden.dims4()?, hint.0.dims4()?);
         if (expected.2, expected.3) != (found.2, found.3) || (found.0 != 1 && found.0 != expected.0) {
-            let problem = format!("picture embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
+            let problem =
+                format!("picture embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
             return Err(Error::argument("ControlNet condition", problem));
         }
         let hidden = hidden.broadcast_add(&hint.0)?;
@@ -93,7 +101,8 @@ impl ControlNet {
             let residual = conv.forward(x)?;
             if scale == 1.0 { Ok(residual) } else { Ok((residual * scale)?) }
         };
-        let down = self.controlnet_down_blocks.iter().zip(&skips).map(|(conv, skip)| scaled(conv, skip)).collect::<Result<_>>()?;
+        let down =
+            self.controlnet_down_blocks.iter().zip(&skips).map(|(conv, skip)| scaled(conv, skip)).collect::<Result<_>>()?;
         Ok(Residuals { down, mid: scaled(&self.controlnet_mid_block, &mid)? })
     }
 }

@@ -45,7 +45,7 @@ pub struct HubOptions {
     pub certificates: Option<PathBuf>,
     /// How long to wait for a connection, and for each next piece of an answer.
     pub timeout: Duration,
-    /// How often a broken transfer is taken up again without any byte gained in between.
+    /// How often a broken transfer is taken up again without any byte gained in between; with 0 never at all.
     pub retries: u32,
     /// The wait before the first of these, doubled for each further one, 10 seconds at most.
     pub retry_wait: Duration,

@@ -148,7 +148,7 @@ impl Download<'_> {
                 Err(Failure::Final(error)) => return Err(error),
             };
             tries = if self.done > before { 0 } else { tries + 1 };
-            if tries > self.client.options.retries {
+            if tries > self.client.options.retries || self.client.options.retries == 0 {
                 return Err(unreachable(self.client, &format!("`{}`: {problem}", self.file)));
             }
             wait(self.client, tries);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Slot, Weights};
+use crate::Result;
 use crate::adapter::LayerKind;
 use crate::ops::{self, Padding};
-use crate::Result;
 
 /// A square-kernel convolution with bias, any stride, zero padding per side.
 #[derive(Debug)]
@@ -32,7 +32,14 @@ impl Conv2d {
     ///
     /// # Errors
     /// As [`Conv2d::load`].
-    pub fn load_strided(c_in: usize, c_out: usize, kernel: usize, stride: usize, padding: Padding, weights: Weights) -> Result<Self> {
+    pub fn load_strided(
+        c_in: usize,
+        c_out: usize,
+        kernel: usize,
+        stride: usize,
+        padding: Padding,
+        weights: Weights,
+    ) -> Result<Self> {
         let weight = weights.weight("weight", &[c_out, c_in, kernel, kernel])?;
         let bias = weights.parameter("bias", &[c_out])?;
         let slot = weights.register(Slot::new(LayerKind::Conv2d { c_in, c_out, kernel }, weight));

@@ -100,7 +100,12 @@ impl Slots {
 
     /// All slots with their paths.
     pub fn all(&self) -> Vec<(String, Arc<Slot>)> {
-        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(path, slot)| (path.clone(), slot.clone())).collect()
+        self.by_path
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(path, slot)| (path.clone(), slot.clone()))
+            .collect()
     }
 
     /// All module paths.

@@ -1,6 +1,6 @@
 //! Where a network's tensors come from while it is built: a source of named tensors, a path into it, and the types to keep them in.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +54,12 @@ pub struct Weights {
     device: Device,
     types: WeightType,
     slots: Slots,
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "Weights({}, {:?})", self.path().display(), self.prefix)
+    }
 }
 
 impl Weights {
@@ -141,7 +147,9 @@ impl Weights {
 }
 
 fn wrong_shape(found: &[usize], expected: &[usize]) -> String {
-    format!("has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models")
+    format!(
+        "has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models"
+    )
 }
 
 /// The error for a tensor that a source lacks.

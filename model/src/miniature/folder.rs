@@ -60,7 +60,14 @@ pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result
     network("vae", "AutoencoderKL", diffusers, config, &|w| Vae::load(vae.clone(), w).map(drop), seed + 1)?;
     let mut config = to_json(serde_json::to_value(&text))?;
     text_encoder_extras(&mut config, vocab_size);
-    network("text_encoder", "CLIPTextModel", "model.safetensors", config, &|w| TextEncoder::load(text.clone(), w).map(drop), seed + 2)?;
+    network(
+        "text_encoder",
+        "CLIPTextModel",
+        "model.safetensors",
+        config,
+        &|w| TextEncoder::load(text.clone(), w).map(drop),
+        seed + 2,
+    )?;
     let config = controlnet_json(to_json(serde_json::to_value(&controlnet))?);
     network("controlnet-canny", "ControlNetModel", diffusers, config, &|w| ControlNet::load(&controlnet, w).map(drop), seed + 3)?;
     write_json(&folder.join("scheduler/scheduler_config.json"), &scheduler_json())?;
@@ -81,7 +88,7 @@ fn write_network(folder: &Path, class: &str, file: &str, mut config: Value, sour
     }
     write_json(&folder.join("config.json"), &config)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.join(file), source.drawn(), &metadata)
+    write_safetensors(folder.join(file), source.drawn(), &metadata)
 }
 
 fn text_encoder_extras(config: &mut Value, vocab_size: usize) {

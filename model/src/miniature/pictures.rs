@@ -32,7 +32,7 @@ struct Scene {
 /// When a file cannot be written.
 pub fn write_pictures(folder: &Path, first: u64, count: u64, side: usize) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    (first..first + count).try_for_each(|number| scene(number, side).picture.save_png(&folder.join(format!("{number:03}.png"))))
+    (first..first + count).try_for_each(|number| scene(number, side).picture.save_png(folder.join(format!("{number:03}.png"))))
 }
 
 /// Writes the paper's training layout: the same `count` pictures in `10_empty` (empty captions), `10_wd` (tags) and `10_kosmos`
@@ -46,13 +46,13 @@ pub fn write_dataset(folder: &Path, count: u64, side: usize) -> Result<()> {
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for number in 0..count {
             let Scene { picture, colour, shape, ground } = scene(number, side);
-            picture.save_png(&folder.join(format!("{number:03}.png")))?;
+            picture.save_png(folder.join(format!("{number:03}.png")))?;
             let caption = match group {
                 "10_wd" => format!("{shape}, {colour}, {ground} background, simple"),
                 "10_kosmos" => format!("a photo of a {colour} {shape} in front of a {ground} background"),
                 _ => String::new(),
             };
-            write_atomically(&folder.join(format!("{number:03}.txt")), |file| file.write_bytes(caption.as_bytes()))?;
+            write_atomically(folder.join(format!("{number:03}.txt")), |file| file.write_bytes(caption.as_bytes()))?;
         }
     }
     Ok(())

@@ -33,7 +33,11 @@ impl Pipeline {
                 Network::TextEncoder => (self.text_encoder.slots(), &mut report.text_encoder),
             };
             let slot = find(slots, layer).ok_or_else(|| {
-                Error::tensor(path, format!("{}.{layer}", network.name()), "is for a layer that this model does not have; is it another architecture's?")
+                Error::tensor(
+                    path,
+                    format!("{}.{layer}", network.name()),
+                    "is for a layer that this model does not have; is it another architecture's?",
+                )
             })?;
             let (down, up, scale) = factors.lora(self.device())?;
             placed.push((layer, slot, Lora { down, up, scale: scale * strength }));
@@ -41,7 +45,8 @@ impl Pipeline {
         }
         // Sizes are checked for all before the first is attached, so that an error leaves the networks as they were.
         for (layer, slot, lora) in &placed {
-            slot.check(layer, lora).map_err(|error| Error::file(path, error.to_string(), "the adapter belongs to a model of other sizes"))?;
+            slot.check(layer, lora)
+                .map_err(|error| Error::file(path, error.to_string(), "the adapter belongs to a model of other sizes"))?;
         }
         placed.into_iter().try_for_each(|(layer, slot, lora)| slot.attach(layer, lora))?;
         Ok(report)

@@ -6,10 +6,10 @@ use candle_core::Tensor;
 
 use super::files::network_weights;
 use super::{ModelOptions, Pipeline};
+use crate::Result;
 use crate::controlnet::{self, ControlNet, ControlNetConfig, Hint};
 use crate::layers::Weights;
 use crate::unet::{Residuals, TextContext};
-use crate::Result;
 
 /// One ControlNet with the embedding of its condition pictures.
 pub struct Condition<'a> {

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 
-use super::control::{Condition, sum_residuals};
 use super::Pipeline;
+use super::control::{Condition, sum_residuals};
 use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, ddim_inversion_step};
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};

@@ -71,7 +71,11 @@ impl ModelFiles {
             let beside = path.parent().filter(|parent| parent.join("unet/config.json").is_file());
             let folder = beside.or(base).ok_or_else(|| {
                 let problem = "is a single checkpoint file, which holds no tokenizer and no configuration";
-                Error::file(path, problem, "put it into a diffusers folder of its base model, or convert it with `convert diffusers`")
+                Error::file(
+                    path,
+                    problem,
+                    "put it into a diffusers folder of its base model, or convert it with `convert diffusers`",
+                )
             })?;
             let file = Arc::new(WeightFile::open(path)?);
             return Ok(Self { folder: folder.to_owned(), single: Some(file), prefer_half });
@@ -112,7 +116,9 @@ impl ModelFiles {
                 }
                 Ok(Arc::new(FileSource::renamed(file.clone(), names)))
             }
-            None => Ok(Arc::new(FileSource::plain(open_weights(&self.folder.join(part.folder()), part.stem(), self.prefer_half)?))),
+            None => {
+                Ok(Arc::new(FileSource::plain(open_weights(&self.folder.join(part.folder()), part.stem(), self.prefer_half)?)))
+            }
         }
     }
 }
@@ -129,8 +135,11 @@ pub(super) fn network_weights(folder: &Path, prefer_half: bool) -> Result<Arc<dy
 fn open_weights(folder: &Path, stem: &str, prefer_half: bool) -> Result<WeightFile> {
     let pickled = if stem == "model" { "pytorch_model" } else { stem };
     let full = [format!("{stem}.safetensors"), format!("{stem}.safetensors.index.json")];
-    let half =
-        [format!("{stem}.fp16.safetensors"), format!("{stem}.safetensors.index.fp16.json"), format!("{stem}.fp16.safetensors.index.json")];
+    let half = [
+        format!("{stem}.fp16.safetensors"),
+        format!("{stem}.safetensors.index.fp16.json"),
+        format!("{stem}.fp16.safetensors.index.json"),
+    ];
     let old = [format!("{pickled}.bin"), format!("{pickled}.fp16.bin")];
     let (full, half): (Vec<String>, Vec<String>) = (full.into(), half.into());
     let order = if prefer_half { [half, full] } else { [full, half] };
@@ -148,7 +157,11 @@ fn open_weights(folder: &Path, stem: &str, prefer_half: bool) -> Result<WeightFi
 fn refuse_other_architectures(folder: &Path) -> Result<()> {
     let index = folder.join("model_index.json");
     if folder.join("text_encoder_2").is_dir() {
-        return Err(Error::file(folder, "has two text encoders: this is an SDXL model", "driftless supports Stable Diffusion 1.5 only"));
+        return Err(Error::file(
+            folder,
+            "has two text encoders: this is an SDXL model",
+            "driftless supports Stable Diffusion 1.5 only",
+        ));
     }
     if !index.is_file() {
         if folder.join("unet").is_dir() {

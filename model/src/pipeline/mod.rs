@@ -1,12 +1,12 @@
 //! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode pictures, noise,
 //! denoise, sample, extract (diffusers 0.32 `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, and the original extractor).
 
-//mod adapters;
+mod adapters;
 mod control;
-//mod extraction;
+mod extraction;
 mod files;
 mod images;
-//mod sampling;
+mod sampling;
 mod source;
 mod text;
 
@@ -15,19 +15,19 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
-//pub use adapters::AdapterReport;
+pub use adapters::AdapterReport;
 pub use control::{Condition, sum_residuals};
-//pub use extraction::{Extracted, Extraction, Stage};
+pub use extraction::{Extracted, Extraction, Stage};
 pub use files::{ModelFiles, Part};
-//pub use sampling::{Sampling, Start};
+pub use sampling::{Sampling, Start};
 
+use crate::Result;
 use crate::layers::{WeightType, Weights};
 use crate::scheduler::SchedulerConfig;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
 use crate::tokenizer::Tokenizer;
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{Vae, VaeConfig};
-use crate::Result;
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -84,16 +84,16 @@ impl Pipeline {
     pub fn load(model: &Path, options: &ModelOptions) -> Result<Self> {
         let files = ModelFiles::open(model, options.base.as_deref(), options.prefer_half())?;
         // Small things first: a wrong configuration or tokenizer shows before gigabytes are read.
-        let unet_config = UnetConfig::from_file(&files.config(Part::Unet))?;
-        let vae_config = VaeConfig::from_file(&files.config(Part::Vae))?;
-        let text_config = TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?;
-        let scheduler_config = SchedulerConfig::from_file(&files.scheduler_config())?;
+        UnetConfig::from_file(&files.config(Part::Unet))?;
+        VaeConfig::from_file(&files.config(Part::Vae))?;
+        TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?;
+        let scheduler_config = SchedulerConfig::from_file(files.scheduler_config())?;
         let tokenizer = Arc::new(Tokenizer::from_folder(&files.tokenizer())?);
         Ok(Self {
             tokenizer,
-            text_encoder: Arc::new(TextEncoder::load(text_config, options.weights(&files, Part::TextEncoder)?)?),
-            vae: Arc::new(Vae::load(vae_config, options.weights(&files, Part::Vae)?)?),
-            unet: Arc::new(Unet::load(unet_config, options.weights(&files, Part::Unet)?)?),
+            text_encoder: Arc::new(TextEncoder::open(&files, options)?),
+            vae: Arc::new(Vae::open(&files, options)?),
+            unet: Arc::new(Unet::open(&files, options)?),
             scheduler_config,
             options: options.clone(),
         })
@@ -107,5 +107,35 @@ impl Pipeline {
     /// The type of activations.
     pub fn compute_dtype(&self) -> DType {
         self.options.types().compute
+    }
+}
+
+impl Unet {
+    /// Loads the noise predictor alone.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not Stable Diffusion 1.5's.
+    pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
+        Self::load(UnetConfig::from_file(&files.config(Part::Unet))?, options.weights(files, Part::Unet)?)
+    }
+}
+
+impl Vae {
+    /// Loads the autoencoder alone.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not Stable Diffusion 1.5's.
+    pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
+        Self::load(VaeConfig::from_file(&files.config(Part::Vae))?, options.weights(files, Part::Vae)?)
+    }
+}
+
+impl TextEncoder {
+    /// Loads the text encoder alone.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not Stable Diffusion 1.5's.
+    pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
+        Self::load(TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?, options.weights(files, Part::TextEncoder)?)
     }
 }

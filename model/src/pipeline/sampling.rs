@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Tensor};
 
-use super::control::{Condition, sum_residuals};
 use super::Pipeline;
+use super::control::{Condition, sum_residuals};
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
 use crate::unet::{TextContext, UnetInput};
@@ -93,7 +93,10 @@ impl Pipeline {
         match &sampling.start {
             Start::Noise { height, width } => {
                 if height % downscale != 0 || width % downscale != 0 || *height == 0 || *width == 0 {
-                    return Err(Error::argument("picture size", format!("{width}x{height}: sides must be multiples of {downscale}")));
+                    return Err(Error::argument(
+                        "picture size",
+                        format!("{width}x{height}: sides must be multiples of {downscale}"),
+                    ));
                 }
                 let noise = generator.randn_tensor(&[1, channels, height / downscale, width / downscale], self.device())?;
                 Ok(((noise * scheduler.init_noise_sigma())?, scheduler.timesteps().to_vec()))

@@ -81,8 +81,12 @@ impl CollectedMaps {
                 }
             }
             for size in sizes {
-                let maps: Vec<&Tensor> =
-                    self.0.iter().filter(|(found, _, other)| found == category && *other == size).map(|(_, map, _)| map).collect();
+                let maps: Vec<&Tensor> = self
+                    .0
+                    .iter()
+                    .filter(|(found, _, other)| found == category && *other == size)
+                    .map(|(_, map, _)| map)
+                    .collect();
                 let mean = Tensor::stack(&maps, 0)?.mean(0)?;
                 let (batch, _, keys) = mean.dims3()?;
                 let picture = mean.transpose(1, 2)?.contiguous()?.reshape((batch, keys, size.0, size.1))?;

@@ -167,4 +167,3 @@ impl Taps<'_> {
         self.maps.aggregate(&self.plan.categories, height, width).map(Some)
     }
 }
-

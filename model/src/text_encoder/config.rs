@@ -62,7 +62,8 @@ impl TextEncoderConfig {
 
     /// A miniature one, for tests and the quickstart.
     pub fn miniature(vocab_size: usize) -> Self {
-        let sizes = Self { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 3, num_attention_heads: 4, ..Self::default() };
+        let sizes =
+            Self { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 3, num_attention_heads: 4, ..Self::default() };
         Self { vocab_size, ..sizes }
     }
 
@@ -85,7 +86,7 @@ impl TextEncoderConfig {
                 return Err(Error::config(path, key, "is 0"));
             }
         }
-        if config.hidden_size % config.num_attention_heads != 0 {
+        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             let problem = format!("is {}, which does not divide hidden_size {}", config.num_attention_heads, config.hidden_size);
             return Err(Error::config(path, "num_attention_heads", problem));
         }

@@ -110,7 +110,8 @@ impl TextEncoder {
         }
         let flat: Vec<u32> = ids.concat();
         if let Some(id) = flat.iter().find(|&&id| id as usize >= self.config.vocab_size) {
-            let problem = format!("hold id {id}, the vocabulary ends at {}; is the tokenizer of another model?", self.config.vocab_size);
+            let problem =
+                format!("hold id {id}, the vocabulary ends at {}; is the tokenizer of another model?", self.config.vocab_size);
             return Err(Error::argument("tokens", problem));
         }
         let flat = Tensor::new(flat, self.token_embedding.device())?;

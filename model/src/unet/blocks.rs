@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::UnetConfig;
 use super::context::TextContext;
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetSizes, Upsample2D};
 use super::transformer::Transformer2DModel;
-use super::UnetConfig;
+use crate::Result;
 use crate::layers::Weights;
 use crate::ops::{self, GradientSink};
 use crate::taps::{LayerId, Place, TapPlan, Taps};
-use crate::Result;
 
 /// What a pass carries through every block.
 pub(crate) struct Pass<'a, 'plan> {
@@ -71,7 +71,8 @@ pub(super) struct BlockSizes<'a> {
 
 impl<'a> BlockSizes<'a> {
     pub fn new(config: &'a UnetConfig) -> Self {
-        let resnet = ResnetSizes { groups: config.norm_num_groups, eps: config.norm_eps, time_embedding: config.time_embedding_width() };
+        let resnet =
+            ResnetSizes { groups: config.norm_num_groups, eps: config.norm_eps, time_embedding: config.time_embedding_width() };
         Self { config, resnet }
     }
 

@@ -151,7 +151,10 @@ impl UnetConfig {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let refuse = |key, problem: &str| Err((key, problem.to_owned()));
         if self.use_linear_projection {
-            return refuse("use_linear_projection", "is true: this is a Stable Diffusion 2 or SDXL model; driftless supports SD1.5 only");
+            return refuse(
+                "use_linear_projection",
+                "is true: this is a Stable Diffusion 2 or SDXL model; driftless supports SD1.5 only",
+            );
         }
         if self.addition_embed_type.is_some() {
             return refuse("addition_embed_type", "is set: this is an SDXL model; driftless supports SD1.5 only");
@@ -214,7 +217,10 @@ impl UnetConfig {
             }
             let heads = self.heads(level);
             if heads == 0 || width % heads != 0 {
-                return Err(("attention_head_dim", format!("gives {heads} heads at level {level}, which do not divide the width {width}")));
+                return Err((
+                    "attention_head_dim",
+                    format!("gives {heads} heads at level {level}, which do not divide the width {width}"),
+                ));
             }
             if self.transformer_blocks_at(level) == 0 {
                 return Err(("transformer_layers_per_block", format!("has no positive entry for level {level}")));

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
+use super::UnetConfig;
 use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
 use super::embeddings::TimestepEmbedding;
-use super::UnetConfig;
 use crate::layers::{Conv2d, Weights};
 use crate::taps::LayerId;
 use crate::{Error, Result};
@@ -62,7 +62,10 @@ impl UnetEncoder {
     pub fn forward(&self, x: Tensor, pass: &mut Pass) -> Result<Option<(Tensor, Vec<Tensor>)>> {
         let (_, _, text_width) = pass.context.states().dims3()?;
         if text_width != self.context_width {
-            let problem = format!("are {text_width} wide, this network takes {}; is the text encoder of another model?", self.context_width);
+            let problem = format!(
+                "are {text_width} wide, this network takes {}; is the text encoder of another model?",
+                self.context_width
+            );
             return Err(Error::argument("text states", problem));
         }
         pass.taps.keep(LayerId::UnetAfterConvIn, &x);

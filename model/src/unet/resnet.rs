@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
+use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
 use crate::ops::{self, Padding};
 use crate::taps::{LayerId, Place, Taps};
-use crate::Result;
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(temb))))`.
 #[derive(Debug)]

@@ -40,8 +40,9 @@ impl Encoder {
             // Padded on the right and at the bottom only, unlike the UNet's.
             let padding = Padding { top: 0, bottom: 1, left: 0, right: 1 };
             let last = level + 1 == widths.len();
-            let downsampler =
-                (!last).then(|| Conv2d::load_strided(width, width, 3, 2, padding, block.pp("downsamplers.0.conv"))).transpose()?;
+            let downsampler = (!last)
+                .then(|| Conv2d::load_strided(width, width, 3, 2, padding, block.pp("downsamplers.0.conv")))
+                .transpose()?;
             down_blocks.push(DownBlock { resnets, downsampler });
         }
         Ok(Self {

@@ -9,6 +9,8 @@ mod decoder;
 mod encoder;
 mod tiling;
 
+use std::sync::OnceLock;
+
 use candle_core::Tensor;
 
 pub use config::VaeConfig;
@@ -40,18 +42,18 @@ impl Posterior {
     }
 }
 
-/// The autoencoder.
+/// The autoencoder. Its decoder is read when it is first needed: extraction and training do without, and save its memory.
 #[derive(Debug)]
 pub struct Vae {
     config: VaeConfig,
     encoder: Encoder,
-    decoder: Decoder,
     quant_conv: Conv2d,
-    post_quant_conv: Conv2d,
+    decoder: OnceLock<Decoder>,
+    weights: Weights,
 }
 
 impl Vae {
-    /// Reads the network.
+    /// Reads the encoding half of the network.
     ///
     /// # Errors
     /// When a tensor is missing or does not have the shape that `config` asks for.
@@ -59,11 +61,27 @@ impl Vae {
         let latents = config.latent_channels;
         Ok(Self {
             encoder: Encoder::load(&config, weights.pp("encoder"))?,
-            decoder: Decoder::load(&config, weights.pp("decoder"))?,
             quant_conv: Conv2d::load(2 * latents, 2 * latents, 1, weights.pp("quant_conv"))?,
-            post_quant_conv: Conv2d::load(latents, latents, 1, weights.pp("post_quant_conv"))?,
+            decoder: OnceLock::new(),
+            weights,
             config,
         })
+    }
+
+    /// Reads the decoding half now, so that damage to it shows before work that ends in a decoding.
+    ///
+    /// # Errors
+    /// As [`Vae::load`].
+    pub fn load_decoder(&self) -> Result<()> {
+        self.decoder().map(drop)
+    }
+
+    fn decoder(&self) -> Result<&Decoder> {
+        if let Some(decoder) = self.decoder.get() {
+            return Ok(decoder);
+        }
+        let decoder = Decoder::load(&self.config, &self.weights)?;
+        Ok(self.decoder.get_or_init(|| decoder))
     }
 
     /// The network's sizes.
@@ -111,6 +129,6 @@ impl Vae {
 
     /// Picture of one set of latents or one tile of it.
     fn decode_whole(&self, latents: &Tensor) -> Result<Tensor> {
-        self.decoder.forward(&self.post_quant_conv.forward(latents)?)
+        self.decoder()?.forward(latents)
     }
 }

@@ -95,15 +95,23 @@ fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], colour: im
         return Err(Error::argument("picture to save as PNG", format!("{width}x{height} is not a size that PNG can hold")));
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path))?;
+    let mut file = temporary().tempfile_in(folder).map_err(Error::io(path))?;
     image::codecs::png::PngEncoder::new(std::io::BufWriter::new(&mut file))
         .write_image(pixels, columns, rows, colour)
         .map_err(|problem| Error::io(path)(std::io::Error::other(problem)))?;
-    persist(file, path)
-}
-
-/// Moves the finished temporary file into place with the permissions an ordinary new file gets.
-fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     file.persist(path).map_err(|failed| Error::io(path)(failed.error))?;
     Ok(())
+}
+
+/// Temporary files are private by default; this one becomes an ordinary file.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Less what the umask takes away.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
 }

@@ -492,3 +492,18 @@ fn certificates_that_are_none_are_refused() {
     let error = resolve(ID, &HubOptions { certificates: Some(file), ..hub.options() }).unwrap_err().to_string();
     assert!(error.contains("ca.pem") && error.contains("SSL_CERT_FILE"), "{error}");
 }
+
+#[test]
+fn zz_serve() {
+    let Ok(dir) = std::env::var("SERVE_CACHE") else { return };
+    let server = HubServer::start(ID, pipeline(), Behaviour::default());
+    let mut options = HubOptions::from_variables(|_| None);
+    options.endpoint = server.endpoint.clone();
+    options.cache = Some(PathBuf::from(&dir).join("ours"));
+    resolve(ID, &options).unwrap();
+    std::fs::write(format!("{dir}/endpoint"), &server.endpoint).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+    options.cache = Some(PathBuf::from(&dir).join("theirs"));
+    options.offline = true;
+    println!("theirs offline: {:?}", resolve(ID, &options));
+}

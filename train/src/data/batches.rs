@@ -38,7 +38,7 @@ pub fn of_epoch(set: &DataSet, seed: u64, epoch: usize) -> Vec<Batch> {
 #[cfg(test)]
 mod tests {
     use super::super::buckets::{BucketSettings, Placement};
-    use super::super::plan::{DatasetPlan, SubsetPlan};
+    use super::super::plan::DatasetPlan;
     use super::super::scan::{Dataset, Sample};
     use super::*;
     use crate::options::Options;
@@ -60,7 +60,6 @@ mod tests {
         };
         let mut samples = vec![sample((512, 512), 2); 5];
         samples.extend(vec![sample((576, 448), 1); 3]);
-        let _ = SubsetPlan::from_options(&options);
         let mut by_size = BTreeMap::new();
         by_size.insert((512, 512), vec![0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
         by_size.insert((576, 448), vec![5, 6, 7]);

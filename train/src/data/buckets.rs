@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn every_size_goes_where_kohya_puts_it() {
         let fixture: Value =
-            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/buckets.json"))).unwrap();
+            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/buckets.json")))
+                .unwrap();
         for case in fixture["cases"].as_array().unwrap() {
             let number = |key: &str| case[key].as_u64().unwrap() as usize;
             let settings = BucketSettings {
@@ -238,7 +239,10 @@ mod tests {
             for height in (1..3000).step_by(41) {
                 for buckets in [&buckets, &Buckets::Fixed((512, 650))] {
                     let placement = buckets.place(width, height).unwrap();
-                    assert!(placement.resized.0 >= placement.bucket.0 && placement.resized.1 >= placement.bucket.1, "{width}x{height}");
+                    assert!(
+                        placement.resized.0 >= placement.bucket.0 && placement.resized.1 >= placement.bucket.1,
+                        "{width}x{height}"
+                    );
                 }
             }
         }

@@ -14,15 +14,42 @@ use std::path::{Path, PathBuf};
 
 /// Keys that may stand at every level.
 const ANYWHERE: &[&str] = &[
-    "num_repeats", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "caption_separator", "secondary_separator",
-    "enable_wildcard", "caption_prefix", "caption_suffix", "caption_dropout_rate", "caption_dropout_every_n_epochs",
-    "caption_tag_dropout_rate", "token_warmup_min", "token_warmup_step", "caption_extension", "class_tokens", "flip_aug", "color_aug",
-    "random_crop", "face_crop_aug_range", "resize_interpolation", "custom_attributes", "cache_info",
+    "num_repeats",
+    "shuffle_caption",
+    "keep_tokens",
+    "keep_tokens_separator",
+    "caption_separator",
+    "secondary_separator",
+    "enable_wildcard",
+    "caption_prefix",
+    "caption_suffix",
+    "caption_dropout_rate",
+    "caption_dropout_every_n_epochs",
+    "caption_tag_dropout_rate",
+    "token_warmup_min",
+    "token_warmup_step",
+    "caption_extension",
+    "class_tokens",
+    "flip_aug",
+    "color_aug",
+    "random_crop",
+    "face_crop_aug_range",
+    "resize_interpolation",
+    "custom_attributes",
+    "cache_info",
 ];
 /// Keys of `[general]` and `[[datasets]]`.
 const DATASET: &[&str] = &[
-    "resolution", "batch_size", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
-    "network_multiplier", "validation_split", "validation_seed",
+    "resolution",
+    "batch_size",
+    "enable_bucket",
+    "min_bucket_reso",
+    "max_bucket_reso",
+    "bucket_reso_steps",
+    "bucket_no_upscale",
+    "network_multiplier",
+    "validation_split",
+    "validation_seed",
 ];
 /// Keys of `[[datasets.subsets]]`.
 const SUBSET: &[&str] = &["image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"];
@@ -84,11 +111,8 @@ pub fn read(path: &Path, options: &Options) -> Result<DataPlan> {
     let context = || format!("data set {}", path.display());
     let text = std::fs::read_to_string(path).with_context(context)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let root: Value = if is_json {
-        serde_json::from_str(&text).with_context(context)?
-    } else {
-        toml::from_str(&text).with_context(context)?
-    };
+    let root: Value =
+        if is_json { serde_json::from_str(&text).with_context(context)? } else { toml::from_str(&text).with_context(context)? };
     plan(root, options).with_context(context)
 }
 
@@ -169,7 +193,8 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
         (own.alpha_mask == Some(true), "alpha_mask"),
     ];
     let named = left_out.into_iter().filter(|(asked, _)| *asked);
-    warnings.extend(named.map(|(_, key)| format!("data set: {key} is not supported and left out for {}", plan.image_dir.display())));
+    warnings
+        .extend(named.map(|(_, key)| format!("data set: {key} is not supported and left out for {}", plan.image_dir.display())));
     Ok(plan)
 }
 
@@ -183,7 +208,8 @@ fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -
     set(&mut captions.tag_dropout_rate, first(levels, |table| table.caption_tag_dropout_rate));
     set(&mut captions.warmup_min, first(levels, |table| table.token_warmup_min));
     if let Some(steps) = first(levels, |table| table.token_warmup_step) {
-        captions.warmup = steps.to_string().parse::<StepsOrShare>().map_err(|problem| anyhow::anyhow!("token_warmup_step: {problem}"))?;
+        captions.warmup =
+            steps.to_string().parse::<StepsOrShare>().map_err(|problem| anyhow::anyhow!("token_warmup_step: {problem}"))?;
     }
     for (slot, value) in [
         (&mut captions.prefix, first(levels, |table| table.caption_prefix.clone())),
@@ -195,8 +221,7 @@ fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -
             *slot = value;
         }
     }
-    for (key, rate) in
-        [("caption_dropout_rate", captions.dropout_rate), ("caption_tag_dropout_rate", captions.tag_dropout_rate)]
+    for (key, rate) in [("caption_dropout_rate", captions.dropout_rate), ("caption_tag_dropout_rate", captions.tag_dropout_rate)]
     {
         ensure!((0.0..=1.0).contains(&rate), "{key} is {rate}; it must be from 0 to 1");
     }
@@ -293,7 +318,8 @@ mod tests {
 
     #[test]
     fn a_value_is_looked_up_from_the_inside_out() {
-        let arguments = ["--train_batch_size=2", "--keep_tokens=9", "--dataset_repeats=4", "--caption_prefix=p", "--min_bucket_reso=320"];
+        let arguments =
+            ["--train_batch_size=2", "--keep_tokens=9", "--dataset_repeats=4", "--caption_prefix=p", "--min_bucket_reso=320"];
         let plan = read_text(EXAMPLE, &arguments).unwrap();
         let [first, second] = &plan.datasets[..] else { panic!() };
         assert_eq!((first.batch_size, second.batch_size), (4, 2));
@@ -334,7 +360,8 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_said() {
-        let text = "[general]\nnetwork_multiplier = 0.5\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"a\"\ncolor_aug = true\n";
+        let text =
+            "[general]\nnetwork_multiplier = 0.5\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"a\"\ncolor_aug = true\n";
         let plan = read_text(text, &[]).unwrap();
         assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     }

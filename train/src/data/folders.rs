@@ -19,12 +19,9 @@ pub fn subsets(parent: &Path, option: &str, template: &SubsetPlan) -> Result<(Ve
     for folder in subfolders(parent, option)? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match repeats_and_class(&name) {
-            Some((repeats, class)) => subsets.push(SubsetPlan {
-                image_dir: folder,
-                repeats,
-                class_tokens: Some(class.to_owned()),
-                ..template.clone()
-            }),
+            Some((repeats, class)) => {
+                subsets.push(SubsetPlan { image_dir: folder, repeats, class_tokens: Some(class.to_owned()), ..template.clone() })
+            }
             None => left_out.push(name),
         }
     }
@@ -32,7 +29,10 @@ pub fn subsets(parent: &Path, option: &str, template: &SubsetPlan) -> Result<(Ve
         bail!("{}", explain(parent, option, &left_out));
     }
     let warnings = left_out.iter().map(|name| {
-        format!("{}: left out, because its name does not begin with a number of repeats, as in 10_{name}", parent.join(name).display())
+        format!(
+            "{}: left out, because its name does not begin with a number of repeats, as in 10_{name}",
+            parent.join(name).display()
+        )
     });
     Ok((subsets, warnings.collect()))
 }
@@ -60,7 +60,8 @@ fn repeats_and_class(name: &str) -> Option<(usize, &str)> {
 /// What is probably wrong with a folder that has no usable subfolder.
 fn explain(parent: &Path, option: &str, left_out: &[String]) -> String {
     let folder = parent.display();
-    let expected = format!("--{option} names the folder above folders that are called REPEATS_name, like {folder}/10_photo/1.png");
+    let expected =
+        format!("--{option} names the folder above folders that are called REPEATS_name, like {folder}/10_photo/1.png");
     let pictures = pictures_in(parent).map(|pictures| pictures.len()).unwrap_or_default();
     if pictures > 0 {
         let name = parent.file_name().unwrap_or_default().to_string_lossy().into_owned();

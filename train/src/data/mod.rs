@@ -39,7 +39,7 @@ pub fn plan(options: &Options) -> Result<DataPlan> {
                 plan.warnings.push(format!("--{name} is not used, because --dataset_config is given"));
             }
         }
-        return Ok(plan);
+        return Ok(rounded(plan));
     }
     let Some(train) = &options.data.train_data_dir else {
         bail!("no data set; give --train_data_dir (a folder of folders called REPEATS_name) or --dataset_config");
@@ -53,7 +53,22 @@ pub fn plan(options: &Options) -> Result<DataPlan> {
         warnings.extend(more_warnings);
     }
     let dataset = DatasetPlan { subsets, ..DatasetPlan::from_options(options) };
-    Ok(DataPlan { datasets: vec![dataset], from_file: false, warnings })
+    Ok(rounded(DataPlan { datasets: vec![dataset], from_file: false, warnings }))
+}
+
+/// The plan with sizes that latents can have: sides in multiples of 8 where all pictures become one size.
+fn rounded(mut plan: DataPlan) -> DataPlan {
+    for buckets in plan.datasets.iter_mut().map(|dataset| &mut dataset.buckets).filter(|buckets| !buckets.enable) {
+        let (width, height) = buckets.resolution;
+        let whole = (width - width % 8, height - height % 8);
+        if whole != buckets.resolution {
+            let (new_width, new_height) = whole;
+            plan.warnings
+                .push(format!("resolution {width}x{height} becomes {new_width}x{new_height}: sides must be multiples of 8"));
+            buckets.resolution = whole;
+        }
+    }
+    plan
 }
 
 /// Extensions of the pictures that are read. kohya's, and TIFF.

@@ -114,7 +114,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(folder.path(), (32, 32), Placement { bucket: (16, 16), resized: (16, 16) });
         // Columns 0 and 1 average to 0.5, which rounds to even in neither library: OpenCV gives 1, and 0 for Lanczos' first pixel.
-        assert_eq!(first_pixel(&load(&sample, None, Draw::PLAIN).unwrap()).0, first_pixel(&load(&sample, Some(Interpolation::Area), Draw::PLAIN).unwrap()).0);
+        assert_eq!(
+            first_pixel(&load(&sample, None, Draw::PLAIN).unwrap()).0,
+            first_pixel(&load(&sample, Some(Interpolation::Area), Draw::PLAIN).unwrap()).0
+        );
         let nearest = load(&sample, Some(Interpolation::Nearest), Draw::PLAIN).unwrap();
         assert_eq!(nearest.pixels[3] - nearest.pixels[0], 2);
     }

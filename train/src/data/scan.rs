@@ -105,8 +105,12 @@ impl DataSet {
     }
 
     fn emptiness(&self) -> String {
-        let folders: Vec<String> =
-            self.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).map(|plan| plan.image_dir.display().to_string()).collect();
+        let folders: Vec<String> = self
+            .datasets
+            .iter()
+            .flat_map(|dataset| &dataset.plan.subsets)
+            .map(|plan| plan.image_dir.display().to_string())
+            .collect();
         format!("no training pictures (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
     }
 }
@@ -151,7 +155,11 @@ fn scan_dataset(plan: DatasetPlan, warnings: &mut Vec<String>) -> Result<Dataset
             let placement = buckets.place(sample.size.0, sample.size.1);
             sample.placement = placement.with_context(|| sample.path.display().to_string())?;
         }
-        if subset_plan.is_reg { reg.extend(samples) } else { train.extend(samples) }
+        if subset_plan.is_reg {
+            reg.extend(samples)
+        } else {
+            train.extend(samples)
+        }
         subsets.push(subset);
     }
     let draws = |samples: &[Sample]| samples.iter().map(|sample| sample.repeats).sum::<usize>();
@@ -268,7 +276,10 @@ mod tests {
         let dataset = &set.datasets[0];
         assert_eq!((dataset.num_train_images, dataset.batches_per_epoch()), (90, 23));
         let captions: Vec<_> = dataset.samples.iter().map(|sample| sample.caption.as_str()).collect();
-        assert_eq!(captions, ["", "", "", "A street.", "kosmos", "kosmos", "Street, car, n0", "Street, car, n1", "Street, car, n2"]);
+        assert_eq!(
+            captions,
+            ["", "", "", "A street.", "kosmos", "kosmos", "Street, car, n0", "Street, car, n1", "Street, car, n2"]
+        );
         assert_eq!(dataset.subsets[2].tag_frequency["street"], 3);
         assert_eq!(set.warnings.len(), 1, "{:?}", set.warnings);
         assert!(set.warnings[0].contains("2 of 3") && set.warnings[0].contains("`kosmos`"), "{:?}", set.warnings);

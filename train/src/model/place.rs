@@ -25,7 +25,9 @@ pub fn device(options: &ModelOptions) -> Result<Device> {
         Some((kind, number)) => (kind, number.parse().with_context(|| format!("--device {name}: `{number}` is not a number"))?),
         None => (name.as_str(), 0),
     };
-    let needs = |feature: &str| format!("--device {name}: this build has no {feature}; build with --features {feature}, or use --device cpu");
+    let needs = |feature: &str| {
+        format!("--device {name}: this build has no {feature}; build with --features {feature}, or use --device cpu")
+    };
     match kind {
         "auto" if cuda_is_available() => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
         "auto" if metal_is_available() => Ok(Device::new_metal(0).unwrap_or(Device::Cpu)),
@@ -46,7 +48,9 @@ pub fn dtype(options: &ModelOptions, device: &Device) -> Result<DType> {
         Precision::No => Ok(DType::F32),
         Precision::Bf16 => Ok(DType::BF16),
         Precision::Fp16 if device.is_cpu() => Ok(DType::F16),
-        Precision::Fp16 => bail!("--mixed_precision fp16 is not supported on this device, because small gradients vanish; use bf16"),
+        Precision::Fp16 => {
+            bail!("--mixed_precision fp16 is not supported on this device, because small gradients vanish; use bf16")
+        }
     }
 }
 
@@ -59,7 +63,7 @@ mod tests {
     fn devices() {
         let open = |name: &str| device(&Options::of(&[&format!("--device={name}")]).model);
         assert!(open("cpu").unwrap().is_cpu());
-        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("CUP", "did you mean `cpu`")] {
+        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("cdua", "did you mean `cuda`")] {
             let message = format!("{:#}", open(wrong).unwrap_err());
             assert!(message.contains(expected), "{message}");
         }

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn pieces_join_between_one_start_and_one_end() {
         // Two captions of three pieces of four tokens; values tell caption, piece and token.
-        let values: Vec<f32> = (0..2).flat_map(|c| (0..3).flat_map(move |p| (0..4).map(move |t| (100 * c + 10 * p + t) as f32))).collect();
+        let values: Vec<f32> =
+            (0..2).flat_map(|c| (0..3).flat_map(move |p| (0..4).map(move |t| (100 * c + 10 * p + t) as f32))).collect();
         let states = Tensor::from_vec(values, (6, 4, 1), &Device::Cpu).unwrap();
         let joined: Vec<Vec<f32>> = join(&states, 2).unwrap().squeeze(2).unwrap().to_vec2().unwrap();
         assert_eq!(joined[0], [0.0, 1.0, 2.0, 11.0, 12.0, 21.0, 22.0, 23.0]);

@@ -87,10 +87,10 @@ impl Console {
 
     /// Pictures encoded so far.
     pub fn encoded(&mut self, done: usize, total: usize) {
-        match &self.bar {
-            Some(bar) => bar.set_position(done as u64),
-            None if self.is_due(done == total) => self.progress_line(&format!("latents: {done}/{total}")),
-            None => {}
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+        } else if self.is_due(done == total) {
+            self.progress_line(&format!("latents: {done}/{total}"));
         }
     }
 

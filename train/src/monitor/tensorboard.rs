@@ -6,6 +6,7 @@ use super::time;
 use crate::options::RunOptions;
 use crate::training::StepReport;
 use anyhow::{Context, Result};
+use driftless::vision::Rgb;
 use tensorboard_rs::summary_writer::SummaryWriter;
 
 /// The event file of a run.
@@ -42,6 +43,13 @@ impl TensorBoard {
     /// The average loss at the end of an epoch.
     pub fn epoch(&mut self, epoch: usize, average: f64) {
         self.scalar("loss/epoch_average", average, epoch);
+        self.writer.flush();
+    }
+
+    /// A sample picture.
+    pub fn picture(&mut self, name: &str, picture: &Rgb, step: usize) {
+        // The library wants "CHW" and takes width, height and interleaved pixels.
+        self.writer.add_image(name, &picture.pixels, &[3, picture.width, picture.height], step);
         self.writer.flush();
     }
 

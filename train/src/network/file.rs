@@ -90,9 +90,10 @@ pub fn with_dimensions_of_file(options: &Options) -> Result<Options> {
         bail!("--dim_from_weights needs --network_weights");
     };
     let file = AdapterFile::open(path).context("--network_weights")?;
-    let shape = |wide: bool| {
+    let shape = |wide: bool| -> Result<Option<(usize, f64)>> {
         let mut found = None;
-        for ((network, layer), Factors::Lora(lora)) in &file.entries {
+        for ((network, layer), factors) in &file.entries {
+            let Factors::Lora(lora) = factors else { continue };
             let is_wide = lora.down.dims().get(2).is_some_and(|kernel| *kernel > 1);
             let this = (lora.rank(), lora.alpha.unwrap_or(lora.rank() as f64));
             match found {
@@ -120,4 +121,3 @@ pub fn with_dimensions_of_file(options: &Options) -> Result<Options> {
     }
     Ok(options)
 }
-

@@ -86,7 +86,9 @@ impl TrainedNetwork {
     fn add(&mut self, part: Network, seed: u64, slots: &Slots, device: &Device, chosen: impl Fn(&str) -> bool) -> Result<()> {
         let mut generator = generator(seed, Purpose::Adapter, (part == Network::Unet).into());
         for (path, slot) in slots.all() {
-            let Some(RankAlpha { rank, alpha }) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else { continue };
+            let Some(RankAlpha { rank, alpha }) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else {
+                continue;
+            };
             let lora = TrainableLora::init(slot.kind(), rank, alpha, &mut generator, device)?;
             slot.attach(&path, lora.lora())?;
             self.layers.push(TrainedLayer { network: part, path: canonical(part, path), lora, alpha });
@@ -120,7 +122,8 @@ impl TrainedNetwork {
             let Some(rate) = rate else { continue };
             let (mut ordinary, mut plus) = (Vec::new(), Vec::new());
             for layer in self.layers.iter().filter(|layer| layer.network == part) {
-                let parameter = |matrix: &str, var: &Var| Parameter { key: format!("{}.{matrix}", layer.name()), var: var.clone() };
+                let parameter =
+                    |matrix: &str, var: &Var| Parameter { key: format!("{}.{matrix}", layer.name()), var: var.clone() };
                 ordinary.push(parameter("lora_down", &layer.lora.down));
                 let faster = if ratio == 1.0 { &mut ordinary } else { &mut plus };
                 faster.push(parameter("lora_up", &layer.lora.up));
@@ -133,6 +136,32 @@ impl TrainedNetwork {
         groups
     }
 
+    /// Runs `work` with a copy of the adapter in the slots that nothing tracks: else every activation would be kept for a backward pass
+    /// that does not come.
+    ///
+    /// # Errors
+    /// Those of `work`, and when a tensor operation fails.
+    pub fn frozen<T>(&self, unet: &Slots, text_encoder: &Slots, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.put(unet, text_encoder, |layer| {
+            let trained = layer.lora.lora();
+            Lora { down: trained.down.detach(), up: trained.up.detach(), scale: trained.scale }
+        })?;
+        let result = work();
+        self.put(unet, text_encoder, |layer| layer.lora.lora())?;
+        result
+    }
+
+    fn put(&self, unet: &Slots, text_encoder: &Slots, adapter: impl Fn(&TrainedLayer) -> Lora) -> Result<()> {
+        for layer in &self.layers {
+            let slots = if layer.network == Network::Unet { unet } else { text_encoder };
+            if let Some(slot) = slot(slots, &layer.path) {
+                slot.detach();
+                slot.attach(&layer.path, adapter(layer))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Scales down every layer's adapter whose norm `|scale up down|` is above `most`, sharing the change between both matrices
     /// (`apply_max_norm_regularization`). Returns how many were, and the mean and largest norm after.
     ///
@@ -141,7 +170,8 @@ impl TrainedNetwork {
     pub fn limit_norms(&self, most: f64) -> driftless::Result<Norms> {
         let mut norms = Norms { scaled: 0, mean: 0.0, largest: 0.0 };
         for layer in &self.layers {
-            let mut norm = f64::from(layer.lora.lora().delta()?.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.sqrt());
+            let mut norm =
+                f64::from(layer.lora.lora().delta()?.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.sqrt());
             // Half the limit at least, as in kohya: it keeps a norm of zero out of the division.
             let ratio = norm.clamp(most / 2.0, most) / norm.max(most / 2.0);
             if ratio != 1.0 {
@@ -192,6 +222,6 @@ fn canonical(network: Network, path: String) -> String {
 }
 
 /// The slot of a layer by its canonical path.
-pub fn slot(slots: &Slots, path: &str) -> Option<Arc<Slot>> {
+fn slot(slots: &Slots, path: &str) -> Option<Arc<Slot>> {
     slots.get(path).or_else(|| slots.get(path.strip_prefix("text_model.")?))
 }

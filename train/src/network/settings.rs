@@ -40,9 +40,26 @@ pub struct LearningRatios {
 
 /// Arguments of kohya's and LyCORIS' that are refused by name, because an adapter without them would be another one.
 const REFUSED: [&str; 20] = [
-    "algo", "preset", "dropout", "rank_dropout", "module_dropout", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas",
-    "down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "use_tucker", "use_scalar", "factor", "dora_wd",
-    "decompose_both", "rs_lora", "train_norm",
+    "algo",
+    "preset",
+    "dropout",
+    "rank_dropout",
+    "module_dropout",
+    "block_dims",
+    "block_alphas",
+    "conv_block_dims",
+    "conv_block_alphas",
+    "down_lr_weight",
+    "mid_lr_weight",
+    "up_lr_weight",
+    "block_lr_zero_threshold",
+    "use_tucker",
+    "use_scalar",
+    "factor",
+    "dora_wd",
+    "decompose_both",
+    "rs_lora",
+    "train_norm",
 ];
 
 impl NetworkSettings {
@@ -71,18 +88,28 @@ impl NetworkSettings {
         for argument in &network.network_args {
             let number = || argument.number::<f64>().map_err(|problem| anyhow!("--network_args {problem}"));
             match argument.key.as_str() {
-                "conv_dim" => conv_rank = Some(argument.number::<usize>().map_err(|problem| anyhow!("--network_args {problem}"))?),
+                "conv_dim" => {
+                    conv_rank = Some(argument.number::<usize>().map_err(|problem| anyhow!("--network_args {problem}"))?)
+                }
                 "conv_alpha" => conv_alpha = number()?,
                 "unet_targets" => settings.targets = argument.value.parse()?,
                 "loraplus_lr_ratio" => settings.plus = LearningRatios { unet: number()?, text_encoder: number()? },
                 "loraplus_unet_lr_ratio" => settings.plus.unet = number()?,
                 "loraplus_text_encoder_lr_ratio" => settings.plus.text_encoder = number()?,
                 refused if REFUSED.contains(&refused) => {
-                    bail!("--network_args {refused} is not supported; there are conv_dim, conv_alpha, unet_targets and loraplus_*_lr_ratio")
+                    bail!(
+                        "--network_args {refused} is not supported; there are conv_dim, conv_alpha, unet_targets and loraplus_*_lr_ratio"
+                    )
                 }
                 unknown => {
-                    let names = ["conv_dim", "conv_alpha", "unet_targets", "loraplus_lr_ratio", "loraplus_unet_lr_ratio",
-                        "loraplus_text_encoder_lr_ratio"];
+                    let names = [
+                        "conv_dim",
+                        "conv_alpha",
+                        "unet_targets",
+                        "loraplus_lr_ratio",
+                        "loraplus_unet_lr_ratio",
+                        "loraplus_text_encoder_lr_ratio",
+                    ];
                     bail!("--network_args: {}", driftless::Error::unknown("argument", unknown, names));
                 }
             }
@@ -135,7 +162,7 @@ mod tests {
 
     #[test]
     fn convolutions_have_their_own_rank() {
-        let locon = settings(&["--network_dim=64", "--network_args=conv_dim=32", "--network_args=loraplus_lr_ratio=16"]).unwrap();
+        let locon = settings(&["--network_dim=64", "--network_args", "conv_dim=32", "loraplus_lr_ratio=16"]).unwrap();
         assert_eq!(locon.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 }), Some(RankAlpha { rank: 32, alpha: 1.0 }));
         assert_eq!(locon.targets, UnetTargets::TransformersAndConvolutions);
         assert_eq!(locon.plus, LearningRatios { unet: 16.0, text_encoder: 16.0 });

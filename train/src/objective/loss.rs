@@ -53,7 +53,8 @@ fn huber(objective: &Objective, difference: &Tensor, timesteps: &[usize]) -> Res
         let threshold = match options.huber_schedule {
             HuberSchedule::Constant => options.huber_c * options.huber_scale,
             HuberSchedule::Exponential => {
-                (options.huber_c.ln() / objective.schedule.alphas_cumprod.len() as f64 * *timestep as f64).exp() * options.huber_scale
+                (options.huber_c.ln() / objective.schedule.alphas_cumprod.len() as f64 * *timestep as f64).exp()
+                    * options.huber_scale
             }
             HuberSchedule::Snr => {
                 let alpha = f64::from(objective.schedule.alpha(*timestep)?);
@@ -98,7 +99,8 @@ mod tests {
     #[test]
     fn noise_and_loss_are_those_of_kohya() {
         let fixture: Value =
-            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/objective.json"))).unwrap();
+            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/objective.json")))
+                .unwrap();
         let shape: Vec<usize> = fixture["shape"].as_array().unwrap().iter().map(|side| side.as_u64().unwrap() as usize).collect();
         let latents = tensor(&fixture["latents"], &shape);
         let prediction = tensor(&fixture["prediction"], &shape);

@@ -31,8 +31,11 @@ impl Objective {
     pub fn new(options: &Options) -> Result<Self> {
         let objective = &options.objective;
         let config = SchedulerConfig::stable_diffusion_1_5();
-        let schedule =
-            if objective.zero_terminal_snr { NoiseSchedule::with_zero_terminal_snr(&config) } else { NoiseSchedule::new(&config) };
+        let schedule = if objective.zero_terminal_snr {
+            NoiseSchedule::with_zero_terminal_snr(&config)
+        } else {
+            NoiseSchedule::new(&config)
+        };
         let timesteps = objective.min_timestep.unwrap_or(0) as usize..objective.max_timestep.unwrap_or(1000) as usize;
         ensure!(
             timesteps.start < timesteps.end,
@@ -41,7 +44,10 @@ impl Objective {
             timesteps.end
         );
         let v = objective.v_parameterization;
-        ensure!(v || !objective.scale_v_pred_loss_like_noise_pred, "--scale_v_pred_loss_like_noise_pred needs --v_parameterization");
+        ensure!(
+            v || !objective.scale_v_pred_loss_like_noise_pred,
+            "--scale_v_pred_loss_like_noise_pred needs --v_parameterization"
+        );
         ensure!(!v || objective.v_pred_like_loss.is_none(), "--v_pred_like_loss does not go with --v_parameterization");
         ensure!(
             v || !objective.zero_terminal_snr,

@@ -142,7 +142,13 @@ impl InplaceOp2 for Blend {
         "adamw-moment"
     }
 
-    fn cpu_fwd(&self, moment: &mut CpuStorage, moment_at: &Layout, gradient: &CpuStorage, at: &Layout) -> candle_core::Result<()> {
+    fn cpu_fwd(
+        &self,
+        moment: &mut CpuStorage,
+        moment_at: &Layout,
+        gradient: &CpuStorage,
+        at: &Layout,
+    ) -> candle_core::Result<()> {
         let gradient = values(gradient, at)?;
         let moment = values_mut(moment, moment_at)?;
         let (beta, rest) = (self.beta, 1.0 - self.beta);
@@ -326,8 +332,8 @@ mod tests {
     fn the_state_of_another_network_is_refused() {
         let fixture = fixture();
         let problem = Problem::new(&fixture["cases"][0]);
+        let state = AdamW::new(&problem.groups, Settings::default()).unwrap().state().unwrap();
         let mut adamw = AdamW::new(&problem.groups, Settings::default()).unwrap();
-        let state = adamw.state().unwrap();
         let mut wrong = state.clone();
         wrong.tensors[0].1 = Tensor::zeros(7, DType::F32, &Device::Cpu).unwrap();
         assert!(adamw.restore(wrong).unwrap_err().to_string().contains("exp_avg/k0"));

@@ -42,14 +42,42 @@ enum Kind {
 }
 
 const NAMES: [&str; 16] = [
-    "AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit", "Adam", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad",
-    "Adadelta", "SGD", "SGDNesterov", "SGDNesterov8bit", "AdaGrad",
+    "AdamW",
+    "AdamW8bit",
+    "PagedAdamW",
+    "PagedAdamW8bit",
+    "PagedAdamW32bit",
+    "Adam",
+    "NAdam",
+    "RAdam",
+    "Adamax",
+    "RMSprop",
+    "Adagrad",
+    "Adadelta",
+    "SGD",
+    "SGDNesterov",
+    "SGDNesterov8bit",
+    "AdaGrad",
 ];
 
 /// kohya's other optimisers, which are refused by name.
 const REFUSED: [&str; 16] = [
-    "Lion", "Lion8bit", "PagedLion8bit", "AdEMAMix8bit", "PagedAdEMAMix8bit", "DAdaptation", "DAdaptAdamPreprint", "DAdaptAdaGrad",
-    "DAdaptAdam", "DAdaptAdan", "DAdaptAdanIP", "DAdaptLion", "DAdaptSGD", "Adafactor", "Prodigy", "AdamWScheduleFree",
+    "Lion",
+    "Lion8bit",
+    "PagedLion8bit",
+    "AdEMAMix8bit",
+    "PagedAdEMAMix8bit",
+    "DAdaptation",
+    "DAdaptAdamPreprint",
+    "DAdaptAdaGrad",
+    "DAdaptAdam",
+    "DAdaptAdan",
+    "DAdaptAdanIP",
+    "DAdaptLion",
+    "DAdaptSGD",
+    "Adafactor",
+    "Prodigy",
+    "AdamWScheduleFree",
 ];
 
 impl Choice {
@@ -68,9 +96,7 @@ impl Choice {
                 Kind::AdamW(arguments.adam(0.01)?)
             }
             "adam" => Kind::Adam { settings: arguments.adam(0.0)?, amsgrad: arguments.flag("amsgrad")? },
-            "nadam" => {
-                Kind::NAdam { settings: arguments.adam(0.0)?, momentum_decay: arguments.number("momentum_decay", 0.004)? }
-            }
+            "nadam" => Kind::NAdam { settings: arguments.adam(0.0)?, momentum_decay: arguments.number("momentum_decay", 0.004)? },
             "radam" => Kind::RAdam(arguments.adam(0.0)?),
             "adamax" => Kind::Adamax(arguments.adam(0.0)?),
             "rmsprop" => Kind::RMSprop {
@@ -197,7 +223,11 @@ impl<'a> Arguments<'a> {
     fn number(&mut self, key: &'static str, default: f64) -> Result<f64> {
         let Some(argument) = self.take(key) else { return Ok(default) };
         let number: f64 = argument.number().map_err(|problem| anyhow!("--optimizer_args {problem}"))?;
-        ensure!(number.is_finite() && number >= 0.0, "--optimizer_args {key}={}: expected a number that is 0 or above", argument.value);
+        ensure!(
+            number.is_finite() && number >= 0.0,
+            "--optimizer_args {key}={}: expected a number that is 0 or above",
+            argument.value
+        );
         Ok(number)
     }
 
@@ -210,7 +240,10 @@ impl<'a> Arguments<'a> {
             Some(argument) => argument.pair().map_err(|problem| anyhow!("--optimizer_args {problem}"))?,
             None => (0.9, 0.999),
         };
-        ensure!([betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)), "--optimizer_args betas: both must be from 0 to below 1");
+        ensure!(
+            [betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)),
+            "--optimizer_args betas: both must be from 0 to below 1"
+        );
         let eps = self.number("eps", 1e-8)?;
         Ok(Settings { betas, eps, weight_decay: self.number("weight_decay", weight_decay)? })
     }
@@ -245,7 +278,7 @@ mod tests {
     fn arguments_reach_their_settings() {
         let plain = choice(&[]).unwrap();
         assert_eq!(plain.kind, Kind::AdamW(Settings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 }));
-        let set = choice(&["--optimizer_type=AdamW8bit", "--optimizer_args=weight_decay=0.1", "--optimizer_args=betas=0.9,0.99"]).unwrap();
+        let set = choice(&["--optimizer_type=AdamW8bit", "--optimizer_args", "weight_decay=0.1", "betas=0.9,0.99"]).unwrap();
         assert_eq!(set.kind, Kind::AdamW(Settings { betas: (0.9, 0.99), eps: 1e-8, weight_decay: 0.1 }));
         assert!(set.notice.unwrap().contains("AdamW8bit") && plain.notice.is_none());
     }

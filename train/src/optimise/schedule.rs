@@ -29,7 +29,14 @@ enum Kind {
 
 /// The names that `--lr_scheduler` takes.
 const NAMES: [&str; 9] = [
-    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr",
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
     "warmup_stable_decay",
 ];
 
@@ -55,7 +62,10 @@ impl Schedule {
             "cosine_with_restarts" => Kind::CosineWithRestarts { cycles: options.lr_scheduler_num_cycles as f64 },
             "polynomial" => {
                 let rate = options.learning_rate;
-                ensure!(rate > POLYNOMIAL_END, "--lr_scheduler polynomial ends at {POLYNOMIAL_END:e}; --learning_rate must be above it");
+                ensure!(
+                    rate > POLYNOMIAL_END,
+                    "--lr_scheduler polynomial ends at {POLYNOMIAL_END:e}; --learning_rate must be above it"
+                );
                 Kind::Polynomial { rate, power: options.lr_scheduler_power }
             }
             "inverse_sqrt" => {
@@ -130,7 +140,8 @@ mod tests {
     #[test]
     fn factors_are_those_of_transformers() {
         let fixture: Value =
-            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/schedules.json"))).unwrap();
+            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/schedules.json")))
+                .unwrap();
         let cases = fixture["cases"].as_array().unwrap();
         assert!(cases.len() >= 12);
         for case in cases {

@@ -45,7 +45,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Parsed, Reje
     if let Some(path) = ours.get("config_file").and_then(|values| values.last()).map(PathBuf::from) {
         let entries = config_file::read(&path).map_err(|error| Rejected::Wrong(format!("{error:#}")))?;
         let source = path.display().to_string();
-        let from_file = known.sort_out(known.from_entries(entries, &source)?, &source, &mut notes)?;
+        let from_file = known.sort_out(known.found_in(entries, &source)?, &source, &mut notes)?;
         // Alone first, so that a wrong value is reported as the file's.
         read_with_clap(&[], &from_file).map_err(|rejected| match rejected {
             Rejected::Wrong(message) => Rejected::Wrong(format!("{source}: {message}")),
@@ -142,7 +142,7 @@ impl Known {
         Ok(taken)
     }
 
-    fn from_entries(&self, entries: Vec<config_file::Entry>, source: &str) -> Result<Vec<Found>, Rejected> {
+    fn found_in(&self, entries: Vec<config_file::Entry>, source: &str) -> Result<Vec<Found>, Rejected> {
         let mut found = Vec::new();
         for entry in entries {
             let name = self.canonical(&entry.name);
@@ -180,7 +180,8 @@ impl Known {
                 continue;
             };
             // Asking for nothing is not asking.
-            if matches!(values.as_slice(), [value] if ["0", "0.0", "", "no", "none", "false"].contains(&value.to_lowercase().as_str())) {
+            if matches!(values.as_slice(), [value] if ["0", "0.0", "", "no", "none", "false"].contains(&value.to_lowercase().as_str()))
+            {
                 continue;
             }
             match foreign.treatment {
@@ -210,7 +211,9 @@ fn read_with_clap(words: &[String], options: &BTreeMap<String, Vec<String>>) -> 
     }
     let matches = Options::command().try_get_matches_from(line);
     matches.and_then(|matches| Options::from_arg_matches(&matches)).map_err(|error| match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => Rejected::Shown(error.render().to_string()),
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+            Rejected::Shown(error.render().to_string())
+        }
         _ => Rejected::Wrong(error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()),
     })
 }
@@ -239,7 +242,9 @@ mod tests {
 
     #[test]
     fn dashes_and_underscores_are_the_same() {
-        let parsed = parse_words("check --train-data-dir a --output_dir=b --cache-latents --network_args conv_dim=4 conv_alpha=1 --seed 7");
+        let parsed = parse_words(
+            "check --train-data-dir a --output_dir=b --cache-latents --network_args conv_dim=4 conv_alpha=1 --seed 7",
+        );
         let options = parsed.unwrap().options;
         assert_eq!(options.action, Some(Action::Check));
         assert_eq!(options.data.train_data_dir, Some("a".into()));
@@ -319,6 +324,21 @@ mod tests {
         assert!(options.data.cache_latents && options.data.bucket_no_upscale);
         assert!(parsed.warnings.iter().any(|warning| warning.contains("wandb_run_name")), "{:?}", parsed.warnings);
         assert!(!parsed.warnings.iter().any(|warning| warning.contains("network_dropout")), "{:?}", parsed.warnings);
+    }
+
+    #[test]
+    fn the_recipes_in_configs_are_valid() {
+        let recipe = |name: &str| {
+            let path = format!("{}/../configs/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let parsed = parse_words(&format!("--config_file {path}")).unwrap();
+            assert!(parsed.warnings.is_empty() && parsed.notices.is_empty(), "{:?} {:?}", parsed.warnings, parsed.notices);
+            parsed.options
+        };
+        let paper = recipe("paper-lora");
+        assert_eq!((paper.network.network_dim, paper.network.network_alpha), (64, 32.0));
+        assert_eq!((paper.optimisation.unet_lr, paper.optimisation.text_encoder_lr.as_slice()), (Some(1e-4), [5e-5].as_slice()));
+        assert_eq!((paper.captions.caption_extension.as_str(), paper.optimisation.max_train_epochs), (".txt", Some(100)));
+        assert!(recipe("quickstart").data.cache_latents);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum EntryKind {
     List,
 }
 
-/// The file's entries in order, sections left out.
+/// The file's entries, sections left out, in the order of the sections' names.
 ///
 /// # Errors
 /// When the file cannot be read, is not TOML, or holds tables where values belong.
@@ -79,7 +79,9 @@ fn text(value: &Value) -> Result<String> {
         Value::Float(number) => number.to_string(),
         Value::Boolean(on) => on.to_string(),
         Value::Table(_) | Value::Array(_) | Value::Datetime(_) => {
-            bail!("expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config")
+            bail!(
+                "expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config"
+            )
         }
     })
 }
@@ -100,7 +102,7 @@ mod tests {
         let plain: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.values.join(" "))).collect();
         assert_eq!(
             plain,
-            [("seed", "1"), ("learning_rate", "0.0001"), ("cache_latents", ""), ("network_args", "conv_dim=4 conv_alpha=1")]
+            [("cache_latents", ""), ("learning_rate", "0.0001"), ("network_args", "conv_dim=4 conv_alpha=1"), ("seed", "1")]
                 .map(|(name, values)| (name, values.to_owned()))
         );
     }

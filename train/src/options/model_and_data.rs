@@ -113,7 +113,6 @@ pub struct DataOptions {
     #[arg(long)]
     pub cache_latents: bool,
 
-
     /// Pictures per step
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub train_batch_size: usize,

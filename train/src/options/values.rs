@@ -68,7 +68,7 @@ impl FromStr for StepsOrShare {
             // Whole numbers written as `100.0` come from TOML writers that know floats only.
             None => match text.parse::<f64>().map_err(|_| wrong())? {
                 number if number >= 1.0 && number.fract() == 0.0 && number < 1e12 => return Ok(Self::Steps(number as usize)),
-                number if number == 0.0 => return Ok(Self::Steps(0)),
+                0.0 => return Ok(Self::Steps(0)),
                 number => number,
             },
         };
@@ -110,7 +110,9 @@ impl KeyValue {
     /// # Errors
     /// A sentence naming key and value.
     pub fn number<T: FromStr>(&self) -> Result<T, String> {
-        self.value.parse().map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
+        self.value
+            .parse()
+            .map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
     }
 
     /// The value as Python's `True` or `False`, in any case.

@@ -24,6 +24,7 @@ pub struct RunMetadata {
     entries: BTreeMap<String, String>,
     model_spec: BTreeMap<String, String>,
     with_training: bool,
+    data_digest: String,
     /// Unix time of the beginning, when times are written.
     started_at: Option<f64>,
 }
@@ -66,7 +67,15 @@ impl RunMetadata {
         }
         let times = facts.options.output.metadata_times;
         let started_at = times.then(unix_time);
-        Self { entries, model_spec: model_spec(facts, times), with_training: !facts.options.output.no_metadata, started_at }
+        let with_training = !facts.options.output.no_metadata;
+        Self { entries, model_spec: model_spec(facts, times), with_training, data_digest: data_digest(facts.data), started_at }
+    }
+
+    /// What a state must agree with to be gone on from.
+    pub fn configuration(&self) -> BTreeMap<String, String> {
+        let mut configuration = self.entries.clone();
+        configuration.insert("data".into(), self.data_digest.clone());
+        configuration
     }
 
     /// The entries of a file that is written now.
@@ -86,6 +95,16 @@ impl RunMetadata {
     }
 }
 
+/// What the files of a data set are, in one number: names, sizes, captions and repeats.
+fn data_digest(data: &DataSet) -> String {
+    let mut hash = Sha256::new();
+    for sample in data.datasets.iter().flat_map(|dataset| &dataset.samples) {
+        let name = sample.path.file_name().unwrap_or_default().to_string_lossy();
+        hash.update(format!("{name}\0{:?}\0{}\0{}\0{:?}\n", sample.size, sample.caption, sample.repeats, sample.placement));
+    }
+    hex(&hash.finalize())
+}
+
 fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     let model = &facts.options.model.pretrained_model_name_or_path;
     put("output_name", python(facts.options.output.output_name.as_deref()));
@@ -98,11 +117,11 @@ fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
         Some(name) if path.exists() => put("sd_model_name", name.to_string_lossy().into_owned()),
         _ => put("sd_model_name", model.clone()),
     }
-    if path.is_file() {
-        if let Ok((old, new)) = file_hashes(path) {
-            put("sd_model_hash", old);
-            put("new_sd_model_hash", new);
-        }
+    if path.is_file()
+        && let Ok((old, new)) = file_hashes(path)
+    {
+        put("sd_model_hash", old);
+        put("new_sd_model_hash", new);
     }
     put("v2", "False".into());
     put("base_model_version", "sd_v1".into());
@@ -297,9 +316,10 @@ fn bucket_info(dataset: &Dataset) -> Value {
     if !dataset.plan.buckets.enable {
         return Value::Null;
     }
-    let buckets = dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
-        (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
-    });
+    let buckets =
+        dataset.buckets.iter().enumerate().map(|(index, (size, entries))| {
+            (index.to_string(), json!({ "resolution": [size.0, size.1], "count": entries.len() }))
+        });
     json!({ "buckets": buckets.collect::<Map<_, _>>(), "mean_img_ar_error": dataset.mean_aspect_error() })
 }
 

@@ -77,14 +77,14 @@ impl Latents {
     }
 
     /// How many different latents there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_content.len()
     }
 }
 
 fn encode_one(model: &impl Model, sample: &Sample, interpolation: Option<Interpolation>, key: Key, seed: u64) -> Result<Tensor> {
     let flipped = key.4;
-    let pixels = pixels::load(sample, interpolation, Draw { flipped, crop: None })?.to_tensor(model.device())?;
+    let pixels = pixels::load(sample, interpolation, Draw { flipped, ..Draw::PLAIN })?.to_tensor(model.device())?;
     let [channels, height, width] = model.latent_shape(sample.placement.bucket);
     let mut number = [0; 8];
     number.copy_from_slice(&key.0[..8]);

@@ -45,9 +45,20 @@ const GENERATOR: &str = "generator.bin";
 
 /// Settings that a run may go on with changed; the result is then that of neither the old nor the new settings throughout.
 const MAY_CHANGE: [&str; 14] = [
-    "ss_output_name", "ss_training_comment", "ss_max_train_steps", "ss_num_epochs", "ss_learning_rate", "ss_unet_lr",
-    "ss_text_encoder_lr", "ss_lr_scheduler", "ss_lr_warmup_steps", "ss_max_grad_norm", "ss_gradient_checkpointing", "ss_sd_model_name",
-    "ss_sd_scripts_commit_hash", "ss_session_id",
+    "ss_output_name",
+    "ss_training_comment",
+    "ss_max_train_steps",
+    "ss_num_epochs",
+    "ss_learning_rate",
+    "ss_unet_lr",
+    "ss_text_encoder_lr",
+    "ss_lr_scheduler",
+    "ss_lr_warmup_steps",
+    "ss_max_grad_norm",
+    "ss_gradient_checkpointing",
+    "ss_sd_model_name",
+    "ss_sd_scripts_commit_hash",
+    "ss_session_id",
 ];
 
 /// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole.
@@ -108,7 +119,12 @@ pub fn read_record(folder: &Path) -> Result<Record> {
 ///
 /// # Errors
 /// When the state is of another configuration, or damaged.
-pub fn restore<M: Model>(trainer: &mut Trainer<M>, record: Record, configuration: &BTreeMap<String, String>, folder: &Path) -> Result<Vec<String>> {
+pub fn restore<M: Model>(
+    trainer: &mut Trainer<M>,
+    record: Record,
+    configuration: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<Vec<String>> {
     let notices = compare(&record.configuration, configuration).with_context(|| format!("--resume {}", folder.display()))?;
     let device = trainer.model.device().clone();
     let adapter = WeightFile::open(folder.join(ADAPTER))?;

@@ -201,7 +201,8 @@ impl<M: Model> Trainer<'_, M> {
                 self.texts.insert(caption.to_owned(), states);
             }
         }
-        let states = batch.captions.iter().map(|caption| self.texts.get(caption).ok_or_else(|| anyhow!("{caption}: was not encoded")));
+        let states =
+            batch.captions.iter().map(|caption| self.texts.get(caption).ok_or_else(|| anyhow!("{caption}: was not encoded")));
         Ok(Tensor::cat(&states.collect::<Result<Vec<_>>>()?, 0)?)
     }
 

@@ -24,6 +24,25 @@ impl Factors {
         let down = factors.down_with_core()?.to_device(device)?;
         Ok((down, factors.up.to_device(device)?, factors.scale()))
     }
+
+    /// The rank of the change.
+    pub fn rank(&self) -> usize {
+        let Self::Lora(factors) = self;
+        factors.rank()
+    }
+
+    /// Alpha, where the file has one.
+    pub fn alpha(&self) -> Option<f64> {
+        let Self::Lora(factors) = self;
+        factors.alpha
+    }
+
+    /// Whether the layer is a convolution with a kernel larger than 1x1.
+    pub fn is_convolution(&self) -> bool {
+        let Self::Lora(factors) = self;
+        let shape = factors.mid.as_ref().unwrap_or(&factors.down).dims();
+        shape[2..].iter().any(|side| *side > 1)
+    }
 }
 
 /// LoRA's factors (arXiv 2106.09685) as stored: `dW = (alpha / r) * up x down`, for convolutions with `down` as

@@ -35,14 +35,18 @@ pub(super) fn without_network_entries(metadata: &BTreeMap<String, String>) -> BT
 /// # Errors
 /// [`crate::Error::Tensor`] for a type that cannot be stored.
 pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<(String, String)> {
-    let training: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| key.starts_with("ss_")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let training: BTreeMap<_, _> =
+        metadata.iter().filter(|(key, _)| key.starts_with("ss_")).map(|(k, v)| (k.clone(), v.clone())).collect();
     let Hashes { data, window } = hash_tensors(tensors, &training, 0x100000..0x110000)?;
     Ok((data, window.chars().take(8).collect()))
 }
 
 /// kohya's least metadata for an adapter, without replacing entries that are there: module, rank and alpha (`Dynamic` when they
 /// differ by layer), for SD1.5.
-pub fn kohya_metadata(entries: &BTreeMap<(Network, String), Factors>, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn kohya_metadata(
+    entries: &BTreeMap<(Network, String), Factors>,
+    metadata: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut filled = without_tensor_entries(metadata);
     let (mut linear, mut convolution, mut core) = (Summary::default(), Summary::default(), false);
     for ((network, path), Factors::Lora(lora)) in entries {

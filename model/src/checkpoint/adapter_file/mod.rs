@@ -23,6 +23,7 @@ pub use super::naming::adapter_key::Scheme;
 pub use factors::{Factors, LoraFactors};
 pub use metadata::{kohya_metadata, tensor_hashes};
 pub use read::UnknownKeys;
+pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
 
 use super::WeightFile;
 use crate::error::Result;

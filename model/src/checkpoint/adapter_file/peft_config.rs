@@ -52,7 +52,8 @@ impl Scales {
     pub(super) fn alpha(&self, scheme: Scheme, network: Network, path: &str, rank: usize) -> Result<Option<f64>> {
         if scheme == Scheme::Peft {
             let advice = "copy adapter_config.json of the same adapter to it";
-            let missing = || Error::file(&self.file, "is a PEFT file without adapter_config.json beside it, which holds the scale", advice);
+            let missing =
+                || Error::file(&self.file, "is a PEFT file without adapter_config.json beside it, which holds the scale", advice);
             return Ok(Some(self.peft.as_ref().ok_or_else(missing)?.alpha(path, rank)));
         }
         Ok(self.diffusers.get(&network).map(|config| config.alpha(path, rank)))
@@ -75,12 +76,17 @@ impl AdapterConfig {
         {
             return Err(wrong("peft_type", &format!("is {kind}; only \"LORA\" is supported")));
         }
-        for (name, what) in [("use_dora", "DoRA adapters are"), ("fan_in_fan_out", "transposed weights are"), ("lora_bias", "biases of factors are")] {
+        for (name, what) in [
+            ("use_dora", "DoRA adapters are"),
+            ("fan_in_fan_out", "transposed weights are"),
+            ("lora_bias", "biases of factors are"),
+        ] {
             if entry(name).is_some_and(|value| value != &Value::Bool(false)) {
                 return Err(wrong(name, &format!("{what} not supported")));
             }
         }
-        let lora_alpha = entry("lora_alpha").and_then(Value::as_f64).ok_or_else(|| wrong("lora_alpha", "is missing or not a number"))?;
+        let lora_alpha =
+            entry("lora_alpha").and_then(Value::as_f64).ok_or_else(|| wrong("lora_alpha", "is missing or not a number"))?;
         let use_rslora = entry("use_rslora").and_then(Value::as_bool).unwrap_or(false);
         let mut alpha_pattern = Vec::new();
         if let Some(patterns) = entry("alpha_pattern") {

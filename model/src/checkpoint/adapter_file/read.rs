@@ -85,9 +85,15 @@ fn read_layer(file: &WeightFile, network: Network, path: &str, layer: &Layer, sc
     let key = |part| layer.get(&part).map(|(key, _)| key.as_str());
     let (down_key, up_key) = match (key(Part::Down), key(Part::Up), key(Part::Alpha).or(key(Part::Mid))) {
         (Some(down), Some(up), _) => (down, up),
-        (Some(one), None, _) => return Err(Error::tensor(file.path(), one, "its partner, the up factor (lora_up, lora_B), is missing")),
-        (None, Some(one), _) => return Err(Error::tensor(file.path(), one, "its partner, the down factor (lora_down, lora_A), is missing")),
-        (None, None, other) => return Err(Error::tensor(file.path(), other.unwrap_or(path), "stands without the factors it belongs to")),
+        (Some(one), None, _) => {
+            return Err(Error::tensor(file.path(), one, "its partner, the up factor (lora_up, lora_B), is missing"));
+        }
+        (None, Some(one), _) => {
+            return Err(Error::tensor(file.path(), one, "its partner, the down factor (lora_down, lora_A), is missing"));
+        }
+        (None, None, other) => {
+            return Err(Error::tensor(file.path(), other.unwrap_or(path), "stands without the factors it belongs to"));
+        }
     };
     // Every path in an adapter file came out of the table of layers.
     let kind = layer_kind(network, path).unwrap_or(LayerKind::Linear);
@@ -104,7 +110,11 @@ fn read_layer(file: &WeightFile, network: Network, path: &str, layer: &Layer, sc
     if let (Some(mid), Some(key)) = (&mid, mid_key)
         && mid.dims()[..2] != [rank, rank]
     {
-        return Err(Error::tensor(file.path(), key, format!("has shape {:?}; its first two sizes must be the rank, {rank}", mid.dims())));
+        return Err(Error::tensor(
+            file.path(),
+            key,
+            format!("has shape {:?}; its first two sizes must be the rank, {rank}", mid.dims()),
+        ));
     }
     let alpha = match layer.get(&Part::Alpha) {
         Some((key, _)) => Some(file.scalar(key)?),
@@ -176,7 +186,11 @@ impl Shapes<'_> {
 fn read_numbers(file: &WeightFile, key: &str) -> Result<Tensor> {
     if let Some(info) = file.info(key) {
         if info.shape.contains(&0) || info.shape.is_empty() {
-            return Err(Error::tensor(file.path(), key, format!("is empty or a single number (shape {:?}); a matrix is expected", info.shape)));
+            return Err(Error::tensor(
+                file.path(),
+                key,
+                format!("is empty or a single number (shape {:?}); a matrix is expected", info.shape),
+            ));
         }
         if !info.tensor_dtype().is_some_and(|dtype| dtype.is_float()) {
             let problem = format!("has elements of type {:?}; floating-point numbers are expected", info.dtype);

@@ -31,8 +31,11 @@ impl AdapterFile {
     ) -> Result<()> {
         let staging = AtomicFolder::create(folder)?;
         for network in [Network::Unet, Network::TextEncoder] {
-            let layers: BTreeMap<&str, &LoraFactors> =
-                entries.iter().filter(|((n, _), _)| *n == network).map(|((_, path), Factors::Lora(lora))| (path.as_str(), lora)).collect();
+            let layers: BTreeMap<&str, &LoraFactors> = entries
+                .iter()
+                .filter(|((n, _), _)| *n == network)
+                .map(|((_, path), Factors::Lora(lora))| (path.as_str(), lora))
+                .collect();
             if layers.is_empty() {
                 continue;
             }

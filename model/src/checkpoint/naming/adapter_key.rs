@@ -249,7 +249,12 @@ mod tests {
             (format!("unet.{unet}.lora.down.weight"), Scheme::DiffusersOwn, unet, Part::Down),
             (format!("text_encoder.{text}.lora_linear_layer.up.weight"), Scheme::DiffusersOwn, text, Part::Up),
             (format!("unet.{block}.processor.to_out_lora.up.weight"), Scheme::DiffusersOlder, unet, Part::Up),
-            ("text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.up.weight".into(), Scheme::DiffusersOlder, text, Part::Up),
+            (
+                "text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.up.weight".into(),
+                Scheme::DiffusersOlder,
+                text,
+                Part::Up,
+            ),
             (format!("{block}.processor.to_out_lora.down.weight"), Scheme::DiffusersOldest, unet, Part::Down),
             (format!("base_model.model.{unet}.lora_A.weight"), Scheme::Peft, unet, Part::Down),
             (format!("base_model.model.{text}.lora_A.default.weight"), Scheme::Peft, text, Part::Down),
@@ -263,14 +268,29 @@ mod tests {
     #[test]
     fn other_types_and_models_are_named() {
         let layer = "lora_unet_mid_block_resnets_0_conv1";
-        for (suffix, name) in [("hada_w1_a", "LoHa"), ("lokr_w2", "LoKr"), ("dora_scale", "DoRA"), ("diff_b", "full difference"), ("w_norm", "norm")] {
+        for (suffix, name) in [
+            ("hada_w1_a", "LoHa"),
+            ("lokr_w2", "LoKr"),
+            ("dora_scale", "DoRA"),
+            ("diff_b", "full difference"),
+            ("w_norm", "norm"),
+        ] {
             assert_eq!(parse(&format!("{layer}.{suffix}")), AdapterKey::OtherType(name));
         }
         assert_eq!(parse("lora_unet_down_blocks_0_resnets_0_norm1.w_norm"), AdapterKey::OtherType("norm"));
         assert_eq!(parse("unet.conv_in.lora_magnitude_vector"), AdapterKey::OtherType("DoRA"));
         assert_eq!(parse("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha"), AdapterKey::Refused(SDXL));
         assert_eq!(parse("unet:0:up"), AdapterKey::Refused(CLONEOFSIMO));
-        for key in ["", ".", "unet.", "lora_unet_mid_block_resnets_0_conv1", "lora_unet_x.alpha", "unet.conv_in.weight", "emb_params", "unet.to_q_lora.up.weight"] {
+        for key in [
+            "",
+            ".",
+            "unet.",
+            "lora_unet_mid_block_resnets_0_conv1",
+            "lora_unet_x.alpha",
+            "unet.conv_in.weight",
+            "emb_params",
+            "unet.to_q_lora.up.weight",
+        ] {
             assert_eq!(parse(key), AdapterKey::Unknown, "{key}");
         }
     }

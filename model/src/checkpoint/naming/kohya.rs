@@ -65,7 +65,10 @@ mod tests {
     fn other_models_are_told_apart() {
         assert_eq!(parse("lora_te2_text_model_encoder_layers_0_mlp_fc1"), Some(KohyaName::Sdxl));
         assert_eq!(parse("lora_unet_input_blocks_4_1_proj_in"), Some(KohyaName::Sdxl));
-        assert_eq!(parse("lora_unet_time_embedding_linear_1"), Some(KohyaName::Layer(Network::Unet, "time_embedding.linear_1".into())));
+        assert_eq!(
+            parse("lora_unet_time_embedding_linear_1"),
+            Some(KohyaName::Layer(Network::Unet, "time_embedding.linear_1".into()))
+        );
         assert_eq!(parse("lora_unet_down_blocks_0_nothing"), Some(KohyaName::Unknown));
         assert_eq!(parse("unet.down_blocks.0"), None);
     }

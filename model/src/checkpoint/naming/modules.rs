@@ -60,7 +60,8 @@ const UNET_SINGLE: &[(&str, LayerKind)] = &[
 ];
 
 /// Layers inside a `CLIPEncoderLayer`.
-const TEXT_LAYER: &[&str] = &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"];
+const TEXT_LAYER: &[&str] =
+    &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"];
 
 struct Pattern {
     network: Network,
@@ -155,7 +156,14 @@ mod tests {
 
     #[test]
     fn names_of_no_layer_do_not_resolve() {
-        for name in ["", "down_blocks_0", "down_blocks_x_resnets_0_conv1", "down_blocks_00_resnets_0_conv1", "conv_in_0", "mid_block_1_resnets_0_conv1"] {
+        for name in [
+            "",
+            "down_blocks_0",
+            "down_blocks_x_resnets_0_conv1",
+            "down_blocks_00_resnets_0_conv1",
+            "conv_in_0",
+            "mid_block_1_resnets_0_conv1",
+        ] {
             assert_eq!(resolve_underscored(Network::Unet, name), None, "{name}");
         }
         assert_eq!(layer_kind(Network::Unet, "text_model.encoder.layers.0.mlp.fc1"), None);

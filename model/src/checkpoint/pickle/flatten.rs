@@ -23,7 +23,14 @@ const SPARE_BYTES: u64 = 256 << 20;
 pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents> {
     let refuse = |problem: String| Error::file(file.path(), problem, UNTRUSTED);
     let root = unwrap(&loaded.graph, loaded.root).ok_or_else(|| refuse("its state_dict contains itself".into()))?;
-    let mut entries = Entries { file, graph: &loaded.graph, storages: &loaded.storages, bytes: 0, tensors: BTreeMap::new(), others: BTreeMap::new() };
+    let mut entries = Entries {
+        file,
+        graph: &loaded.graph,
+        storages: &loaded.storages,
+        bytes: 0,
+        tensors: BTreeMap::new(),
+        others: BTreeMap::new(),
+    };
     if children(&loaded.graph, root).is_none() {
         let what = loaded.graph.get(root).describe();
         return Err(refuse(format!("holds {what}; a dictionary of tensors (a state_dict) is expected")));
@@ -37,7 +44,10 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
             continue;
         };
         if depth == MAX_DEPTH {
-            return Err(refuse(format!("nests deeper than {MAX_DEPTH} levels, or contains itself (under the key `{}`)", shown(&name))));
+            return Err(refuse(format!(
+                "nests deeper than {MAX_DEPTH} levels, or contains itself (under the key `{}`)",
+                shown(&name)
+            )));
         }
         named += children.len();
         if named > MAX_ENTRIES {
@@ -60,7 +70,11 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
 fn unwrap(graph: &Graph, mut root: NodeId) -> Option<NodeId> {
     for _ in 0..MAX_DEPTH {
         let Value::Dict(entries) = graph.get(root) else { return Some(root) };
-        match entries.iter().rev().find(|(key, value)| graph.text(*key) == Some("state_dict") && children(graph, *value).is_some()) {
+        match entries
+            .iter()
+            .rev()
+            .find(|(key, value)| graph.text(*key) == Some("state_dict") && children(graph, *value).is_some())
+        {
             Some((_, inner)) => root = *inner,
             None => return Some(root),
         }

@@ -69,8 +69,26 @@ fn storage(name: &str) -> Option<Dtype> {
 /// `torch.device` and the names of element types.
 fn plain(name: &str) -> Option<Global> {
     const NAMES: [&str; 20] = [
-        "device", "float32", "float", "float64", "double", "float16", "half", "bfloat16", "uint8", "int8", "int16", "short", "int32",
-        "int", "int64", "long", "bool", "complex64", "complex128", "cfloat",
+        "device",
+        "float32",
+        "float",
+        "float64",
+        "double",
+        "float16",
+        "half",
+        "bfloat16",
+        "uint8",
+        "int8",
+        "int16",
+        "short",
+        "int32",
+        "int",
+        "int64",
+        "long",
+        "bool",
+        "complex64",
+        "complex128",
+        "cfloat",
     ];
     NAMES.contains(&name).then_some(Global::Plain)
 }

@@ -41,9 +41,11 @@ fn check_byte_order(file: &PositionedFile, facts: &Graph, root: NodeId) -> Resul
     let order = entries.iter().find(|(key, _)| facts.text(*key) == Some("little_endian")).map(|(_, value)| facts.get(*value));
     match order {
         Some(Value::Bool(true)) => Ok(()),
-        Some(Value::Bool(false)) => {
-            Err(Error::file(file.path(), "is big-endian; only little-endian files are read", "save it again on a little-endian machine"))
-        }
+        Some(Value::Bool(false)) => Err(Error::file(
+            file.path(),
+            "is big-endian; only little-endian files are read",
+            "save it again on a little-endian machine",
+        )),
         _ => Err(damaged(file, "does not say its byte order")),
     }
 }
@@ -77,7 +79,9 @@ fn places(file: &PositionedFile, graph: &Graph, keys: &Graph, root: NodeId, star
         }
         position = end;
     }
-    let missing = |index: usize| damaged(file, format!("its storage `{}` is missing: truncated", shown(&graph.storages[index].key)));
-    let place = |(index, offset): (usize, Option<u64>)| Ok(StoragePlace { offset: offset.ok_or_else(|| missing(index))?, record: None });
+    let missing =
+        |index: usize| damaged(file, format!("its storage `{}` is missing: truncated", shown(&graph.storages[index].key)));
+    let place =
+        |(index, offset): (usize, Option<u64>)| Ok(StoragePlace { offset: offset.ok_or_else(|| missing(index))?, record: None });
     offsets.into_iter().enumerate().map(place).collect()
 }

@@ -1,9 +1,9 @@
 //! The machine that runs a pickle's instructions: those that torch writes, those that its restricted loader knows, and the four
 //! that protocol 4 adds for plain objects. All others are refused.
 
+use super::super::shown::shown;
 use super::globals::{self, Global};
 use super::graph::{Graph, NodeId, Value};
-use super::super::shown::shown;
 use super::source::Source;
 use super::{DAMAGED, UNTRUSTED};
 use crate::error::{Error, Result};
@@ -32,8 +32,15 @@ pub(super) struct Machine<'s, 'f> {
 impl<'s, 'f> Machine<'s, 'f> {
     /// Runs one pickle from the source's position to its STOP.
     pub(super) fn run(source: &'s mut Source<'f>) -> Result<(Graph, NodeId)> {
-        let mut machine =
-            Self { source, graph: Graph::default(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), text: 0, copies: 0 };
+        let mut machine = Self {
+            source,
+            graph: Graph::default(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            text: 0,
+            copies: 0,
+        };
         for _ in 0..MAX_INSTRUCTIONS {
             let at = machine.source.position();
             let instruction = machine.source.byte()?;
@@ -152,7 +159,11 @@ impl<'s, 'f> Machine<'s, 'f> {
 
     /// BINUNICODE, SHORT_BINUNICODE, SHORT_BINSTRING.
     fn string(&mut self, instruction: u8) -> Result<()> {
-        let len = if instruction == b'X' { u64::from(u32::from_le_bytes(self.source.array()?)) } else { u64::from(self.source.byte()?) };
+        let len = if instruction == b'X' {
+            u64::from(u32::from_le_bytes(self.source.array()?))
+        } else {
+            u64::from(self.source.byte()?)
+        };
         // Both before anything is allocated: the length is what the file claims.
         self.source.require(len)?;
         self.text += len;

@@ -27,7 +27,7 @@ impl Machine<'_, '_> {
                 self.push_id(*sizes);
                 Ok(())
             }
-            (Global::RebuildFromType, [function, class, arguments, _state]) => self.from_type(*function, *class, *arguments),
+            (Global::RebuildFromType, [function, class, arguments, _state]) => self.typed_tensor(*function, *class, *arguments),
             (function, arguments) => {
                 let tensor = self.tensor(function, arguments)?;
                 self.push_id(tensor);
@@ -65,8 +65,9 @@ impl Machine<'_, '_> {
     }
 
     /// `_rebuild_from_type_v2`: a function that makes a tensor, for a class that is one.
-    fn from_type(&mut self, function: NodeId, class: NodeId, arguments: NodeId) -> Result<()> {
-        let (Value::Global(function), Value::Global(Global::TensorClass)) = (self.graph.get(function), self.graph.get(class)) else {
+    fn typed_tensor(&mut self, function: NodeId, class: NodeId, arguments: NodeId) -> Result<()> {
+        let (Value::Global(function), Value::Global(Global::TensorClass)) = (self.graph.get(function), self.graph.get(class))
+        else {
             return Err(self.wrong("a tensor of a class that is not known"));
         };
         let function = *function;
@@ -105,7 +106,8 @@ impl Machine<'_, '_> {
             return Err(self.wrong(&format!("a tensor with {} sizes and {} strides", shape.len(), strides.len())));
         }
         let elements = self.graph.storages[storage as usize].elements;
-        let outside = || self.wrong(&format!("a tensor of shape {shape:?} and strides {strides:?} outside of its {elements} elements"));
+        let outside =
+            || self.wrong(&format!("a tensor of shape {shape:?} and strides {strides:?} outside of its {elements} elements"));
         let count = shape.iter().try_fold(1u64, |count, side| count.checked_mul(*side)).ok_or_else(outside)?;
         // The last element's position; a tensor without elements has none.
         let last = shape.iter().zip(&strides).try_fold(offset, |last, (side, stride)| {

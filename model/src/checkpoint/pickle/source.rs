@@ -85,7 +85,8 @@ impl<'a> Source<'a> {
         if len <= self.remaining() {
             return Ok(());
         }
-        let problem = format!("its pickle ends at byte {} where {len} more bytes were expected at byte {}", self.end, self.position);
+        let problem =
+            format!("its pickle ends at byte {} where {len} more bytes were expected at byte {}", self.end, self.position);
         Err(Error::file(self.file.path(), problem, DAMAGED))
     }
 }

@@ -99,9 +99,17 @@ fn find_directory(file: &PositionedFile) -> Result<Directory> {
     if disk != 0 && disk != u16::MAX || directory_disk != 0 && directory_disk != u16::MAX {
         return Err(damaged(file, "its archive is one of several parts"));
     }
-    let wide = entries == u16::MAX || len == u32::MAX || start == u32::MAX;
-    let (directory, end_position) = match wide.then(|| find_zip64(file, end_position)).transpose()?.flatten() {
-        Some(found) => found,
+    // torch writes the Zip64 record always; where the narrow fields say something as well, they must say the same.
+    let (directory, end_position) = match find_zip64(file, end_position)? {
+        Some((wide, position)) => {
+            let agree = (entries == u16::MAX || u64::from(entries) == wide.entries)
+                && (len == u32::MAX || u64::from(len) == wide.len)
+                && (start == u32::MAX || u64::from(start) == wide.start);
+            if !agree {
+                return Err(damaged(file, "its archive has two directories"));
+            }
+            (wide, position)
+        }
         None => (Directory { start: start.into(), len: len.into(), entries: entries.into() }, end_position),
     };
     if directory.start.checked_add(directory.len) != Some(end_position) {
@@ -209,7 +217,8 @@ impl Entry {
             let problem = format!("its archive's member `{}` {what}", shown(&self.name));
             Err(Error::file(file.path(), problem, "torch writes no such files; write it again with torch.save"))
         };
-        let outside = self.name.starts_with(['/', '\\']) || self.name.contains('\\') || self.name.split('/').any(|part| part == "..");
+        let outside =
+            self.name.starts_with(['/', '\\']) || self.name.contains('\\') || self.name.split('/').any(|part| part == "..");
         let drive = self.name.as_bytes().get(1) == Some(&b':');
         if outside || drive || self.name.contains('\0') || self.name.is_empty() {
             return refuse("has a name that leads out of the archive");

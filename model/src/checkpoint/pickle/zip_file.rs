@@ -27,12 +27,18 @@ pub(super) fn load(file: &PositionedFile) -> Result<Loaded> {
     for storage in &graph.storages {
         let name = format!("{top}data/{}", storage.key);
         let Some(member) = members.get(&name).filter(|_| !storage.key.contains('/')) else {
-            return Err(damaged(file, format!("its pickle refers to the record `{}`, which is not in the archive", shown(&name))));
+            return Err(damaged(
+                file,
+                format!("its pickle refers to the record `{}`, which is not in the archive", shown(&name)),
+            ));
         };
         let size = super::super::elements::element_size(storage.dtype).unwrap_or(1) as u64;
         if storage.elements.checked_mul(size) != Some(member.len) {
             let claim = format!("{} elements of {:?}", storage.elements, storage.dtype);
-            return Err(damaged(file, format!("its record `{}` has {} bytes, its pickle claims {claim}", shown(&name), member.len)));
+            return Err(damaged(
+                file,
+                format!("its record `{}` has {} bytes, its pickle claims {claim}", shown(&name), member.len),
+            ));
         }
         storages.push(StoragePlace { offset: member.start, record: Some(records.len()) });
         records.push(record(member, &name));
@@ -50,7 +56,11 @@ fn top_folder(file: &PositionedFile, members: &BTreeMap<String, Member>) -> Resu
     match (tops.next(), tops.next()) {
         (Some(top), None) => Ok(top.to_owned()),
         (Some(_), Some(_)) => Err(damaged(file, "its archive has more than one data.pkl")),
-        _ => Err(Error::file(file.path(), "is a zip archive without data.pkl, not a torch file", "unpack it and name the file inside")),
+        _ => Err(Error::file(
+            file.path(),
+            "is a zip archive without data.pkl, not a torch file",
+            "unpack it and name the file inside",
+        )),
     }
 }
 
@@ -75,5 +85,9 @@ fn check_byte_order(file: &PositionedFile, members: &BTreeMap<String, Member>, t
         return Ok(());
     }
     let order = shown(&String::from_utf8_lossy(&order));
-    Err(Error::file(file.path(), format!("has the byte order `{order}`; only `little` is read"), "save it again on a little-endian machine"))
+    Err(Error::file(
+        file.path(),
+        format!("has the byte order `{order}`; only `little` is read"),
+        "save it again on a little-endian machine",
+    ))
 }

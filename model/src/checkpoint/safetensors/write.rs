@@ -86,7 +86,11 @@ pub(in super::super) fn hash_tensors(
     window: std::ops::Range<u64>,
 ) -> Result<Hashes> {
     let path = Path::new("safetensors");
-    let specs = tensors.iter().map(|(name, tensor)| TensorSpec { name: name.clone(), dtype: tensor.dtype(), shape: tensor.dims().to_vec() });
+    let specs = tensors.iter().map(|(name, tensor)| TensorSpec {
+        name: name.clone(),
+        dtype: tensor.dtype(),
+        shape: tensor.dims().to_vec(),
+    });
     let specs = in_file_order(path, specs.collect())?;
     let (mut data_hash, mut window_hash) = (Sha256::new(), Sha256::new());
     let mut position = 0u64;

@@ -102,7 +102,7 @@ fn rgba(mut samples: Vec<u8>, extra: Option<u16>) -> (Mode, Samples) {
             for pixel in samples.chunks_exact_mut(4) {
                 let alpha = u16::from(pixel[3]);
                 for value in &mut pixel[..3] {
-                    *value = if alpha == 0 { 0 } else { (u16::from(*value) * 255 / alpha).min(255) as u8 };
+                    *value = (u16::from(*value) * 255).checked_div(alpha).map_or(0, |value| value.min(255) as u8);
                 }
             }
         }

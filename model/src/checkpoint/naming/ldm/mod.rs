@@ -73,6 +73,9 @@ fn reversed(table: &'static [(&'static str, &'static str)]) -> impl Iterator<Ite
     table.iter().map(|(left, right)| (*right, *left))
 }
 
+/// A name in the other naming, if it has one.
+type Translation = Box<dyn Fn(&str) -> Option<String>>;
+
 /// One of the three networks in an LDM checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
@@ -117,7 +120,7 @@ impl std::fmt::Display for Part {
 /// belong to another part, are dropped ([`is_dropped`]) or are not understood are not in it.
 pub fn table<'a>(names: impl Iterator<Item = &'a str>, part: Part) -> Vec<(String, String)> {
     let stored: Vec<&str> = names.filter_map(|name| name.strip_prefix(part.prefix())).collect();
-    let translate: Box<dyn Fn(&str) -> Option<String>> = match part {
+    let translate: Translation = match part {
         Part::Unet => match unet::UnetLayout::from_ldm(stored.iter().copied()) {
             Some(layout) => Box::new(move |name| layout.to_diffusers(name)),
             None => Box::new(|_| None),
@@ -138,7 +141,7 @@ pub fn table<'a>(names: impl Iterator<Item = &'a str>, part: Part) -> Vec<(Strin
 /// # Errors
 /// The names that have no place in an LDM checkpoint.
 pub fn table_to_ldm<'a>(names: impl Iterator<Item = &'a str> + Clone, part: Part) -> Result<Vec<(String, String)>, Vec<String>> {
-    let translate: Box<dyn Fn(&str) -> Option<String>> = match part {
+    let translate: Translation = match part {
         Part::Unet => match unet::UnetLayout::from_diffusers(names.clone()) {
             Some(layout) => Box::new(move |name| layout.to_ldm(name)),
             None => Box::new(|_| None),

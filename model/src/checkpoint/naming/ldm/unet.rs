@@ -39,8 +39,12 @@ impl UnetLayout {
     /// The layout of a UNet whose weights have these LDM names (without the prefix); `None` when they are no UNet's.
     pub fn from_ldm<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         let input = |name: &'a str| index(name.strip_prefix("input_blocks.")?);
-        let downsamplers: BTreeSet<usize> =
-            names.clone().filter_map(input).filter(|(block, rest)| *block > 0 && rest.starts_with("0.op.")).map(|(block, _)| block).collect();
+        let downsamplers: BTreeSet<usize> = names
+            .clone()
+            .filter_map(input)
+            .filter(|(block, rest)| *block > 0 && rest.starts_with("0.op."))
+            .map(|(block, _)| block)
+            .collect();
         let last = names.clone().filter_map(input).map(|(block, _)| block).max()?;
         // The first downsampler follows the first level's layers; a single level has none.
         let layers_per_block = downsamplers.first().map_or(last, |first| first - 1);
@@ -87,7 +91,9 @@ impl UnetLayout {
                 return Some(format!("{resnet}{}", replace_head(rest, RESNET.iter().copied())?));
             }
         }
-        replace_head(ldm, SINGLE.iter().copied())
+        // The first convolution has no modules inside.
+        let leaf = ldm.strip_prefix("input_blocks.0.0").is_none_or(|rest| matches!(rest, ".weight" | ".bias"));
+        replace_head(ldm, SINGLE.iter().copied()).filter(|_| leaf)
     }
 
     fn input_block(&self, name: &str) -> Option<String> {

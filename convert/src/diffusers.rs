@@ -1,0 +1,28 @@
+//! `convert diffusers`: a whole checkpoint becomes a pipeline folder, an adapter diffusers' LoRA file.
+
+use crate::args::DiffusersOptions;
+use crate::report::Report;
+use crate::{adapters, pipeline_folder};
+use driftless::checkpoint::{ModelKind, WeightFile, model_kind};
+use driftless::{Error, Result};
+use std::sync::Arc;
+
+/// Looks at the input and converts it as what it is.
+pub fn run(options: &DiffusersOptions, report: &Report) -> Result<()> {
+    let file = Arc::new(WeightFile::open(&options.adapter.input)?);
+    match model_kind(&file) {
+        ModelKind::LdmCheckpoint => pipeline_folder::run(file, options, report),
+        ModelKind::Component(part) => {
+            let problem = format!("is the {part} of a diffusers pipeline already");
+            Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
+        }
+        _ => {
+            for (given, option) in [(options.text_encoder.is_some(), "--text-encoder"), (options.ema, "--ema")] {
+                if given {
+                    return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
+                }
+            }
+            adapters::to_diffusers(&file, &options.adapter, report)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `convert inspect`: what a file is.
+
+use crate::adapters::summary;
+use crate::report::Report;
+use driftless::Result;
+use driftless::checkpoint::adapter_file::UnknownKeys;
+use driftless::checkpoint::{AdapterFile, LdmCheckpoint, ModelKind, UnetWeights, WeightFile, model_kind};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Looks at the file and prints what it is.
+pub fn run(path: &Path, as_json: bool, report: &Report) -> Result<()> {
+    let file = Arc::new(WeightFile::open(path)?);
+    let found = describe(&file)?;
+    if as_json {
+        println!("{:#}", Value::Object(found));
+        return Ok(());
+    }
+    for (name, value) in &found {
+        match value {
+            Value::Null | Value::Array(_) if name == "keys" => {}
+            Value::String(text) => report.say(format!("{name}: {text}")),
+            Value::Object(entries) => {
+                report.say(format!("{name}:"));
+                for (key, value) in entries {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    let short: String = text.chars().take(200).collect();
+                    report.say(format!("  {}: {}", key.escape_debug(), short.escape_debug()));
+                }
+            }
+            value => report.say(format!("{name}: {value}")),
+        }
+    }
+    for key in file.names() {
+        report.detail(format!("  {}", key.escape_debug()));
+    }
+    Ok(())
+}
+
+/// All that is known of the file.
+fn describe(file: &Arc<WeightFile>) -> Result<Map<String, Value>> {
+    let kind = model_kind(file);
+    let mut found = Map::new();
+    found.insert("file".into(), file.path().display().to_string().into());
+    found.insert("kind".into(), kind_name(kind).into());
+    found.insert("description".into(), kind.to_string().into());
+    let supported = matches!(kind, ModelKind::LdmCheckpoint | ModelKind::Adapter | ModelKind::Component(_));
+    found.insert("architecture".into(), if supported { "stable-diffusion-v1".into() } else { Value::Null });
+    found.insert("container".into(), file.format().to_string().into());
+    match kind {
+        ModelKind::Adapter => describe_adapter(file, &mut found),
+        ModelKind::LdmCheckpoint => {
+            found.insert("format".into(), "LDM".into());
+            let checkpoint = LdmCheckpoint::from_weights(file.clone(), UnetWeights::Trained)?;
+            let count = |component: &driftless::checkpoint::Component| component.names().len();
+            let (unet, vae, text_encoder) = (count(&checkpoint.unet), count(&checkpoint.vae), count(&checkpoint.text_encoder));
+            found.insert("weights".into(), json!({ "unet": unet, "vae": vae, "text_encoder": text_encoder }));
+            found.insert("left_out".into(), checkpoint.dropped.len().into());
+            found.insert("not_understood".into(), json!(checkpoint.unknown));
+        }
+        ModelKind::Component(_) => {
+            found.insert("format".into(), "diffusers".into());
+        }
+        _ => {}
+    }
+    let mut dtypes: BTreeMap<String, usize> = BTreeMap::new();
+    let mut keys = Vec::new();
+    for name in file.names() {
+        if let Some(info) = file.info(name) {
+            *dtypes.entry(format!("{:?}", info.dtype)).or_default() += 1;
+            keys.push(json!({ "name": name, "dtype": format!("{:?}", info.dtype), "shape": info.shape }));
+        }
+    }
+    found.insert("tensors".into(), keys.len().into());
+    found.insert("dtypes".into(), json!(dtypes));
+    found.insert("metadata".into(), json!(file.metadata()));
+    found.insert("keys".into(), Value::Array(keys));
+    Ok(found)
+}
+
+/// Adds what an adapter is; one that cannot be converted says why.
+fn describe_adapter(file: &WeightFile, found: &mut Map<String, Value>) {
+    let adapter = match AdapterFile::from_weights(file, UnknownKeys::Collect) {
+        Ok(adapter) => adapter,
+        Err(error) => {
+            found.insert("problem".into(), error.to_string().into());
+            return;
+        }
+    };
+    let schemes: Vec<String> = adapter.schemes.iter().map(ToString::to_string).collect();
+    let ranks: BTreeSet<usize> = adapter.entries.values().map(|factors| factors.rank()).collect();
+    let mut alphas: Vec<f64> = adapter.entries.values().filter_map(|factors| factors.alpha()).collect();
+    alphas.sort_by(f64::total_cmp);
+    alphas.dedup();
+    found.insert("format".into(), schemes.join(", ").into());
+    found.insert("type".into(), if adapter.entries.values().any(|f| f.is_convolution()) { "LoCon" } else { "LoRA" }.into());
+    found.insert("layers".into(), summary(&adapter).into());
+    found.insert("rank".into(), one_or_all(ranks.into_iter().map(Value::from).collect()));
+    found.insert("alpha".into(), one_or_all(alphas.into_iter().map(Value::from).collect()));
+    found.insert("not_understood".into(), json!(adapter.unknown_keys));
+}
+
+/// The one value, or all of several, or null for none.
+fn one_or_all(mut values: Vec<Value>) -> Value {
+    match values.len() {
+        0 => Value::Null,
+        1 => values.remove(0),
+        _ => Value::Array(values),
+    }
+}
+
+/// The kind in one word.
+fn kind_name(kind: ModelKind) -> &'static str {
+    match kind {
+        ModelKind::LdmCheckpoint => "checkpoint",
+        ModelKind::Adapter => "adapter",
+        ModelKind::Component(part) => part,
+        ModelKind::Refused(_) => "unsupported",
+        ModelKind::Empty => "empty",
+        ModelKind::Unknown => "unknown",
+    }
+}

@@ -1,0 +1,22 @@
+//! Where results go.
+
+use driftless::{Error, Result};
+use std::path::Path;
+
+/// Makes the folder in which `output` shall stand, and refuses to write over the input.
+pub fn prepare(input: &Path, output: &Path) -> Result<()> {
+    if let (Ok(input), Ok(there)) = (input.canonicalize(), output.canonicalize())
+        && input == there
+    {
+        return Err(Error::file(output, "is the input itself", "give another place for the output"));
+    }
+    match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent).map_err(Error::io(parent)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the path names a safetensors file; otherwise it names a folder.
+pub fn names_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+}

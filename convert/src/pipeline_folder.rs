@@ -1,0 +1,186 @@
+//! A whole LDM checkpoint as a diffusers pipeline folder.
+//!
+//! Configurations, tokenizer and scheduler come from a base model's folder, against whose weights every name and shape is checked
+//! before anything is written. Weights go from file to file one at a time.
+
+use crate::args::{DiffusersOptions, TextEncoder};
+use crate::output;
+use crate::report::Report;
+use candle_core::Device;
+use driftless::checkpoint::naming::ldm::Part;
+use driftless::checkpoint::{
+    AtomicFolder, Component, LdmCheckpoint, TensorSpec, UnetWeights, WeightFile, cast, kind, read_config, require_finite,
+    write_atomically, write_safetensors_streaming,
+};
+use driftless::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of the base that go along: folder, name, whether a pipeline needs it.
+const COPIED: [(&str, &str, bool); 9] = [
+    ("unet", "config.json", true),
+    ("vae", "config.json", true),
+    ("text_encoder", "config.json", true),
+    ("tokenizer", "vocab.json", true),
+    ("tokenizer", "merges.txt", true),
+    ("tokenizer", "tokenizer_config.json", false),
+    ("tokenizer", "special_tokens_map.json", false),
+    ("tokenizer", "tokenizer.json", false),
+    ("scheduler", "scheduler_config.json", true),
+];
+
+/// Converts the checkpoint.
+pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -> Result<()> {
+    let target = &options.adapter.output;
+    let Some(base) = &options.adapter.base else {
+        let problem = "is a whole checkpoint, which holds no tokenizer and no configurations";
+        return Err(Error::file(file.path(), problem, "name a diffusers folder of its base model with --base"));
+    };
+    if output::names_safetensors(target) {
+        return Err(Error::file(target, "names a file; a whole checkpoint becomes a folder", "give the name of a folder"));
+    }
+    let weights = if options.ema { UnetWeights::MovingAverage } else { UnetWeights::Trained };
+    let checkpoint = LdmCheckpoint::from_weights(file.clone(), weights)?;
+    let mut unknown = checkpoint.unknown.clone();
+    let mut parts = Vec::new();
+    for part in Part::ALL {
+        parts.push(choose(&checkpoint, part, base, options, &mut unknown)?);
+    }
+    if !unknown.is_empty() && !options.adapter.allow_unknown {
+        return Err(kind::unknown_keys_error(file.path(), &unknown));
+    }
+    report.unknown_keys(&unknown);
+    checkpoint.dropped.iter().for_each(|key| report.detail(format!("left out: {key}")));
+    write(base, target, &options.adapter.input, &parts, options)?;
+    for chosen in &parts {
+        report.say(format!("{}: {} weights {}", chosen.component.part(), chosen.names.len(), chosen.origin));
+    }
+    report.say(format!("{}", target.display()));
+    Ok(())
+}
+
+/// A network's weights, and where they come from.
+struct Chosen {
+    component: Component,
+    names: Vec<String>,
+    origin: &'static str,
+}
+
+/// The checkpoint's weights of a network where it has them and they are wanted, the base's otherwise; checked against the base.
+fn choose(
+    checkpoint: &LdmCheckpoint,
+    part: Part,
+    base: &Path,
+    options: &DiffusersOptions,
+    unknown: &mut Vec<String>,
+) -> Result<Chosen> {
+    let own = checkpoint.component(part);
+    let expected = Component::open(part, base)?;
+    let names: Vec<String> = expected.names().map(str::to_owned).collect();
+    if part == Part::TextEncoder && options.text_encoder == Some(TextEncoder::Base) {
+        return Ok(Chosen { component: expected, names, origin: "from the base (as asked)" });
+    }
+    if own.is_empty() {
+        return Ok(Chosen { component: expected, names, origin: "from the base (the checkpoint has none)" });
+    }
+    let path = own.file().path();
+    for name in &names {
+        let (Some(info), Some(wanted)) = (own.info(name), expected.info(name)) else {
+            return Err(Error::tensor(path, format!("{part}.{name}"), "is missing; the base model has it"));
+        };
+        let stored = own.stored_name(name).unwrap_or(name);
+        if info.shape != wanted.shape {
+            let problem = format!("has shape {:?}, the base model's `{name}` has {:?}", info.shape, wanted.shape);
+            return Err(Error::tensor(path, stored, problem));
+        }
+        if !info.tensor_dtype().is_some_and(|dtype| dtype.is_float()) {
+            return Err(Error::tensor(
+                path,
+                stored,
+                format!("has elements of type {:?}; floating-point numbers are expected", info.dtype),
+            ));
+        }
+    }
+    unknown.extend(
+        own.names().filter(|name| expected.info(name).is_none()).filter_map(|name| own.stored_name(name)).map(str::to_owned),
+    );
+    Ok(Chosen { component: own.clone(), names, origin: "from the checkpoint" })
+}
+
+/// Writes the folder.
+fn write(base: &Path, target: &Path, input: &Path, parts: &[Chosen], options: &DiffusersOptions) -> Result<()> {
+    let index = model_index(base)?;
+    for (folder, name, needed) in COPIED {
+        let path = base.join(folder).join(name);
+        if needed && !path.is_file() {
+            return Err(Error::file(&path, "no such file", "give a complete diffusers folder as --base"));
+        }
+    }
+    output::prepare(input, target)?;
+    let folder = AtomicFolder::create(target)?;
+    for (part, name, _) in COPIED {
+        let (from, to) = (base.join(part).join(name), folder.path().join(part));
+        if from.is_file() {
+            std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
+            let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
+            write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
+        }
+    }
+    for chosen in parts {
+        write_weights(chosen, folder.path(), options)?;
+    }
+    let text = format!("{:#}\n", Value::Object(index));
+    write_atomically(folder.path().join("model_index.json"), |file| file.write_bytes(text.as_bytes()))?;
+    folder.commit()
+}
+
+/// Writes one network's weights under the names of today's diffusers.
+fn write_weights(chosen: &Chosen, folder: &Path, options: &DiffusersOptions) -> Result<()> {
+    let component = &chosen.component;
+    let name = match component.part() {
+        Part::TextEncoder => "model.safetensors",
+        Part::Unet | Part::Vae => "diffusion_pytorch_model.safetensors",
+    };
+    let path = folder.join(component.part().folder()).join(name);
+    let wanted = options.adapter.dtype.map(|dtype| dtype.dtype());
+    let mut specs = Vec::with_capacity(chosen.names.len());
+    for name in &chosen.names {
+        if let Some(info) = component.info(name)
+            && let Some(stored) = info.tensor_dtype()
+        {
+            specs.push(TensorSpec { name: name.clone(), dtype: wanted.unwrap_or(stored), shape: info.shape.clone() });
+        }
+    }
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors_streaming(&path, specs, &metadata, |spec| {
+        let wrong = |problem| {
+            let stored = component.stored_name(&spec.name).unwrap_or(&spec.name);
+            Error::tensor(component.file().path(), stored, problem)
+        };
+        let tensor = component.tensor(&spec.name, &Device::Cpu)?;
+        require_finite(&tensor).map_err(wrong)?;
+        cast(&tensor, spec.dtype).map_err(wrong)
+    })
+}
+
+/// The base's list of parts, without those that are not written.
+fn model_index(base: &Path) -> Result<Map<String, Value>> {
+    let path = base.join("model_index.json");
+    let mut index: Map<String, Value> = read_config(&path)?;
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !class.starts_with("StableDiffusion") || class.contains("XL") || base.join("text_encoder_2").exists() {
+        return Err(Error::config(
+            path,
+            "_class_name",
+            format!("is `{class}`; a StableDiffusionPipeline of version 1.5 is expected"),
+        ));
+    }
+    index.insert("_class_name".into(), "StableDiffusionPipeline".into());
+    for part in ["safety_checker", "feature_extractor", "image_encoder"] {
+        index.insert(part.into(), json!([null, null]));
+    }
+    index.insert("requires_safety_checker".into(), false.into());
+    Ok(index)
+}

@@ -1,0 +1,127 @@
+//! LDM names against diffusers' own conversion, both ways.
+
+use driftless::checkpoint::naming::ldm::{Part, ema_name, is_dropped, table, table_to_ldm};
+use driftless::checkpoint::naming::{text_encoder, vae_attention};
+use std::collections::BTreeMap;
+
+#[derive(serde::Deserialize)]
+struct Fixture {
+    cases: Vec<Case>,
+}
+
+#[derive(serde::Deserialize)]
+struct Case {
+    levels: usize,
+    unet: Vec<(String, String)>,
+    vae: Vec<(String, String)>,
+}
+
+// Reference: diffusers 0.32 loaders.single_file_utils on miniature models of 4 levels with 2 layers and of 3 levels with 1 layer;
+// tests/reference/checkpoint_names.py. Every name, no exceptions.
+#[test]
+fn names_are_those_of_diffusers_both_ways() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/checkpoint/ldm_names.json");
+    let fixture: Fixture = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(fixture.cases.iter().map(|case| case.levels).collect::<Vec<_>>(), [4, 3]);
+    for case in fixture.cases {
+        // Both networks in one file, as in a checkpoint.
+        let stored: Vec<String> = case.unet.iter().chain(&case.vae).map(|(_, ldm)| ldm.clone()).collect();
+        for (part, pairs) in [(Part::Unet, &case.unet), (Part::Vae, &case.vae)] {
+            let expected: BTreeMap<&str, &str> = pairs.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect();
+            assert_eq!(expected.len(), pairs.len());
+            let found = table(stored.iter().map(String::as_str), part);
+            assert_eq!(found.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect::<BTreeMap<_, _>>(), expected);
+            assert_eq!(found.len(), pairs.len());
+            let back = table_to_ldm(expected.keys().copied(), part).unwrap();
+            assert_eq!(back.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect::<BTreeMap<_, _>>(), expected);
+        }
+    }
+}
+
+#[test]
+fn names_of_no_weight_are_not_translated() {
+    let good = ["model.diffusion_model.input_blocks.1.0.in_layers.0.weight", "model.diffusion_model.input_blocks.3.0.op.weight"];
+    for bad in [
+        "input_blocks.3.1.op.weight",
+        "input_blocks.0.1.in_layers.0.weight",
+        "input_blocks.99999999999999999999.0.in_layers.0.weight",
+        "input_blocks.0.0.op.weight",
+        "input_blocks.1.0.in_layers.1.weight",
+        "input_blocks.01.0.in_layers.0.weight",
+        "output_blocks.2.1.conv2.weight.",
+        "middle_block.3.in_layers.0.weight",
+        "",
+    ] {
+        let bad = format!("model.diffusion_model.{bad}");
+        let found = table(good.iter().copied().chain([bad.as_str()]), Part::Unet);
+        assert_eq!(found.iter().filter(|(_, ldm)| *ldm == bad && !bad.contains("output")).count(), 0, "{bad}");
+    }
+    assert_eq!(table_to_ldm(["down_blocks.0.resnets.0.conv1.weight", "x"].into_iter(), Part::Unet), Err(vec!["x".to_owned()]));
+}
+
+#[test]
+fn all_spellings_of_the_attention_layer_have_one_name() {
+    let current = "decoder.mid_block.attentions.0.";
+    for (part, now) in [
+        ("query", "to_q"),
+        ("key", "to_k"),
+        ("value", "to_v"),
+        ("proj_attn", "to_out.0"),
+        ("group_norm", "group_norm"),
+        ("to_q", "to_q"),
+        ("to_out.0", "to_out.0"),
+    ] {
+        assert_eq!(vae_attention::to_current(&format!("{current}{part}.weight")), format!("{current}{now}.weight"));
+    }
+    let ldm = |part: &str| {
+        let names = [
+            format!("first_stage_model.decoder.mid.attn_1.{part}.bias"),
+            "first_stage_model.decoder.up.0.block.0.conv1.weight".into(),
+        ];
+        table(names.iter().map(String::as_str), Part::Vae)
+            .into_iter()
+            .map(|(name, _)| name)
+            .find(|name| name.contains("attentions"))
+    };
+    for (part, now) in [
+        ("q", "to_q"),
+        ("to_q", "to_q"),
+        ("norm", "group_norm"),
+        ("proj_out", "to_out.0"),
+        ("to_out.0", "to_out.0"),
+        ("query", "to_q"),
+    ] {
+        assert_eq!(ldm(part), Some(format!("{current}{now}.bias")), "{part}");
+    }
+    assert_eq!(ldm("x"), None);
+}
+
+#[test]
+fn text_encoders_have_one_name_with_and_without_their_level() {
+    assert_eq!(text_encoder::with_level("encoder.layers.0.mlp.fc1.weight"), "text_model.encoder.layers.0.mlp.fc1.weight");
+    assert_eq!(text_encoder::with_level("text_model.final_layer_norm.bias"), "text_model.final_layer_norm.bias");
+    let names = [
+        "cond_stage_model.transformer.embeddings.position_ids",
+        "cond_stage_model.transformer.embeddings.token_embedding.weight",
+    ];
+    let found = table(names.into_iter(), Part::TextEncoder);
+    assert_eq!(found, [("text_model.embeddings.token_embedding.weight".to_owned(), names[1].to_owned())]);
+}
+
+#[test]
+fn known_entries_that_are_no_weights_are_dropped() {
+    for name in [
+        "betas",
+        "posterior_variance",
+        "logvar",
+        "model_ema.decay",
+        "model_ema.diffusion_modelout2weight",
+        "first_stage_model.loss.logvar",
+        "cond_stage_model.logit_scale",
+        "global_step",
+    ] {
+        assert!(is_dropped(name), "{name}");
+    }
+    assert!(!is_dropped("model.diffusion_model.out.2.weight") && !is_dropped("betas2"));
+    assert_eq!(ema_name("model.diffusion_model.out.2.weight").as_deref(), Some("model_ema.diffusion_modelout2weight"));
+}

@@ -1,0 +1,165 @@
+//! Whole extractions against the original extractor (generic-diffusion-feature), run in float32 on the CPU on the seeded miniature model.
+//!
+//! Reference: tests/reference/extractor_oracle.py. Large tensors are stored as every n-th element, with the norm of the whole. Limit
+//! 1e-4 per layer, the promise to users; the original's own float32 rounding is at most 1.4e-6, and the figures printed here are
+//! of that size.
+
+mod support;
+
+use candle_core::{Device, Tensor};
+use driftless::controlnet::ControlNet;
+use driftless::pipeline::{Condition, Extraction, ModelOptions};
+use driftless::rng::Generator;
+use driftless::taps::{AttentionCategory, LayerId, TapPlan};
+use driftless::unet::TextContext;
+use driftless::vision::{Filter, Picture, canny, resize};
+use serde_json::Value;
+use support::{Fixture, fixture, miniature, pipeline, relative_error};
+
+const LIMIT: f64 = 1e-4;
+
+/// Runs a case of the oracle and compares every layer; returns the largest error.
+fn check(name: &str) -> f64 {
+    let fixture = Fixture::open(&format!("extractor/{name}.safetensors"));
+    let entry = |key: &str| -> Value { serde_json::from_str(&fixture.0.metadata()[key]).unwrap() };
+    let (case, layers) = (entry("case"), entry("layers"));
+    let ours = extract(&case);
+    let theirs: Vec<&str> = layers.as_array().unwrap().iter().map(|layer| layer["id"].as_str().unwrap()).collect();
+    let names: Vec<&str> = ours.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, theirs, "{name}: layers and their order");
+    let mut largest: f64 = 0.0;
+    for ((id, tensor), layer) in ours.iter().zip(layers.as_array().unwrap()) {
+        let tensor = tensor.squeeze(0).unwrap();
+        let shape: Vec<usize> = serde_json::from_value(layer["shape"].clone()).unwrap();
+        assert_eq!(tensor.dims(), shape, "{name}: shape of {id}");
+        let stride = layer["stride"].as_u64().unwrap() as usize;
+        let expected = fixture.get(id);
+        let sampled = if stride == 1 {
+            tensor
+        } else {
+            let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+            let values: Vec<f32> = values.into_iter().step_by(stride).collect();
+            Tensor::from_vec(values, expected.dims(), &Device::Cpu).unwrap()
+        };
+        let error = relative_error(&sampled, &expected);
+        assert!(error <= LIMIT, "{name}: {id}: relative error {error:e}");
+        largest = largest.max(error);
+    }
+    println!("{name}: {} layers, largest relative error {largest:.1e}", ours.len());
+    largest
+}
+
+fn extract(case: &Value) -> Vec<(String, Tensor)> {
+    let pipeline = pipeline();
+    if case["lora"].as_bool().unwrap() {
+        pipeline.attach_adapter(&fixture("training/lora.safetensors"), 1.0).unwrap();
+    }
+    let side = case["img_size"].as_u64().unwrap() as usize;
+    let rgb = Picture::open(fixture("extractor/image.png")).unwrap().resized_rgb(side, side);
+    // Sides that are no multiple of 8 are brought to the next lower one by a second filter, as diffusers' image processor does.
+    let lower = side / 8 * 8;
+    let picture = if lower == side { rgb.clone() } else { resize(&rgb, lower, lower, Filter::Lanczos) };
+    let latents_side = lower / 8;
+    let mut generator = Generator::manual_seed(case["seed"].as_u64().unwrap());
+    let shape = [1, 4, latents_side, latents_side];
+    let posterior_noise = generator.randn_tensor(&shape, &Device::Cpu).unwrap();
+    let latents = pipeline.encode_pictures(&picture.to_tensor(&Device::Cpu).unwrap(), &posterior_noise).unwrap();
+    let noise = generator.randn_tensor(&shape, &Device::Cpu).unwrap();
+
+    let controlnet = (!case["control"].is_null())
+        .then(|| ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap());
+    let edges = canny(&rgb, 100, 200).to_rgb().to_unit_tensor(&Device::Cpu).unwrap();
+    let hint = controlnet.as_ref().map(|network| pipeline.hint(network, &edges).unwrap());
+    let conditions: Vec<Condition> =
+        controlnet.iter().zip(&hint).map(|(controlnet, hint)| Condition { controlnet, hint, scale: 1.0 }).collect();
+
+    let layout = pipeline.unet.config().layout();
+    let strings =
+        |key: &str| -> Vec<String> { serde_json::from_value::<Option<_>>(case[key].clone()).unwrap().unwrap_or_default() };
+    let mut ids: Vec<LayerId> = strings("layers").iter().map(|id| layout.parse(id).unwrap()).collect();
+    if ids.is_empty() {
+        ids = layout.ids();
+    }
+    let categories: Vec<AttentionCategory> = strings("attention").iter().map(|name| name.parse().unwrap()).collect();
+    let plan = TapPlan::new(&layout, ids.iter().copied(), &categories, (latents_side, latents_side)).unwrap();
+    let context = TextContext::new(pipeline.encode_prompt(case["prompt"].as_str().unwrap()).unwrap());
+    let request = Extraction {
+        t: case["t"].as_u64().unwrap() as usize,
+        denoising_from: case["denoising_from"].as_u64().map(|from| from as usize),
+        use_ddim_inversion: case["use_ddim_inversion"].as_bool().unwrap(),
+        context: &context,
+        conditions: &conditions,
+        plan: &plan,
+        vae_out: ids.contains(&LayerId::VaeOut),
+    };
+    let extracted = pipeline.extract(&latents, &noise, &request, &mut |_, _| ()).unwrap();
+    let mut all: Vec<(String, Tensor)> = extracted.features.into_iter().map(|(id, tensor)| (id.to_string(), tensor)).collect();
+    all.extend(extracted.vae_out.map(|tensor| ("vae-out".to_owned(), tensor)));
+    all.extend(extracted.attention.map(|tensor| ("attn".to_owned(), tensor)));
+    all
+}
+
+#[test]
+fn every_layer_at_two_timesteps() {
+    check("everything_t50");
+    check("everything_t261");
+}
+
+#[test]
+fn first_and_last_timestep() {
+    check("t0");
+    check("t999");
+}
+
+#[test]
+fn aggregated_attention() {
+    check("attention_all");
+}
+
+#[test]
+fn control_net_and_denoising() {
+    check("canny");
+    check("denoising_60_canny");
+    check("denoising_160_canny");
+}
+
+#[test]
+fn inversion() {
+    check("inversion");
+}
+
+#[test]
+fn lora() {
+    check("lora");
+}
+
+#[test]
+fn long_prompt() {
+    check("long_prompt");
+}
+
+#[test]
+fn decoded_picture() {
+    check("vae_out");
+    check("vae_out_denoising");
+}
+
+#[test]
+fn odd_sizes() {
+    check("img_size_96");
+    check("img_size_100");
+}
+
+/// What is wanted decides how far the network runs, never what comes out.
+#[test]
+fn stopping_early_changes_nothing() {
+    let fixture = Fixture::open("extractor/t0.safetensors");
+    let mut case: Value = serde_json::from_str(&fixture.0.metadata()["case"]).unwrap();
+    let all = extract(&case);
+    for (id, tensor) in &all {
+        case["layers"] = serde_json::json!([id]);
+        let alone = extract(&case);
+        assert_eq!(alone.len(), 1);
+        assert_eq!(relative_error(&alone[0].1, tensor), 0.0, "{id}");
+    }
+}

@@ -1,0 +1,335 @@
+//! The `train` binary as a user meets it: kohya's folders in, an adapter out, faults in words.
+//!
+//! Every test writes the seeded miniature model of `driftless::miniature` and pictures of its own into a fresh folder.
+
+use candle_core::{DType, Device};
+use driftless::checkpoint::{AdapterFile, WeightFile};
+use driftless::miniature::{Size, write_dataset, write_model};
+use driftless::vision::Rgb;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The model is written once; no test changes it.
+fn model() -> &'static Path {
+    static MODEL: OnceLock<TempDir> = OnceLock::new();
+    MODEL
+        .get_or_init(|| {
+            let folder = TempDir::new().unwrap();
+            write_model(folder.path(), Size::Miniature, DType::F32, 0).unwrap();
+            folder
+        })
+        .path()
+}
+
+/// A data set of four pictures in three caption groups, and a place for output.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        write_dataset(&folder.path().join("data"), 4, 64).unwrap();
+        // One draw per picture and epoch, so that runs are short.
+        for group in ["empty", "wd", "kosmos"] {
+            let data = folder.path().join("data");
+            std::fs::rename(data.join(format!("10_{group}")), data.join(format!("1_{group}"))).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The options that every run needs.
+    fn command(&self, output: &str) -> Command {
+        let mut command = train();
+        command.arg("--pretrained_model_name_or_path").arg(model());
+        command.arg("--train_data_dir").arg(self.path("data")).arg("--output_dir").arg(self.path(output));
+        command.args(
+            "--resolution 64 --network_dim 4 --network_alpha 2 --learning_rate 1e-2 --seed 3 --output_name a --device cpu"
+                .split(' '),
+        );
+        command.args("--train_batch_size 3 --threads 2".split(' '));
+        command
+    }
+}
+
+fn train() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    // No test may ask a hub.
+    command.env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+fn words(command: &mut Command, line: &str) -> Output {
+    command.args(line.split_whitespace()).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn assert_done(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, status: i32, expected: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(status), "{message}");
+    let errors = message.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, 1, "one error in: {message}");
+    for part in expected {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn kohyas_folders_become_an_adapter() {
+    let place = Place::new();
+    let output = words(
+        &mut place.command("out"),
+        "--max_train_epochs 3 --save_every_n_epochs 1 --save_last_n_epochs 1 --cache_latents --noise_offset 0.05 --clip_skip 2 --xformers",
+    );
+    assert_done(&output);
+    let message = stderr(&output);
+    assert!(message.contains("xformers has no effect"), "{message}");
+
+    // 12 pictures in batches of 3 are 4 steps an epoch; of the numbered files the last stays.
+    let mut files: Vec<_> = std::fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["a-000002.safetensors", "a.safetensors", "metrics.jsonl"]);
+    let metrics = lines(&place.path("out/metrics.jsonl"));
+    assert_eq!(metrics.len(), 12);
+    assert_eq!((metrics[11]["step"].as_u64(), metrics[11]["epoch"].as_u64()), (Some(12), Some(3)));
+    assert_eq!((metrics[0]["lr"]["unet"].as_f64(), metrics[0]["lr"]["textencoder"].as_f64()), (Some(1e-2), Some(1e-2)));
+    assert!(metrics[0]["peak_rss_bytes"].as_u64() > Some(0) || !cfg!(target_os = "linux"));
+
+    let adapter = AdapterFile::open(place.path("out/a.safetensors")).unwrap();
+    let metadata = |key: &str| adapter.metadata.get(key).map(String::as_str);
+    assert_eq!((metadata("ss_network_dim"), metadata("ss_network_alpha")), (Some("4"), Some("2.0")));
+    assert_eq!((metadata("ss_steps"), metadata("ss_epoch"), metadata("ss_clip_skip")), (Some("12"), Some("3"), Some("2")));
+    assert_eq!(metadata("modelspec.architecture"), Some("stable-diffusion-v1/lora"));
+    assert!(metadata("ss_tag_frequency").unwrap().contains("1_wd"));
+    assert!(metadata("sshs_model_hash").is_some_and(|hash| hash.len() == 64));
+}
+
+#[test]
+fn every_matrix_that_the_loss_sees_is_trained() {
+    let place = Place::new();
+    assert_done(&words(&mut place.command("out"), "--max_train_epochs 1 --network_args conv_dim=2"));
+    let file = WeightFile::open(place.path("out/a.safetensors")).unwrap();
+    let mut matrices = 0;
+    for name in file.names().filter(|name| name.ends_with("lora_up.weight")) {
+        let tensor = file.tensor(name, &Device::Cpu).unwrap();
+        let size = tensor.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(size > 0.0, "{name} is still zero");
+        matrices += 1;
+    }
+    assert!(file.names().any(|name| name.starts_with("lora_unet_") && name.contains("resnets")));
+    assert!(file.names().any(|name| name.starts_with("lora_te_text_model_encoder_layers_0_")));
+    assert!(matrices > 20, "{matrices}");
+}
+
+#[test]
+fn parts_can_be_trained_alone() {
+    let place = Place::new();
+    for (option, trained, not) in [
+        ("--network_train_unet_only", "lora_unet_", "lora_te_"),
+        ("--network_train_text_encoder_only", "lora_te_", "lora_unet_"),
+        ("--text_encoder_lr 0", "lora_unet_", "lora_te_"),
+    ] {
+        assert_done(&words(&mut place.command("out"), &format!("--max_train_steps 2 {option}")));
+        let file = WeightFile::open(place.path("out/a.safetensors")).unwrap();
+        assert!(file.names().any(|name| name.starts_with(trained)), "{option}");
+        assert!(!file.names().any(|name| name.starts_with(not)), "{option}");
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let place = Place::new();
+    assert_done(&words(&mut place.command("plain"), "--max_train_steps 4"));
+    assert_done(&words(&mut place.command("checkpointed"), "--max_train_steps 4 --gradient_checkpointing"));
+    let losses = |folder: &str| -> Vec<f64> {
+        lines(&place.path(&format!("{folder}/metrics.jsonl"))).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
+    };
+    for (plain, checkpointed) in losses("plain").iter().zip(losses("checkpointed")) {
+        // The same sums in the same order, but for gradients that arrive in another order: rounding of float32.
+        assert!((plain - checkpointed).abs() < 1e-4 * plain, "{plain} and {checkpointed}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_a_resumed_run_too() {
+    let place = Place::new();
+    let options = "--max_train_epochs 3 --save_state --flip_aug --shuffle_caption --lr_scheduler cosine --lr_warmup_steps 2";
+    assert_done(&words(&mut place.command("whole"), options));
+    assert_done(&words(&mut place.command("again"), options));
+    let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert!(bytes("whole/a.safetensors") == bytes("again/a.safetensors"), "two equal runs differ");
+
+    // Stops in the middle of the second epoch, with the schedule of the whole run: a state of step 6, then the rest.
+    assert_done(&words(&mut place.command("part"), &format!("{options} --save_every_n_steps 6")));
+    let state = place.path("part/a-step00000006-state");
+    let mut rest = place.command("rest");
+    rest.arg("--resume").arg(&state);
+    assert_done(&words(&mut rest, options));
+    assert!(bytes("whole/a.safetensors") == bytes("rest/a.safetensors"), "the resumed run ended elsewhere");
+
+    let mut wider = place.command("rest");
+    wider.arg("--resume").arg(&state);
+    assert_fails(&words(&mut wider, &format!("{options} --network_args conv_dim=2")), 1, &["another configuration", "--resume"]);
+}
+
+#[test]
+fn other_formats_and_starts() {
+    let place = Place::new();
+    assert_done(&words(&mut place.command("out"), "--max_train_steps 2 --save_model_as diffusers --save_precision fp16"));
+    let file = WeightFile::open(place.path("out/pytorch_lora_weights.safetensors")).unwrap();
+    assert!(file.names().all(|name| name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")));
+
+    let mut further = place.command("further");
+    further.arg("--network_weights").arg(place.path("out/pytorch_lora_weights.safetensors"));
+    assert_done(&words(
+        &mut further,
+        "--max_train_steps 1 --optimizer_type SGD --gradient_accumulation_steps 2 --min_snr_gamma 5",
+    ));
+    let mut other_rank = place.command("further");
+    other_rank.arg("--network_weights").arg(place.path("out/pytorch_lora_weights.safetensors"));
+    assert_fails(&words(&mut other_rank, "--max_train_steps 1 --network_dim 8"), 1, &["rank 4", "--dim_from_weights"]);
+}
+
+#[test]
+fn samples_and_tensorboard() {
+    let place = Place::new();
+    std::fs::write(place.path("prompts.txt"), "a red circle --w 64 --h 64 --s 2 --d 5\n# no\n").unwrap();
+    let mut command = place.command("out");
+    command.arg("--sample_prompts").arg(place.path("prompts.txt")).arg("--logging_dir").arg(place.path("log"));
+    assert_done(&words(&mut command, "--max_train_epochs 2 --sample_every_n_epochs 1 --log_prefix run-"));
+    let pictures: Vec<_> =
+        std::fs::read_dir(place.path("out/sample")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(pictures.len(), 2, "{pictures:?}");
+    assert!(pictures.iter().all(|name| name.starts_with("a_e00000") && name.ends_with("_5.png")), "{pictures:?}");
+    let run = std::fs::read_dir(place.path("log")).unwrap().next().unwrap().unwrap();
+    assert!(run.file_name().to_string_lossy().starts_with("run-2"));
+    let events = std::fs::read_dir(run.path().join("network_train")).unwrap().next().unwrap().unwrap();
+    let events = std::fs::read(events.path()).unwrap();
+    for tag in ["loss/current", "loss/average", "lr/unet", "lr/textencoder", "loss/epoch_average", "sample_0"] {
+        assert!(events.windows(tag.len()).any(|window| window == tag.as_bytes()), "{tag}");
+    }
+}
+
+#[test]
+fn check_trains_nothing() {
+    let place = Place::new();
+    let output = words(place.command("out").arg("check"), "--max_train_epochs 2 --enable_bucket --min_bucket_reso 64");
+    assert_done(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["1_empty: 4 pictures x 1 repeats; captions: 4 found, 0 missing", "64 x 64", "steps in all        8"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    let place = Place::new();
+    assert_fails(&words(&mut train(), "--learning_rat 1"), 2, &["did you mean `learning_rate`"]);
+    assert_fails(&words(&mut train(), "--resolution big"), 2, &["resolution"]);
+    assert_fails(&words(&mut train(), "--v2"), 2, &["Stable Diffusion 1.5"]);
+    assert_fails(&words(&mut place.command("out"), "--network_dim 0"), 1, &["at least 1"]);
+    assert_fails(&words(&mut place.command("out"), "--optimizer_type Prodgy"), 1, &["Prodgy"]);
+    assert!(!place.path("out").exists(), "nothing is written by a run that does not begin");
+    let help = words(&mut train(), "--help");
+    assert_done(&help);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--network_alpha"));
+}
+
+#[test]
+fn data_sets_that_cannot_be_used() {
+    let place = Place::new();
+    let data = |folder: &Path| {
+        let mut command = train();
+        command.arg("--pretrained_model_name_or_path").arg(model()).arg("--train_data_dir").arg(folder);
+        command.arg("--output_dir").arg(place.path("out")).output().unwrap()
+    };
+    assert_fails(&data(&place.path("data/1_wd")), 1, &["folder above", "1_wd"]);
+    assert_fails(&data(&place.path("nowhere")), 1, &["nowhere"]);
+    std::fs::create_dir(place.path("empty")).unwrap();
+    assert_fails(&data(&place.path("empty")), 1, &["is empty"]);
+    std::fs::write(place.path("data/1_wd/001.png"), "no picture").unwrap();
+    assert_fails(&data(&place.path("data")), 1, &["1_wd/001.png"]);
+    std::fs::remove_file(place.path("data/1_wd/001.png")).unwrap();
+    std::fs::write(place.path("data/1_wd/000.txt"), [0xff, 0xfe]).unwrap();
+    assert_fails(&data(&place.path("data")), 1, &["000.txt", "UTF-8"]);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn a_model_that_is_not_there() {
+    let place = Place::new();
+    let mut command = train();
+    command.arg("--train_data_dir").arg(place.path("data")).arg("--output_dir").arg(place.path("out"));
+    assert_fails(&words(&mut command, "--model /nowhere/model"), 1, &["/nowhere/model"]);
+}
+
+#[test]
+fn a_data_set_written_as_toml() {
+    let place = Place::new();
+    Rgb::filled(100, 80, [9, 9, 9]).save_png(place.path("data/1_wd/wide.png")).unwrap();
+    let text = format!(
+        "[general]\nresolution = 64\nenable_bucket = true\nmin_bucket_reso = 64\nbucket_reso_steps = 16\n[[datasets]]\nbatch_size = 2\n\
+         [[datasets.subsets]]\nimage_dir = {:?}\nnum_repeats = 2\nclass_tokens = \"a shape\"\n",
+        place.path("data/1_wd")
+    );
+    std::fs::write(place.path("set.toml"), text).unwrap();
+    let mut command = train();
+    command
+        .arg("--model")
+        .arg(model())
+        .arg("--dataset_config")
+        .arg(place.path("set.toml"))
+        .arg("--output_dir")
+        .arg(place.path("out"));
+    let output = words(&mut command, "--max_train_epochs 1 --unet_lr 1e-3 --seed 1");
+    assert_done(&output);
+    assert!(stderr(&output).contains("a shape"), "{}", stderr(&output));
+    let adapter = AdapterFile::open(place.path("out/last.safetensors")).unwrap();
+    assert!(adapter.metadata["ss_datasets"].contains("\"num_repeats\":2"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on() {
+    let place = Place::new();
+    let options = "--max_train_epochs 40 --save_state";
+    assert_done(&words(&mut place.command("whole"), options));
+
+    let mut command = place.command("out");
+    let mut child = command.args(options.split(' ')).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Interrupts once some steps are done, however fast this machine is.
+    while std::fs::read_to_string(place.path("out/metrics.jsonl")).map_or(0, |text| text.lines().count()) < 5 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    let state = message.split("--resume ").nth(1).unwrap_or_else(|| panic!("{message}")).trim().to_owned();
+
+    let mut rest = place.command("out");
+    rest.arg("--resume").arg(state);
+    assert_done(&words(&mut rest, options));
+    let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert!(bytes("whole/a.safetensors") == bytes("out/a.safetensors"), "the resumed run ended elsewhere");
+    assert_eq!(lines(&place.path("out/metrics.jsonl")).len(), 160);
+}

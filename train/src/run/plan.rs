@@ -1,0 +1,125 @@
+//! Everything that can be known, and refused, before the model is loaded.
+
+use crate::data::{self, DataSet};
+use crate::monitor::Console;
+use crate::network::{NetworkSettings, file};
+use crate::objective::Objective;
+use crate::optimise::choice::Choice;
+use crate::optimise::schedule::Schedule;
+use crate::options::Options;
+use crate::options::arguments::Parsed;
+use crate::output::Names;
+use crate::samples::prompts;
+use crate::steps::Steps;
+use crate::training::state::{self, Record};
+use anyhow::{Result, ensure};
+
+/// A run that can be begun.
+pub struct Plan {
+    /// What was asked for; with `--dim_from_weights`, rank and alpha of the file.
+    pub options: Options,
+    /// What there is to train on.
+    pub data: DataSet,
+    /// How long the run is.
+    pub steps: Steps,
+    /// What is learnt.
+    pub objective: Objective,
+    /// The course of the learning rate.
+    pub schedule: Schedule,
+    /// The optimiser.
+    pub optimiser: Choice,
+    /// Names of files.
+    pub names: Names,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The state to go on from.
+    pub resume: Option<Record>,
+}
+
+impl Plan {
+    /// Checks everything that does not need the model, and tells what is noteworthy.
+    ///
+    /// # Errors
+    /// When the run cannot be begun.
+    pub fn new(parsed: Parsed, console: &Console) -> Result<Self> {
+        parsed.warnings.iter().for_each(|warning| console.warn(warning));
+        parsed.notices.iter().for_each(|notice| console.info(notice));
+        let options = file::with_dimensions_of_file(&parsed.options)?;
+        NetworkSettings::new(&options)?;
+        let objective = Objective::new(&options)?;
+        let optimiser = Choice::new(&options.optimisation)?;
+        optimiser.notice.iter().for_each(|notice| console.info(notice));
+        let saves_state = options.output.save_state || options.output.save_state_on_train_end || options.output.resume.is_some();
+        ensure!(
+            optimiser.can_resume() || !saves_state,
+            "--save_state and --resume need an optimiser that tells its state: --optimizer_type AdamW"
+        );
+        warn_of_small_rate(&parsed, console);
+        check_samples(&options, console)?;
+        let resume = options.output.resume.as_deref().map(state::read_record).transpose()?;
+        let seed = seed(&options, resume.as_ref(), console)?;
+        let data = DataSet::scan(data::plan(&options)?)?;
+        data.warnings.iter().for_each(|warning| console.warn(warning));
+        let steps = Steps::new(&options, data.batches_per_epoch())?;
+        let schedule = Schedule::new(&options.optimisation, steps.total)?;
+        let names = Names::new(&options.output);
+        Ok(Self { options, data, steps, objective, schedule, optimiser, names, seed, resume })
+    }
+}
+
+/// kohya's default rate is one for whole models, far too small for an adapter.
+fn warn_of_small_rate(parsed: &Parsed, console: &Console) {
+    let rates = ["learning_rate", "unet_lr", "text_encoder_lr"];
+    if !rates.iter().any(|rate| parsed.given.iter().any(|given| given == rate)) {
+        let rate = parsed.options.optimisation.learning_rate;
+        console.warn(format!("no learning rate is given; kohya's default {rate:e} hardly trains an adapter, 1e-4 is usual"));
+    }
+}
+
+fn check_samples(options: &Options, console: &Console) -> Result<()> {
+    let samples = &options.samples;
+    let asked = samples.sample_at_first || samples.sample_every_n_epochs.is_some() || samples.sample_every_n_steps.is_some();
+    if !asked {
+        return Ok(());
+    }
+    if !driftless::scheduler::SAMPLERS.contains(&samples.sample_sampler.as_str()) {
+        let names = driftless::scheduler::SAMPLERS.iter().copied();
+        return Err(driftless::Error::unknown("--sample_sampler", &samples.sample_sampler, names).into());
+    }
+    match &samples.sample_prompts {
+        None => console.warn("samples are asked for, but no --sample_prompts; none will be drawn"),
+        // The file is read again for each drawing and may be mended meanwhile, so this is a warning.
+        Some(path) => {
+            if let Err(error) = prompts::read(path) {
+                console.warn(format!("{error:#}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn seed(options: &Options, resume: Option<&Record>, console: &Console) -> Result<u64> {
+    match (options.run.seed, resume) {
+        (Some(seed), Some(record)) => {
+            ensure!(
+                seed == record.seed,
+                "--seed is {seed}, but the state to resume is of seed {}; leave --seed out",
+                record.seed
+            );
+            Ok(seed)
+        }
+        (None, Some(record)) => Ok(record.seed),
+        (Some(seed), None) => Ok(seed),
+        (None, None) => {
+            let seed = random_seed();
+            console.info(format!("seed {seed} (chosen at random; give --seed {seed} to repeat this run)"));
+            Ok(seed)
+        }
+    }
+}
+
+/// Not predictable, but no more is asked of it: below 2^32, as the generator uses no more bits.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish() & 0xffff_ffff
+}

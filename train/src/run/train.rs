@@ -1,0 +1,142 @@
+//! Training: the model is loaded, the adapter put in, the loop run, the result written.
+
+use super::hooks::Files;
+use super::plan::Plan;
+use crate::interrupt;
+use crate::model::{StableDiffusion, place};
+use crate::monitor::Console;
+use crate::network::TrainedNetwork;
+use crate::output::metadata::{Facts, RunMetadata};
+use crate::seeds::{Purpose, generator};
+use crate::training::average::LossAverage;
+use crate::training::latents::Latents;
+use crate::training::loader::Source;
+use crate::training::{Outcome, Position, Trainer, state};
+use anyhow::{Context, Result};
+use driftless::pipeline::{ModelOptions, Pipeline};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// All is done.
+    Finished,
+    /// Interrupted; a sentence on how to go on.
+    Interrupted(String),
+}
+
+/// Trains as planned.
+///
+/// # Errors
+/// Whatever keeps a run from ending well.
+pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
+    let options = &plan.options;
+    make_writable(&options.output.output_dir)?;
+    let device = place::device(&options.model)?;
+    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base: None };
+    let pipeline = Pipeline::load(&place::find(&options.model)?, &loading)?;
+    let network = TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
+    if let Some(path) = &options.network.network_weights {
+        network.start_from(path)?;
+    }
+    let model = StableDiffusion::new(pipeline, options, network.variables(), network.trains_text_encoder());
+    announce(plan, &network, console);
+    let latents = match options.data.cache_latents {
+        true => match cache_latents(&model, plan, console)? {
+            Some(latents) => Some(latents),
+            None => return Ok(Ended::Interrupted("nothing was trained yet".into())),
+        },
+        false => None,
+    };
+    let groups = network.groups();
+    let optimiser = plan.optimiser.build(&groups)?;
+    let facts = Facts {
+        options,
+        data: &plan.data,
+        steps: &plan.steps,
+        seed: plan.seed,
+        optimiser: optimiser.description(),
+        names: &plan.names,
+    };
+    let metadata = RunMetadata::new(&facts);
+    let mut trainer = Trainer {
+        model: &model,
+        source: Source {
+            set: &plan.data,
+            latents: latents.as_ref(),
+            seed: plan.seed,
+            prior_loss_weight: options.objective.prior_loss_weight,
+            total_steps: plan.steps.total,
+            accumulation: plan.steps.accumulation,
+        },
+        objective: plan.objective.clone(),
+        steps: plan.steps,
+        schedule: plan.schedule,
+        groups,
+        optimiser,
+        max_grad_norm: options.optimisation.max_grad_norm,
+        generator: generator(plan.seed, Purpose::Noise, 0),
+        position: Position::default(),
+        average: LossAverage::default(),
+        texts: HashMap::new(),
+    };
+    if let (Some(record), Some(folder)) = (&plan.resume, &options.output.resume) {
+        let changed = state::restore(&mut trainer, record.clone(), &metadata.configuration(), folder)?;
+        changed.iter().for_each(|change| console.warn(format!("resumed with another setting: {change}")));
+        console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
+    }
+    let mut files = Files::new(plan, &model, &network, &metadata, trainer.position.step, console)?;
+    files.at_first(&trainer);
+    match trainer.run(&mut files)? {
+        Outcome::Finished => files.at_end(&trainer).map(|()| Ended::Finished),
+        Outcome::Stopped => Ok(Ended::Interrupted(files.how_to_go_on())),
+    }
+}
+
+/// The totals, as kohya shows them.
+fn announce(plan: &Plan, network: &TrainedNetwork, console: &Console) {
+    let (data, steps) = (&plan.data, &plan.steps);
+    let sizes: Vec<String> = data.datasets.iter().map(|dataset| dataset.plan.batch_size.to_string()).collect();
+    console.info(format!("pictures x repeats: {}", data.num_train_images()));
+    if data.num_reg_images() > 0 {
+        console.info(format!("regularisation pictures: {}", data.num_reg_images()));
+    }
+    console.info(format!("batches per epoch: {}, of {} pictures", steps.batches_per_epoch, sizes.join(", ")));
+    console.info(format!("epochs: {}, steps: {} (of {} batches each)", steps.epochs, steps.total, steps.accumulation));
+    let linear = network.settings.linear;
+    console.info(format!(
+        "adapter: {} layers, {} numbers, rank {}, alpha {}",
+        network.layers.len(),
+        network.parameter_count(),
+        linear.rank,
+        linear.alpha
+    ));
+    console.detail(format!("seed: {}", plan.seed));
+}
+
+fn cache_latents(model: &StableDiffusion, plan: &Plan, console: &mut Console) -> Result<Option<Latents>> {
+    let mut begun = false;
+    let latents = Latents::encode(model, &plan.data, plan.seed, |done, total| {
+        if !begun {
+            console.begin("latents", total, 0);
+            begun = true;
+        }
+        console.encoded(done, total);
+        !interrupt::requested()
+    })?;
+    console.finish();
+    if let Some(latents) = &latents {
+        console.detail(format!("latents: {} different ones are kept", latents.count()));
+    }
+    Ok(latents)
+}
+
+/// Finds out now, not after an hour of training, whether results can be written.
+fn make_writable(folder: &Path) -> Result<()> {
+    let named = || format!("--output_dir {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(named)?;
+    let probe = folder.join(".probe");
+    std::fs::write(&probe, "").with_context(named)?;
+    std::fs::remove_file(&probe).with_context(named)
+}

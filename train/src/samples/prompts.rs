@@ -1,0 +1,186 @@
+//! The file of prompts for samples: lines of text with options behind two dashes, or TOML or JSON with kohya's keys.
+//!
+//! Mirrors `line_to_prompt_dict`, `load_prompts` and `sample_image_inference` of sd-scripts 48d368f. Deliberate difference: an option that
+//! is not understood is reported, with its line; there it is dropped in silence.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use std::path::Path;
+
+/// One picture to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// What to show.
+    pub prompt: String,
+    /// What not to show.
+    pub negative_prompt: String,
+    /// Pixels, a multiple of 8.
+    pub width: usize,
+    /// Pixels, a multiple of 8.
+    pub height: usize,
+    /// Seed; a random one without.
+    pub seed: Option<u64>,
+    /// Guidance scale.
+    pub scale: f64,
+    /// Denoising steps, 1 to 1000.
+    pub steps: usize,
+    /// Sampler, when not the run's.
+    pub sampler: Option<String>,
+}
+
+/// The same as it stands in TOML and JSON.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    prompt: String,
+    negative_prompt: Option<String>,
+    width: Option<usize>,
+    height: Option<usize>,
+    seed: Option<u64>,
+    scale: Option<f64>,
+    sample_steps: Option<usize>,
+    sample_sampler: Option<String>,
+}
+
+/// The prompts in the file at `path`.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub fn read(path: &Path) -> Result<Vec<Prompt>> {
+    let named = || format!("--sample_prompts {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(named)?;
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let written = match extension.as_str() {
+        "toml" => from_toml(&text).with_context(named)?,
+        "json" => serde_json::from_str(&text).with_context(named)?,
+        _ => from_lines(&text).with_context(named)?,
+    };
+    Ok(written.into_iter().map(Written::settled).collect())
+}
+
+impl Written {
+    fn settled(self) -> Prompt {
+        let side = |pixels: Option<usize>| {
+            let pixels = pixels.unwrap_or(512);
+            (pixels - pixels % 8).max(64)
+        };
+        Prompt {
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt.unwrap_or_default(),
+            width: side(self.width),
+            height: side(self.height),
+            seed: self.seed,
+            scale: self.scale.unwrap_or(7.5),
+            steps: self.sample_steps.unwrap_or(30).clamp(1, 1000),
+            sampler: self.sample_sampler,
+        }
+    }
+}
+
+fn from_lines(text: &str) -> Result<Vec<Written>> {
+    let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim()));
+    let prompts = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    prompts.map(|(number, line)| from_line(line).with_context(|| format!("line {number}"))).collect()
+}
+
+fn from_line(line: &str) -> Result<Written> {
+    let mut parts = line.split(" --");
+    let mut written = Written { prompt: parts.next().unwrap_or_default().trim().to_owned(), ..Written::default() };
+    for part in parts {
+        let (flag, value) = part.trim().split_once(' ').ok_or_else(|| anyhow!("`--{part}` has no value"))?;
+        let value = value.trim();
+        let wrong = || anyhow!("`--{flag} {value}`: expected a number");
+        match flag.to_ascii_lowercase().as_str() {
+            "n" => written.negative_prompt = Some(value.to_owned()),
+            "w" => written.width = Some(value.parse().map_err(|_| wrong())?),
+            "h" => written.height = Some(value.parse().map_err(|_| wrong())?),
+            "d" => written.seed = Some(value.parse().map_err(|_| wrong())?),
+            "l" => written.scale = Some(value.parse().map_err(|_| wrong())?),
+            "s" => written.sample_steps = Some(value.parse().map_err(|_| wrong())?),
+            "ss" => written.sample_sampler = Some(value.to_owned()),
+            "cn" => bail!("`--cn`: control pictures are not supported in samples"),
+            _ => bail!("`--{flag}` is none of --n --w --h --d --l --s --ss"),
+        }
+    }
+    Ok(written)
+}
+
+/// `[prompt]` with settings for all, and `[[prompt.subset]]`.
+fn from_toml(text: &str) -> Result<Vec<Written>> {
+    let root: toml::Table = text.parse()?;
+    let mut common =
+        root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| anyhow!("there is no [prompt]"))?;
+    let subsets = common.remove("subset").ok_or_else(|| anyhow!("there is no [[prompt.subset]]"))?;
+    let subsets = subsets.as_array().ok_or_else(|| anyhow!("[[prompt.subset]] is not a list"))?;
+    ensure!(!subsets.is_empty(), "there is no [[prompt.subset]]");
+    let merged = subsets.iter().map(|subset| {
+        let mut merged = common.clone();
+        merged.extend(subset.as_table().cloned().unwrap_or_default());
+        Ok(toml::Value::Table(merged).try_into()?)
+    });
+    merged.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_as(extension: &str, text: &str) -> Result<Vec<Prompt>> {
+        let file = tempfile::Builder::new().suffix(extension).tempfile().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read(file.path())
+    }
+
+    #[test]
+    fn lines_with_flags() {
+        let prompts = read_as(
+            ".txt",
+            "# comment\n\na street, night --n low quality, blurry --w 515 --H 32 --d 7 --l 5.5 --s 2000 --ss euler_a\n  a -- dash-ed --n x\n",
+        )
+        .unwrap_err();
+        assert!(format!("{prompts:#}").contains("line 4"), "{prompts:#}");
+        let prompts =
+            read_as(".txt", "# c\n\na street --n low, blurry --w 515 --H 32 --d 7 --l 5.5 --s 2000 --ss euler_a\n just this \n");
+        let prompts = prompts.unwrap();
+        let expected = Prompt {
+            prompt: "a street".into(),
+            negative_prompt: "low, blurry".into(),
+            width: 512,
+            height: 64,
+            seed: Some(7),
+            scale: 5.5,
+            steps: 1000,
+            sampler: Some("euler_a".into()),
+        };
+        assert_eq!(prompts[0], expected);
+        assert_eq!(
+            (prompts[1].prompt.as_str(), prompts[1].width, prompts[1].steps, prompts[1].scale),
+            ("just this", 512, 30, 7.5)
+        );
+        assert_eq!(prompts.len(), 2);
+    }
+
+    #[test]
+    fn toml_and_json() {
+        let toml = "[prompt]\nwidth = 256\nscale = 3\n[[prompt.subset]]\nprompt = \"a\"\n[[prompt.subset]]\nprompt = \"b\"\nwidth = 128\nseed = 1\n";
+        let prompts = read_as(".toml", toml).unwrap();
+        assert_eq!((prompts[0].width, prompts[1].width, prompts[1].seed, prompts[1].scale), (256, 128, Some(1), 3.0));
+        let prompts = read_as(".json", r#"[{"prompt": "a", "sample_steps": 5, "height": 100}]"#).unwrap();
+        assert_eq!((prompts[0].steps, prompts[0].height), (5, 96));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (extension, text, expected) in [
+            (".txt", "a --x 3", "--x"),
+            (".txt", "a --w wide", "--w wide"),
+            (".txt", "a --cn b.png", "control"),
+            (".toml", "[prompt]\nprompt = \"a\"", "subset"),
+            (".json", r#"[{"promt": "a"}]"#, "promt"),
+        ] {
+            let message = format!("{:#}", read_as(extension, text).unwrap_err());
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        assert!(format!("{:#}", read(Path::new("/nowhere.txt")).unwrap_err()).contains("/nowhere.txt"));
+    }
+}
