@@ -15,6 +15,9 @@ pub struct ExtractArgs {
     /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
     #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
     pub model: Option<String>,
+    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
+    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
+    pub base: Option<String>,
     /// Branch, tag or commit of a hub id [default: main]
     #[arg(long, value_name = "REVISION", help_heading = "Model")]
     pub revision: Option<String>,

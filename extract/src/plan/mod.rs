@@ -35,8 +35,8 @@ const DEFAULT_IMG_SIZE: usize = 512;
 pub struct ModelChoice {
     /// Folder, file or hub id.
     pub model: String,
-    /// For a merged checkpoint file in the model's place: the model whose tokenizer and configurations it shares.
-    pub base: Option<String>,
+    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
+    pub base: String,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
     /// Where.
@@ -149,15 +149,15 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
     }
     let named = settings.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let base = args.base.clone().or_else(|| settings.base.clone());
     let (model, base) = match (&args.offline_lora, &args.offline_lora_filename) {
-        (Some(merged), None) if merged.is_file() => (path_text(merged)?, Some(named)),
-        (Some(merged), None) if merged.is_dir() => (path_text(merged)?, None),
+        (Some(merged), None) if merged.exists() => (path_text(merged)?, base.unwrap_or(named)),
         (Some(merged), None) => {
             let advice =
                 "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
             return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
         }
-        _ => (named, None),
+        _ => (named, base.unwrap_or_else(|| DEFAULT_MODEL.to_owned())),
     };
     let dtype = match &settings.dtype {
         Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),

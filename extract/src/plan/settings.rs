@@ -17,6 +17,8 @@ use crate::args::{ExtractArgs, LoraFile};
 pub struct Settings {
     /// Diffusers folder, checkpoint file or hub id.
     pub model: Option<String>,
+    /// For a checkpoint file: folder or hub id with its configurations and tokenizer.
+    pub base: Option<String>,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
     /// Compute type.
