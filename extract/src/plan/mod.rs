@@ -15,8 +15,8 @@ use candle_core::DType;
 
 pub use fault::{Fault, Faults};
 pub use layer_file::LayerChoice;
-pub use sets::FeatureSet;
-pub use settings::Settings;
+pub use sets::{FeatureSet, Steering};
+pub use settings::{ControlSetting, Settings};
 
 use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, OutputPrecision, Precision, from_name};
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
@@ -202,17 +202,17 @@ fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> R
 fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Result<BTreeMap<String, ControlChoice>, Fault> {
     let mut faults = Faults::default();
     let mut choices = BTreeMap::new();
-    let wanted = |kind: &String| settings.sets.iter().any(|set| set.control.contains(kind));
+    let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(ControlSetting::kind).collect();
     for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
-        faults.require(wanted(kind), || {
+        faults.require(used.contains(&kind.as_str()), || {
             Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it"))
         });
     }
-    for kind in settings.sets.iter().flat_map(|set| &set.control) {
+    for kind in used {
         if !choices.contains_key(kind)
             && let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested))
         {
-            choices.insert(kind.clone(), choice);
+            choices.insert(kind.to_owned(), choice);
         }
     }
     faults.check()?;
