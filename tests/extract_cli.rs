@@ -567,6 +567,41 @@ fn a_checkpoint_in_one_file_borrows_the_bases_configurations() {
 }
 
 #[test]
+fn features_of_a_picture_that_is_generated() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = world().join("model").display().to_string();
+    std::fs::write(folder.path().join("l.json"), r#"["mid-repeat0-res-out", "up-level1-upsampler-out"]"#).unwrap();
+    let run = |more: &[&str]| {
+        let picture = ["generate", "--model", &model, "--prompt", "a red circle, sharp", "--height", "48", "--width", "64"];
+        let common = ["--layer", "l.json", "--output_dir", "OUT", "--quiet", "--device", "cpu", "--output-dtype", "float32"];
+        bare(&[&picture[..], &common, more].concat(), folder.path())
+    };
+    refused(folder.path(), &run(&["--at-steps", "7", "--steps", "5"]), 1, &["5 steps make 6 calls"]);
+    refused(folder.path(), &run(&["--at-steps", "0"]), 2, &["from 1"]);
+    succeeded(&run(&["--at-steps", "2,3,6", "--steps", "5", "--seed", "31", "--negative-prompt", "blurry"]));
+    let out = folder.path().join("OUT");
+    assert_eq!(names(&out).len(), 13);
+    // Reference: tests/reference/sampling.py.
+    let theirs = WeightFile::open(fixture("networks/sampling.safetensors")).unwrap();
+    for (layer, channels) in [("mid-repeat0-res-out", 64), ("up-level1-upsampler-out", 64)] {
+        for (call, row) in [2, 3, 6].into_iter().flat_map(|call| [(call, 0), (call, 1)]) {
+            let bytes = std::fs::read(out.join(format!("{layer}-{call}-{row}.npy"))).unwrap();
+            let file = npyz::NpyFile::new(&bytes[..]).unwrap();
+            assert_eq!(file.shape()[0], channels);
+            let ours = Tensor::new(file.into_vec::<f32>().unwrap(), &Device::Cpu).unwrap();
+            let batch = theirs.tensor(&format!("{layer}.{call}"), &Device::Cpu).unwrap();
+            let error = relative_error(&ours, &batch.get(row).unwrap().flatten_all().unwrap());
+            assert!(error < 2e-5, "{layer} {call} {row}: {error:e}");
+        }
+    }
+    succeeded(&run(&["--at-steps", "1", "--steps", "2", "--guidance-scale", "1", "--output_dir", "PLAIN"]));
+    assert_eq!(
+        names(&folder.path().join("PLAIN")),
+        ["mid-repeat0-res-out-1-0.npy", "picture.png", "up-level1-upsampler-out-1-0.npy"]
+    );
+}
+
+#[test]
 fn layers_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let model = world().join("model").display().to_string();
