@@ -72,7 +72,7 @@ fn begin(parsed: Parsed) -> Result<Ended> {
     }
     let plan = Plan::new(parsed, &console)?;
     if action == Some(Action::Check) {
-        print!("{}", run::check::report(&plan));
+        print!("{}", run::check::report(&plan)?);
         return Ok(Ended::Finished);
     }
     interrupt::listen()?;

@@ -23,6 +23,10 @@ pub struct DatasetPlan {
     pub buckets: BucketSettings,
     /// Pictures per batch.
     pub batch_size: usize,
+    /// Share of the pictures that is held back for validation.
+    pub validation_split: f64,
+    /// Seed of that choice, when it is not the run's.
+    pub validation_seed: Option<u64>,
     /// Folders.
     pub subsets: Vec<SubsetPlan>,
 }
@@ -44,6 +48,8 @@ pub struct SubsetPlan {
     pub captions: CaptionSettings,
     /// Mirror half of the draws.
     pub flip: bool,
+    /// Change hue or brightness of some draws.
+    pub color: bool,
     /// Cut at a random place.
     pub random_crop: bool,
     /// Resampling filter, when one is forced.
@@ -62,7 +68,14 @@ impl DatasetPlan {
             step: data.bucket_reso_steps,
             no_upscale: data.bucket_no_upscale,
         };
-        Self { buckets, batch_size: data.train_batch_size, subsets: vec![] }
+        let validation = &options.validation;
+        Self {
+            buckets,
+            batch_size: data.train_batch_size,
+            validation_split: validation.validation_split,
+            validation_seed: validation.validation_seed,
+            subsets: vec![],
+        }
     }
 }
 
@@ -92,6 +105,7 @@ impl SubsetPlan {
                 warmup: captions.token_warmup_step,
             },
             flip: data.flip_aug,
+            color: data.color_aug,
             random_crop: data.random_crop,
             interpolation: data.resize_interpolation,
         }

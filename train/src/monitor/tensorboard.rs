@@ -2,6 +2,7 @@
 //!
 //! `tensorboard-rs` 0.5 panics where it cannot make its folder or file, so both are tried here first.
 
+use super::metrics::Measurement;
 use super::time;
 use crate::options::RunOptions;
 use crate::training::StepReport;
@@ -43,6 +44,15 @@ impl TensorBoard {
     /// The average loss at the end of an epoch.
     pub fn epoch(&mut self, epoch: usize, average: f64) {
         self.scalar("loss/epoch_average", average, epoch);
+        self.writer.flush();
+    }
+
+    /// A measurement on pictures that do not train, at the end of an epoch or after a step.
+    pub fn validation(&mut self, measurement: &Measurement) {
+        let (kind, at) = measurement.epoch.map_or(("step", measurement.step), |epoch| ("epoch", epoch));
+        let divergence = measurement.validation_loss - measurement.training_loss;
+        self.scalar(&format!("loss/validation/{kind}_average"), measurement.validation_loss, at);
+        self.scalar(&format!("loss/validation/{kind}_divergence"), divergence, at);
         self.writer.flush();
     }
 
