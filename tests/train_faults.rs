@@ -36,9 +36,12 @@ fn pictures_of_odd_sizes_are_named_and_used() {
     assert_eq!(warnings(&message).len(), 2, "{message}");
     assert!(message.contains("000.png (1x1 pixels)") && message.contains("001.png (30000x64 pixels, 0 % seen)"), "{message}");
 
-    // A picture that would take gigabytes to decode is refused before any is taken: a header alone says so.
-    let mut header = std::fs::read(place.path("data/1_wd/002.png")).unwrap();
-    header[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
+    // A picture that would take gigabytes to decode is refused before any is taken: a BMP's header alone says so.
+    let mut header = vec![0; 54];
+    header[..2].copy_from_slice(b"BM");
+    for (at, value) in [(10, 54), (14, 40), (18, 30_000), (22, 30_000), (26, 1 | 24 << 16)] {
+        header[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+    }
     std::fs::write(place.path("data/1_wd/002.png"), header).unwrap();
     assert_fails(&words(&mut place.command("large"), "--max_train_steps 1"), 1, &["002.png", "30000"]);
     std::fs::write(place.path("data/1_wd/002.png"), "no picture").unwrap();

@@ -213,10 +213,14 @@ impl<'a> Files<'a> {
     /// Measures the loss on pictures that do not train.
     fn validate(&mut self, trainer: &Trainer<StableDiffusion>, epoch: Option<usize>) -> Result<()> {
         let Parts { model, network, validation: Some(validation), .. } = self.parts else { return Ok(()) };
+        let step = trainer.position.step;
+        // A run that goes on from a state of this very step has measured it already, with the same result.
+        if self.measured.iter().any(|one| (one.step, one.epoch) == (step, epoch)) {
+            return Ok(());
+        }
         let (unet, text_encoder) = (model.pipeline.unet.slots(), model.pipeline.text_encoder.slots());
         let measured = network.frozen(unet, text_encoder, || validation.loss(model, &trainer.objective, interrupt::requested))?;
         let Some(validation_loss) = measured else { return Ok(()) };
-        let step = trainer.position.step;
         let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
         self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));
         if let Some(tensorboard) = &mut self.tensorboard {
