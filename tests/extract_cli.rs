@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::WeightFile;
+use driftless::checkpoint::naming::ldm::{self, Part};
+use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model, write_pictures};
 use serde_json::Value;
 
@@ -426,6 +427,35 @@ fn wrong_models_are_refused() {
     value["use_linear_projection"] = Value::Bool(true);
     std::fs::write(&config, value.to_string()).unwrap();
     refuse(&["Stable Diffusion 2"]);
+}
+
+/// The miniature model as one file in LDM naming.
+fn write_checkpoint(path: &Path) {
+    let mut tensors = Vec::new();
+    for part in Part::ALL {
+        let component = Component::open(part, &world().join("model")).unwrap();
+        for (name, stored) in ldm::table_to_ldm(component.names(), part).unwrap() {
+            tensors.push((stored, component.tensor(&name, &Device::Cpu).unwrap()));
+        }
+    }
+    write_safetensors(path, tensors, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn a_checkpoint_in_one_file_borrows_the_bases_configurations() {
+    let folder = tempfile::tempdir().unwrap();
+    write_checkpoint(&folder.path().join("merged.safetensors"));
+    succeeded(&extract(folder.path(), &[]));
+    let base = world().join("model").display().to_string();
+    let single = ["--model", "merged.safetensors", "--output_dir", "SINGLE"];
+    let output = extract(folder.path(), &single);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message(&output).contains("--base: stable-diffusion-v1-5/"), "{}", message(&output));
+    succeeded(&extract(folder.path(), &[&single[..], &["--base", &base]].concat()));
+    assert_eq!(files(&folder.path().join("SINGLE")), files(&folder.path().join("OUT")));
+    let merged = ["--offline_lora", "merged.safetensors", "--output_dir", "MERGED"];
+    succeeded(&extract(folder.path(), &merged));
+    assert_eq!(files(&folder.path().join("MERGED")), files(&folder.path().join("OUT")));
 }
 
 #[test]

@@ -28,7 +28,10 @@ impl ModelPlace {
     pub fn find(choice: &ModelChoice, options: &ModelOptions, reporter: &Reporter) -> Result<Self> {
         let hub = hub_options(choice.revision.clone(), options.dtype, reporter);
         let path = hub::resolve(&choice.model, &hub).context("--model")?;
-        let base = choice.base.as_deref().map(|base| hub::resolve(base, &hub)).transpose().context("--model")?;
+        let base = match ModelFiles::is_complete(&path) {
+            true => None,
+            false => Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?),
+        };
         Ok(Self { path, base, prefer_half: options.dtype != DType::F32 })
     }
 

@@ -70,8 +70,11 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
         .then(|| ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap());
     let edges = canny(&rgb, 100, 200).to_rgb().to_unit_tensor(&Device::Cpu).unwrap();
     let hint = controlnet.as_ref().map(|network| pipeline.hint(network, &edges).unwrap());
-    let conditions: Vec<Condition> =
-        controlnet.iter().zip(&hint).map(|(controlnet, hint)| Condition { controlnet, hint, scale: 1.0 }).collect();
+    let conditions: Vec<Condition> = controlnet
+        .iter()
+        .zip(&hint)
+        .map(|(controlnet, hint)| Condition { controlnet, hint, scale: 1.0, steps: Condition::EVERY_STEP })
+        .collect();
 
     let layout = pipeline.unet.config().layout();
     let strings =

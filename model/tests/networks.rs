@@ -72,6 +72,37 @@ fn unet() {
 }
 
 #[test]
+fn a_control_net_that_wants_blue_first_gets_it() {
+    let fixture = Fixture::open(FIXTURE);
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(miniature().join("controlnet-canny")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(config["controlnet_conditioning_channel_order"], "rgb");
+    let open = |config: &serde_json::Value| {
+        std::fs::write(&path, config.to_string()).unwrap();
+        ControlNet::open(folder.path(), &ModelOptions::default())
+    };
+    let pictures = fixture.get("controlnet.condition");
+    let turned = pictures.flip(&[1]).unwrap().contiguous().unwrap();
+    let call = |network: &ControlNet, pictures: &Tensor| {
+        let context = TextContext::new(fixture.get("unet.text"));
+        let hint = network.hint(pictures).unwrap();
+        network.forward(&fixture.get("controlnet.sample"), &[50.0, 700.0], &context, &hint, 0.75).unwrap().mid
+    };
+    let rgb = open(&config).unwrap();
+    config["controlnet_conditioning_channel_order"] = "bgr".into();
+    let bgr = open(&config).unwrap();
+    assert_close("turned by hand", &call(&bgr, &turned), &fixture.get("controlnet.mid"), LIMIT);
+    assert_close("turned by the network", &call(&bgr, &pictures), &call(&rgb, &turned), 1e-7);
+    config["controlnet_conditioning_channel_order"] = "hsv".into();
+    assert!(open(&config).unwrap_err().to_string().contains("hsv"));
+}
+
+#[test]
 fn control_net() {
     let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
     let network = ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap();

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use driftless::taps::AttentionCategory;
 
-use super::{DeviceChoice, Logging, LoraFile, Named, OutputFormat, OutputPrecision, Precision, Shard, non_empty_path};
+use super::{
+    DeviceChoice, Logging, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, non_empty_path,
+};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
@@ -15,6 +17,9 @@ pub struct ExtractArgs {
     /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
     #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
     pub model: Option<String>,
+    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
+    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
+    pub base: Option<String>,
     /// Branch, tag or commit of a hub id [default: main]
     #[arg(long, value_name = "REVISION", help_heading = "Model")]
     pub revision: Option<String>,
@@ -62,21 +67,33 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "N", help_heading = "What to extract")]
     pub seed: Option<u64>,
 
-    /// One prompt for all images
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "caption_dir"], help_heading = "Prompt and ControlNet")]
+    /// One prompt for all images; {folder} in it stands for the name of the folder that an image is in
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "caption_dir", "prompt_csv"], help_heading = "Prompt and ControlNet")]
     pub prompt: Option<String>,
     /// File that holds the one prompt [default: prompt.txt]
-    #[arg(long, value_name = "FILE", value_parser = non_empty_path, conflicts_with = "caption_dir", help_heading = "Prompt and ControlNet")]
+    #[arg(long, value_name = "FILE", value_parser = non_empty_path, conflicts_with_all = ["caption_dir", "prompt_csv"], help_heading = "Prompt and ControlNet")]
     pub prompt_file: Option<PathBuf>,
     /// Folder with a prompt per image, NAME.txt
     #[arg(long, value_name = "DIR", value_parser = non_empty_path, help_heading = "Prompt and ControlNet")]
     pub caption_dir: Option<PathBuf>,
+    /// Table of prompts, with a header line: one column `image` (path, file name, or file name without extension), one `prompt`
+    #[arg(long, value_name = "FILE", value_parser = non_empty_path, conflicts_with = "caption_dir", help_heading = "Prompt and ControlNet")]
+    pub prompt_csv: Option<PathBuf>,
     /// ControlNets to steer with: canny, depth, or any name that --controlnet-model and --control-image-dir explain
     #[arg(long, num_args = 1.., value_name = "KIND", help_heading = "Prompt and ControlNet")]
     pub control: Vec<String>,
     /// Where a kind's ControlNet is [default: lllyasviel/sd-controlnet-canny, lllyasviel/sd-controlnet-depth]; repeatable
     #[arg(long, value_name = "KIND=DIR|ID", help_heading = "Prompt and ControlNet")]
     pub controlnet_model: Vec<Named>,
+    /// Strength of a kind's ControlNet [default: 1]; repeatable
+    #[arg(long, value_name = "KIND=SCALE", help_heading = "Prompt and ControlNet")]
+    pub control_scale: Vec<NamedNumber>,
+    /// Share of the denoising steps after which a kind's ControlNet begins to steer [default: 0]; repeatable
+    #[arg(long, value_name = "KIND=SHARE", help_heading = "Prompt and ControlNet")]
+    pub control_start: Vec<NamedNumber>,
+    /// Share of the denoising steps after which a kind's ControlNet no longer steers [default: 1]; repeatable
+    #[arg(long, value_name = "KIND=SHARE", help_heading = "Prompt and ControlNet")]
+    pub control_end: Vec<NamedNumber>,
     /// Ready-made condition images of a kind, NAME.png for the image NAME; repeatable
     #[arg(long, value_name = "KIND=DIR", help_heading = "Prompt and ControlNet")]
     pub control_image_dir: Vec<Named>,

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use extract::ExtractArgs;
 pub use pca::PcaArgs;
-pub use values::{DeviceChoice, LoraFile, Named, OutputFormat, OutputPrecision, Precision, Shard, from_name};
+pub use values::{DeviceChoice, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, from_name};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.

@@ -7,6 +7,7 @@
 
 mod names;
 mod prompts;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use glob::MatchOptions;
 
 pub use names::{NameRule, Sample, name_samples};
 pub use prompts::{Companions, Prompt, PromptSource};
+pub use table::PromptTable;
 
 use crate::plan::Fault;
 

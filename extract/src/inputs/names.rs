@@ -70,7 +70,7 @@ pub fn original_name(path: &Path, nested: bool) -> Result<String, Fault> {
 }
 
 /// The name of the folder a file is in; `.` and `..` are followed to the folder that they mean, so that no output leaves its place.
-fn parent_name(path: &Path) -> Option<std::ffi::OsString> {
+pub(super) fn parent_name(path: &Path) -> Option<std::ffi::OsString> {
     let parent = path.parent()?;
     if let Some(name) = parent.file_name() {
         return Some(name.to_owned());

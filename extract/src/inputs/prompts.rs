@@ -3,25 +3,31 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::names::original_name;
+use super::names::{original_name, parent_name};
+use super::table::PromptTable;
 use super::{Sample, is_picture};
 use crate::plan::Fault;
 
 /// Where prompts come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PromptSource {
-    /// One text for all images.
-    Same(String),
+    /// One text; `{folder}` in it stands for the name of an image's folder.
+    Text(String),
     /// A text file per image, by its name.
     Captions(Companions),
+    /// A table with a text per image.
+    Table(PromptTable),
 }
 
-/// A prompt, and whether other images have it too (then what is computed from it is worth keeping).
+/// What a text has in the place of an image's folder name.
+const FOLDER: &str = "{folder}";
+
+/// A prompt, and whether other images may have it too (then what is computed from it is worth keeping).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     /// The text as written.
     pub text: String,
-    /// Whether it is the same for all images.
+    /// Whether it is no image's own.
     pub shared: bool,
 }
 
@@ -31,7 +37,7 @@ impl PromptSource {
     /// # Errors
     /// When the file is missing or is no text.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
-        read_text(path).map(Self::Same).map_err(|problem| {
+        read_text(path).map(Self::Text).map_err(|problem| {
             Fault::failure(format!("{problem}; give the prompt with --prompt TEXT, or its file with --prompt-file FILE"))
         })
     }
@@ -42,8 +48,12 @@ impl PromptSource {
     /// Naming the first images without a caption.
     pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
         match self {
-            Self::Same(_) => Ok(()),
+            Self::Text(text) if text.contains(FOLDER) => {
+                samples.iter().try_for_each(|sample| folder_of(sample).map(drop).map_err(Fault::failure))
+            }
+            Self::Text(_) => Ok(()),
             Self::Captions(captions) => captions.check(samples),
+            Self::Table(table) => table.check(samples),
         }
     }
 
@@ -53,13 +63,26 @@ impl PromptSource {
     /// When the caption file is no longer there or is no text.
     pub fn prompt(&self, sample: &Sample) -> Result<Prompt, String> {
         match self {
-            Self::Same(text) => Ok(Prompt { text: text.clone(), shared: true }),
+            Self::Text(text) if text.contains(FOLDER) => {
+                Ok(Prompt { text: text.replace(FOLDER, &folder_of(sample)?), shared: true })
+            }
+            Self::Text(text) => Ok(Prompt { text: text.clone(), shared: true }),
+            Self::Table(table) => {
+                let text = table.prompt(sample).ok_or_else(|| format!("no prompt for {}", sample.path.display()))?;
+                Ok(Prompt { text: text.to_owned(), shared: false })
+            }
             Self::Captions(captions) => {
                 let path = captions.file(sample).ok_or_else(|| format!("no caption for {}", sample.path.display()))?;
                 Ok(Prompt { text: read_text(path)?, shared: false })
             }
         }
     }
+}
+
+/// The name of the folder that an image is in.
+fn folder_of(sample: &Sample) -> Result<String, String> {
+    let name = parent_name(&sample.path).and_then(|name| name.into_string().ok());
+    name.ok_or_else(|| format!("{}: its folder has no name to put in the place of {FOLDER}", sample.path.display()))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -150,6 +173,14 @@ mod tests {
 
     fn sample(path: &str) -> Sample {
         Sample { index: 0, path: path.into(), name: "train0".to_owned() }
+    }
+
+    #[test]
+    fn a_folders_name_in_the_text() {
+        let source = PromptSource::Text("a photo of a {folder}, {high}".to_owned());
+        let prompt = source.prompt(&sample("animals/cat/x.png")).unwrap();
+        assert_eq!(prompt, Prompt { text: "a photo of a cat, {high}".to_owned(), shared: true });
+        assert!(source.check(&[sample("/x.png")]).unwrap_err().to_string().contains("{folder}"));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use candle_core::DType;
 
 pub use fault::{Fault, Faults};
 pub use layer_file::LayerChoice;
-pub use sets::FeatureSet;
-pub use settings::Settings;
+pub use sets::{FeatureSet, Steering};
+pub use settings::{ControlSetting, Settings};
 
 use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, OutputPrecision, Precision, from_name};
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
@@ -35,8 +35,8 @@ const DEFAULT_IMG_SIZE: usize = 512;
 pub struct ModelChoice {
     /// Folder, file or hub id.
     pub model: String,
-    /// For a merged checkpoint file in the model's place: the model whose tokenizer and configurations it shares.
-    pub base: Option<String>,
+    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
+    pub base: String,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
     /// Where.
@@ -149,15 +149,15 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
     }
     let named = settings.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let base = args.base.clone().or_else(|| settings.base.clone());
     let (model, base) = match (&args.offline_lora, &args.offline_lora_filename) {
-        (Some(merged), None) if merged.is_file() => (path_text(merged)?, Some(named)),
-        (Some(merged), None) if merged.is_dir() => (path_text(merged)?, None),
+        (Some(merged), None) if merged.exists() => (path_text(merged)?, base.unwrap_or(named)),
         (Some(merged), None) => {
             let advice =
                 "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
             return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
         }
-        _ => (named, None),
+        _ => (named, base.unwrap_or_else(|| DEFAULT_MODEL.to_owned())),
     };
     let dtype = match &settings.dtype {
         Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),
@@ -202,17 +202,17 @@ fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> R
 fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Result<BTreeMap<String, ControlChoice>, Fault> {
     let mut faults = Faults::default();
     let mut choices = BTreeMap::new();
-    let wanted = |kind: &String| settings.sets.iter().any(|set| set.control.contains(kind));
+    let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(ControlSetting::kind).collect();
     for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
-        faults.require(wanted(kind), || {
+        faults.require(used.contains(&kind.as_str()), || {
             Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it"))
         });
     }
-    for kind in settings.sets.iter().flat_map(|set| &set.control) {
+    for kind in used {
         if !choices.contains_key(kind)
             && let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested))
         {
-            choices.insert(kind.clone(), choice);
+            choices.insert(kind.to_owned(), choice);
         }
     }
     faults.check()?;

@@ -1,13 +1,14 @@
 //! Feature sets: what each is to hold, checked.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use driftless::taps::AttentionCategory;
 
-use super::settings::{LayerSetting, SetSettings};
+use super::settings::{ControlSetting, ControlTable, LayerSetting, SetSettings};
 use super::{Fault, Faults, LayerChoice, Settings, is_plain_name};
 use crate::args::LoraFile;
-use crate::inputs::{Companions, PromptSource, Sample};
+use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
 
 /// One technique: a prompt, adapters, ControlNets, a noise level, and the layers to keep.
 #[derive(Clone, Debug)]
@@ -30,10 +31,21 @@ pub struct FeatureSet {
     pub attention: Vec<AttentionCategory>,
     /// Features are averaged over squares of this side.
     pub feature_resize: usize,
-    /// Kinds of ControlNet, in order.
-    pub control: Vec<String>,
+    /// ControlNets, in order.
+    pub control: Vec<Steering>,
     /// Adapters with their strengths.
     pub lora: Vec<LoraFile>,
+}
+
+/// How a ControlNet steers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steering {
+    /// Its kind.
+    pub kind: String,
+    /// What its residuals are multiplied with.
+    pub scale: f64,
+    /// The part of the steps that it steers, as shares of their number.
+    pub steps: RangeInclusive<f64>,
 }
 
 /// The sets of a run.
@@ -96,9 +108,10 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
         faults.require(file.exists(), || Fault::failure(format!("{place}{}: no such adapter file", file.display())));
     }
     let mut kinds = HashSet::new();
-    for kind in &set.control {
-        faults.require(kinds.insert(kind), || wrong(format!("--control names `{kind}` twice")));
+    for control in &set.control {
+        faults.require(kinds.insert(control.kind()), || wrong(format!("--control names `{}` twice", control.kind())));
     }
+    let control = faults.take(parse_all(&set.control, steering, &wrong));
     faults.check()?;
     // Both have noted a fault above if they are missing.
     let (Some(prompt), Some(layers)) = (prompt, layers) else { return Err(wrong("cannot be planned".to_owned())) };
@@ -112,9 +125,21 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
         layers,
         attention,
         feature_resize,
-        control: set.control.clone(),
+        control,
         lora,
     })
+}
+
+fn steering(control: &ControlSetting) -> Result<Steering, String> {
+    let ControlTable { kind, scale, start, end } = control.table();
+    let (scale, start, end) = (scale.unwrap_or(1.0), start.unwrap_or(0.0), end.unwrap_or(1.0));
+    if !scale.is_finite() {
+        return Err(format!("the scale of `{kind}` is not finite"));
+    }
+    if !(0.0..=1.0).contains(&start) || !(0.0..=1.0).contains(&end) || start >= end {
+        return Err(format!("`{kind}` steers from {start} to {end}; expected shares of the steps, 0 <= start < end <= 1"));
+    }
+    Ok(Steering { kind, scale, steps: start..=end })
 }
 
 fn parse_all<A, B>(
@@ -125,16 +150,17 @@ fn parse_all<A, B>(
     values.iter().map(|value| parse(value).map_err(wrong)).collect()
 }
 
-/// Where the prompts are: text, else file, else captions, else the original's `prompt.txt`.
+/// Where the prompts are: text, else file, else captions, else table, else the original's `prompt.txt`.
 fn prompt_source(set: &SetSettings, place: &str, nested: bool) -> Result<PromptSource, Fault> {
-    let given = [set.prompt.is_some(), set.prompt_file.is_some(), set.caption_dir.is_some()];
+    let given = [set.prompt.is_some(), set.prompt_file.is_some(), set.caption_dir.is_some(), set.prompt_csv.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
-        return Err(Fault::usage(format!("{place}give one of prompt, prompt_file and caption_dir")));
+        return Err(Fault::usage(format!("{place}give one of prompt, prompt_file, caption_dir and prompt_csv")));
     }
-    match (&set.prompt, &set.prompt_file, &set.caption_dir) {
-        (Some(text), ..) => Ok(PromptSource::Same(text.clone())),
-        (_, Some(path), _) => PromptSource::from_file(path),
-        (.., Some(folder)) => Companions::captions(folder, nested).map(PromptSource::Captions),
+    match (&set.prompt, &set.prompt_file, &set.caption_dir, &set.prompt_csv) {
+        (Some(text), ..) => Ok(PromptSource::Text(text.clone())),
+        (_, Some(path), ..) => PromptSource::from_file(path),
+        (_, _, Some(folder), _) => Companions::captions(folder, nested).map(PromptSource::Captions),
+        (.., Some(path)) => PromptTable::read(path).map(PromptSource::Table),
         _ => PromptSource::from_file("prompt.txt".as_ref()),
     }
 }

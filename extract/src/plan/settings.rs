@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Fault;
-use crate::args::{ExtractArgs, LoraFile};
+use crate::args::{ExtractArgs, LoraFile, NamedNumber};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,6 +17,8 @@ use crate::args::{ExtractArgs, LoraFile};
 pub struct Settings {
     /// Diffusers folder, checkpoint file or hub id.
     pub model: Option<String>,
+    /// For a checkpoint file: folder or hub id with its configurations and tokenizer.
+    pub base: Option<String>,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
     /// Compute type.
@@ -98,6 +100,8 @@ pub struct SetSettings {
     pub prompt_file: Option<PathBuf>,
     /// A prompt per image.
     pub caption_dir: Option<PathBuf>,
+    /// A table of them.
+    pub prompt_csv: Option<PathBuf>,
     /// Noise level.
     pub t: Option<usize>,
     /// Start of denoising.
@@ -114,9 +118,9 @@ pub struct SetSettings {
     pub attention: Vec<String>,
     /// Pooling.
     pub feature_resize: Option<usize>,
-    /// Kinds of ControlNet.
+    /// ControlNets.
     #[serde(default)]
-    pub control: Vec<String>,
+    pub control: Vec<ControlSetting>,
     /// Adapters.
     #[serde(default)]
     pub lora: Vec<LoraSetting>,
@@ -130,6 +134,47 @@ pub enum LayerSetting {
     File(PathBuf),
     /// The ids themselves.
     Ids(Vec<String>),
+}
+
+/// `"KIND"` or `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum ControlSetting {
+    /// At full strength, at every step.
+    Kind(String),
+    /// A table.
+    Table(ControlTable),
+}
+
+/// `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlTable {
+    /// The kind.
+    pub kind: String,
+    /// What its residuals are multiplied with.
+    pub scale: Option<f64>,
+    /// The first of the steps that it steers, as a share of their number.
+    pub start: Option<f64>,
+    /// The end of them.
+    pub end: Option<f64>,
+}
+
+impl ControlSetting {
+    /// The kind.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Kind(kind) | Self::Table(ControlTable { kind, .. }) => kind,
+        }
+    }
+
+    /// All of it.
+    pub fn table(&self) -> ControlTable {
+        match self {
+            Self::Kind(kind) => ControlTable { kind: kind.clone(), scale: None, start: None, end: None },
+            Self::Table(table) => table.clone(),
+        }
+    }
 }
 
 /// `"FILE:SCALE"` or `{ file = "FILE", scale = SCALE }`.
@@ -243,6 +288,7 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
         prompt: args.prompt.clone(),
         prompt_file: args.prompt_file.clone(),
         caption_dir: args.caption_dir.clone(),
+        prompt_csv: args.prompt_csv.clone(),
         t: args.t.map(|t| t as usize),
         denoising_from: args.denoising_from.map(|from| from as usize),
         use_ddim_inversion: args.use_ddim_inversion,
@@ -250,9 +296,16 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
         layer: args.layer.clone().map(LayerSetting::File),
         attention: args.attention.iter().map(ToString::to_string).collect(),
         feature_resize: args.feature_resize,
-        control: args.control.clone(),
+        control: args.control.iter().map(|kind| control_setting(kind, args)).collect(),
         lora,
     }
+}
+
+/// A kind with what other options say of it; the last of equal options wins.
+fn control_setting(kind: &str, args: &ExtractArgs) -> ControlSetting {
+    let of = |named: &[NamedNumber]| named.iter().rfind(|named| named.name == kind).map(|named| named.value);
+    let (scale, start, end) = (of(&args.control_scale), of(&args.control_start), of(&args.control_end));
+    ControlSetting::Table(ControlTable { kind: kind.to_owned(), scale, start, end })
 }
 
 fn lora_setting(lora: &LoraFile) -> LoraSetting {
@@ -271,7 +324,11 @@ fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
         ("--layer", args.layer.is_some()),
         ("--attention", !args.attention.is_empty()),
         ("--feature-resize", args.feature_resize.is_some()),
+        ("--prompt-csv", args.prompt_csv.is_some()),
         ("--control", !args.control.is_empty()),
+        ("--control-scale", !args.control_scale.is_empty()),
+        ("--control-start", !args.control_start.is_empty()),
+        ("--control-end", !args.control_end.is_empty()),
         ("--lora", !args.lora.is_empty()),
         ("--offline-lora-filename", args.offline_lora_filename.is_some()),
         ("--seed", args.seed.is_some()),

@@ -13,7 +13,7 @@ use driftless::vision::Rgb;
 use crate::inputs::{Prompt, Sample};
 use crate::interrupt;
 use crate::outputs::{ImageFeatures, split_batch};
-use crate::plan::FeatureSet;
+use crate::plan::{FeatureSet, Steering};
 use crate::report::{Reporter, Stage};
 
 use super::contexts::Group;
@@ -136,12 +136,14 @@ impl Run<'_> {
 
     /// The embeddings of condition pictures, made once per batch.
     fn make_hints(&mut self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
-        for kind in set.control.iter().filter(|kind| !prepared.hints.contains_key(*kind)).cloned().collect::<Vec<_>>() {
-            let (Some((network, _)), Some(pictures)) = (self.engine.controls.get(&kind), prepared.conditions.get(&kind)) else {
+        for Steering { kind, .. } in &set.control {
+            let (false, Some((network, _)), Some(pictures)) =
+                (prepared.hints.contains_key(kind), self.engine.controls.get(kind), prepared.conditions.get(kind))
+            else {
                 continue;
             };
             let hint = self.timings.measure(Stage::ControlHint, || self.engine.pipeline.hint(network, pictures))?;
-            prepared.hints.insert(kind, hint);
+            prepared.hints.insert(kind.clone(), hint);
         }
         Ok(())
     }
@@ -157,12 +159,20 @@ impl Run<'_> {
     ) -> Result<Extracted> {
         let (set, selection) = (&self.plan.sets[number], &self.selections[number]);
         let mut hints = Vec::with_capacity(set.control.len());
-        for kind in &set.control {
-            let (Some((network, _)), Some(hint)) = (self.engine.controls.get(kind), prepared.hints.get(kind)) else { continue };
-            hints.push((network, hint.narrow(group.start, group.len)?));
+        for steering in &set.control {
+            let (network, hint) = (self.engine.controls.get(&steering.kind), prepared.hints.get(&steering.kind));
+            let (Some((network, _)), Some(hint)) = (network, hint) else { continue };
+            hints.push((network, hint.narrow(group.start, group.len)?, steering));
         }
-        let conditions: Vec<Condition> =
-            hints.iter().map(|(controlnet, hint)| Condition { controlnet, hint, scale: 1.0 }).collect();
+        let conditions: Vec<Condition> = hints
+            .iter()
+            .map(|(controlnet, hint, Steering { scale, steps, .. })| Condition {
+                controlnet,
+                hint,
+                scale: *scale,
+                steps: steps.clone(),
+            })
+            .collect();
         let request = Extraction {
             t: set.t,
             denoising_from: set.denoising_from,

@@ -41,13 +41,17 @@ impl Contexts {
         prompts: &[Prompt],
         timings: &mut Timings,
     ) -> Result<Vec<Group>> {
-        if let [first, ..] = prompts
-            && prompts.iter().all(|prompt| prompt.shared)
+        if let [first, others @ ..] = prompts
+            && first.shared
+            && others.iter().all(|prompt| prompt == first)
         {
             let context = self.shared(pipeline, adapters, &first.text, timings)?;
             return Ok(vec![Group { start: 0, len: prompts.len(), context }]);
         }
-        let states = prompts.iter().map(|prompt| timings.measure(Stage::EncodeText, || pipeline.encode_prompt(&prompt.text)));
+        let states = prompts.iter().map(|prompt| match prompt.shared {
+            true => Ok(self.shared(pipeline, adapters, &prompt.text, timings)?.states().clone()),
+            false => timings.measure(Stage::EncodeText, || pipeline.encode_prompt(&prompt.text)),
+        });
         let states = states.collect::<Result<Vec<_>>>()?;
         let tokens = states.iter().map(|states| Ok(states.dim(1)?)).collect::<Result<Vec<usize>>>()?;
         if tokens.windows(2).all(|pair| pair[0] == pair[1]) {

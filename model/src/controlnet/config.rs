@@ -20,6 +20,20 @@ pub struct ControlNetConfig {
     /// Widths of the condition picture's embedding.
     #[serde(default = "default_widths")]
     pub conditioning_embedding_out_channels: Vec<usize>,
+    /// The order of colours that the network was trained on.
+    #[serde(default)]
+    pub controlnet_conditioning_channel_order: ChannelOrder,
+}
+
+/// An order of colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrder {
+    /// Red first, as pictures come.
+    #[default]
+    Rgb,
+    /// Blue first: condition pictures are turned round on their way in.
+    Bgr,
 }
 
 fn three() -> usize {
@@ -33,13 +47,17 @@ fn default_widths() -> Vec<usize> {
 impl ControlNetConfig {
     /// The sizes of the SD1.5 ControlNets.
     pub fn stable_diffusion_1_5() -> Self {
-        let (conditioning_channels, conditioning_embedding_out_channels) = (three(), default_widths());
-        Self { unet: UnetConfig::stable_diffusion_1_5(), conditioning_channels, conditioning_embedding_out_channels }
+        Self::new(UnetConfig::stable_diffusion_1_5(), default_widths())
     }
 
     /// A miniature one, for tests and the quickstart.
     pub fn miniature() -> Self {
-        Self { unet: UnetConfig::miniature(), conditioning_channels: 3, conditioning_embedding_out_channels: vec![8, 8, 16, 16] }
+        Self::new(UnetConfig::miniature(), vec![8, 8, 16, 16])
+    }
+
+    fn new(unet: UnetConfig, conditioning_embedding_out_channels: Vec<usize>) -> Self {
+        let controlnet_conditioning_channel_order = ChannelOrder::Rgb;
+        Self { unet, conditioning_channels: three(), conditioning_embedding_out_channels, controlnet_conditioning_channel_order }
     }
 
     /// Reads and checks a config.json.

@@ -6,7 +6,7 @@ mod hint;
 
 use candle_core::Tensor;
 
-pub use config::ControlNetConfig;
+pub use config::{ChannelOrder, ControlNetConfig};
 
 use crate::layers::{Conv2d, Weights};
 use crate::taps::TapPlan;
@@ -18,6 +18,7 @@ use hint::ConditioningEmbedding;
 #[derive(Debug)]
 pub struct ControlNet {
     encoder: UnetEncoder,
+    channel_order: ChannelOrder,
     controlnet_cond_embedding: ConditioningEmbedding,
     controlnet_down_blocks: Vec<Conv2d>,
     controlnet_mid_block: Conv2d,
@@ -53,6 +54,7 @@ impl ControlNet {
         let last = config.unet.block_out_channels[config.unet.block_out_channels.len() - 1];
         Ok(Self {
             encoder,
+            channel_order: config.controlnet_conditioning_channel_order,
             controlnet_cond_embedding: ConditioningEmbedding::load(config, weights.pp("controlnet_cond_embedding"))?,
             controlnet_down_blocks,
             controlnet_mid_block: Conv2d::load(last, last, 1, weights.pp("controlnet_mid_block"))?,
@@ -62,11 +64,15 @@ impl ControlNet {
     /// Embeds condition pictures.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, 8 h, 8 w]` in 0..1 for latents of `h` x `w`.
+    /// `pictures` `[b, 3, 8 h, 8 w]` in 0..1, red first, for latents of `h` x `w`.
     /// # Errors
     /// When the channel count disagrees.
     pub fn hint(&self, pictures: &Tensor) -> Result<Hint> {
-        self.controlnet_cond_embedding.forward(pictures).map(Hint)
+        let embedding = &self.controlnet_cond_embedding;
+        match self.channel_order {
+            ChannelOrder::Rgb => embedding.forward(pictures).map(Hint),
+            ChannelOrder::Bgr => embedding.forward(&pictures.flip(&[1])?.contiguous()?).map(Hint),
+        }
     }
 
     /// What this ControlNet adds to the UNet at one step, times `scale`.

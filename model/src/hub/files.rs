@@ -23,22 +23,30 @@ pub struct Needs {
 pub const PIPELINE: Needs = Needs {
     what: "a Stable Diffusion pipeline",
     weights: &[("unet/", "diffusion_pytorch_model"), ("vae/", "diffusion_pytorch_model"), ("text_encoder/", "model")],
-    required: &[
-        "model_index.json",
-        "unet/config.json",
-        "vae/config.json",
-        "text_encoder/config.json",
-        "tokenizer/vocab.json",
-        "tokenizer/merges.txt",
-        "scheduler/scheduler_config.json",
-    ],
-    optional: &[
-        "tokenizer/tokenizer_config.json",
-        "tokenizer/special_tokens_map.json",
-        "tokenizer/added_tokens.json",
-        "tokenizer/tokenizer.json",
-    ],
+    required: &REQUIRED,
+    optional: &OPTIONAL,
 };
+
+/// A Stable Diffusion pipeline's configurations and tokenizer: what a checkpoint in one file lacks.
+pub const CONFIGURATION: Needs =
+    Needs { what: "a Stable Diffusion pipeline", weights: &[], required: &REQUIRED, optional: &OPTIONAL };
+
+const REQUIRED: [&str; 7] = [
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "scheduler/scheduler_config.json",
+];
+
+const OPTIONAL: [&str; 4] = [
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/added_tokens.json",
+    "tokenizer/tokenizer.json",
+];
 
 /// A diffusers ControlNet.
 pub const CONTROLNET: Needs =

@@ -20,7 +20,7 @@ pub use options::{DEFAULT_ENDPOINT, HubOptions, Progress, Transfer};
 use crate::error::{Error, Result};
 use cache::{Snapshot, Store};
 use client::{Client, Listing};
-use files::{CONTROLNET, Needs, PIPELINE};
+use files::{CONFIGURATION, CONTROLNET, Needs, PIPELINE};
 use std::path::{Path, PathBuf};
 
 /// The longest id the hub allows.
@@ -34,6 +34,14 @@ const LONGEST_ID: usize = 96;
 /// cache) does not have it; [`Error::Io`] for the cache's disk.
 pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
     resolve_as(&PIPELINE, model, options)
+}
+
+/// As [`resolve`], without the weights: the configurations and the tokenizer that a checkpoint in one file lacks.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_configuration(model: &str, options: &HubOptions) -> Result<PathBuf> {
+    resolve_as(&CONFIGURATION, model, options)
 }
 
 /// As [`resolve`], for a ControlNet: `config.json` and its weights.

@@ -57,7 +57,7 @@ pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result
     let config = to_json(serde_json::to_value(&unet))?;
     network("unet", "UNet2DConditionModel", diffusers, config, &|w| Unet::load(unet.clone(), w).map(drop), seed)?;
     let config = to_json(serde_json::to_value(&vae))?;
-    network("vae", "AutoencoderKL", diffusers, config, &|w| Vae::load(vae.clone(), w).map(drop), seed + 1)?;
+    network("vae", "AutoencoderKL", diffusers, config, &|w| Vae::load_whole(vae.clone(), w).map(drop), seed + 1)?;
     let mut config = to_json(serde_json::to_value(&text))?;
     text_encoder_extras(&mut config, vocab_size);
     network(

@@ -1,5 +1,6 @@
 //! ControlNets at work: which condition pictures steer a step, and what they add to it.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -19,19 +20,41 @@ pub struct Condition<'a> {
     pub hint: &'a Hint,
     /// What its residuals are multiplied with; 1 in the original extractor.
     pub scale: f64,
+    /// The part of the steps that it steers, as shares of their number: all of them in the original extractor.
+    pub steps: RangeInclusive<f64>,
 }
 
-/// The sum of what all conditions add at one step; `None` without conditions.
+impl Condition<'_> {
+    /// Every step.
+    pub const EVERY_STEP: RangeInclusive<f64> = 0.0..=1.0;
+}
+
+/// One step out of several.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What the networks are told.
+    pub timestep: f64,
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Step {
+    /// Whether it lies in a part of the steps (diffusers 0.32 `StableDiffusionControlNetPipeline`, `controlnet_keep`).
+    fn is_within(self, steps: &RangeInclusive<f64>) -> bool {
+        let (begin, end) = (self.index as f64 / self.count as f64, (self.index + 1) as f64 / self.count as f64);
+        begin >= *steps.start() && end <= *steps.end()
+    }
+}
+
+/// The sum of what all conditions add at one step; `None` when none steers it.
 ///
 /// # Errors
 /// When a hint does not have the latents' size.
-pub fn sum_residuals(
-    conditions: &[Condition],
-    sample: &Tensor,
-    timestep: f64,
-    context: &TextContext,
-) -> Result<Option<Residuals>> {
-    let residuals = conditions.iter().map(|c| c.controlnet.forward(sample, &[timestep], context, c.hint, c.scale));
+pub fn sum_residuals(conditions: &[Condition], sample: &Tensor, step: Step, context: &TextContext) -> Result<Option<Residuals>> {
+    let conditions = conditions.iter().filter(|condition| step.is_within(&condition.steps));
+    let residuals = conditions.map(|c| c.controlnet.forward(sample, &[step.timestep], context, c.hint, c.scale));
     controlnet::sum(residuals.collect::<Result<Vec<_>>>()?)
 }
 
@@ -56,5 +79,22 @@ impl Pipeline {
     /// When the channel count disagrees.
     pub fn hint(&self, controlnet: &ControlNet, pictures: &Tensor) -> Result<Hint> {
         controlnet.hint(&pictures.to_device(self.device())?.to_dtype(self.compute_dtype())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_are_steered() {
+        let steered = |steps: RangeInclusive<f64>, count: usize| {
+            (0..count).filter(|&index| Step { timestep: 1.0, index, count }.is_within(&steps)).collect::<Vec<_>>()
+        };
+        // diffusers: [1.0 - float(i / n < start or (i + 1) / n > end) for i in range(n)]
+        assert_eq!(steered(Condition::EVERY_STEP, 4), [0, 1, 2, 3]);
+        assert_eq!(steered(0.0..=0.5, 4), [0, 1]);
+        assert_eq!(steered(0.3..=1.0, 4), [2, 3]);
+        assert_eq!(steered(0.0..=0.9, 1), [0usize; 0]);
     }
 }

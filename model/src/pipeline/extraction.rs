@@ -9,7 +9,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 
 use super::Pipeline;
-use super::control::{Condition, sum_residuals};
+use super::control::{Condition, Step, sum_residuals};
 use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, ddim_inversion_step};
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
@@ -77,20 +77,22 @@ impl Pipeline {
             let noise = noise.to_device(latents.device())?.to_dtype(latents.dtype())?;
             scheduler.add_noise(latents, &noise, schedule.start)?
         };
-        for &step in &schedule.denoised {
+        let count = schedule.denoised.len() + 1;
+        for (index, &timestep) in schedule.denoised.iter().enumerate() {
             let plan = TapPlan::nothing();
-            let (prediction, _) = self.call(&sample, step, request, &plan, watch)?;
+            let (prediction, _) = self.call(&sample, Step { timestep, index, count }, request, &plan, watch)?;
             let prediction = prediction.ok_or_else(ended_early)?;
-            sample = scheduler.step(&prediction, step, &sample)?;
+            sample = scheduler.step(&prediction, timestep, &sample)?;
         }
-        self.extract_at(&sample, schedule.extraction, request, scheduler.as_mut(), watch)
+        let last = Step { timestep: schedule.extraction, index: count - 1, count };
+        self.extract_at(&sample, last, request, scheduler.as_mut(), watch)
     }
 
     /// The extraction call itself, and what is made from its prediction.
     fn extract_at(
         &self,
         sample: &Tensor,
-        step: f64,
+        step: Step,
         request: &Extraction,
         scheduler: &mut dyn Scheduler,
         watch: &mut dyn FnMut(Stage, f64),
@@ -99,7 +101,7 @@ impl Pipeline {
         let plan = whole.as_ref().unwrap_or(request.plan);
         let (prediction, (features, attention)) = self.call(sample, step, request, plan, watch)?;
         let vae_out = if request.vae_out {
-            let stepped = scheduler.step(&prediction.ok_or_else(ended_early)?, step, sample)?;
+            let stepped = scheduler.step(&prediction.ok_or_else(ended_early)?, step.timestep, sample)?;
             Some(self.decode_latents(&stepped)?)
         } else {
             None
@@ -112,7 +114,7 @@ impl Pipeline {
     fn call(
         &self,
         sample: &Tensor,
-        step: f64,
+        step: Step,
         request: &Extraction,
         plan: &TapPlan,
         watch: &mut dyn FnMut(Stage, f64),
@@ -124,7 +126,7 @@ impl Pipeline {
             watch(Stage::ControlNet, start.elapsed().as_secs_f64());
         }
         let start = Instant::now();
-        let input = UnetInput { sample, timesteps: &[step], context: request.context, residuals: residuals.as_ref() };
+        let input = UnetInput { sample, timesteps: &[step.timestep], context: request.context, residuals: residuals.as_ref() };
         let mut taps = plan.taps();
         let prediction = self.unet.forward_tapped(&input, &mut taps)?;
         watch(Stage::Unet, start.elapsed().as_secs_f64());

@@ -59,6 +59,11 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
+    /// Whether a model has its configurations and tokenizer: a folder, or a single file in one. Any other single file needs a base.
+    pub fn is_complete(path: &Path) -> bool {
+        !path.is_file() || beside(path).is_some()
+    }
+
     /// Looks at a diffusers folder or a single file. `prefer_half` takes `*.fp16.safetensors` where both precisions are there.
     ///
     /// A single file has no configurations and no tokenizer; they are looked for beside it (`unet/config.json` and so on), and
@@ -68,8 +73,7 @@ impl ModelFiles {
     /// When this is no Stable Diffusion 1.5 model, naming what was found instead.
     pub fn open(path: &Path, base: Option<&Path>, prefer_half: bool) -> Result<Self> {
         if path.is_file() {
-            let beside = path.parent().filter(|parent| parent.join("unet/config.json").is_file());
-            let folder = beside.or(base).ok_or_else(|| {
+            let folder = beside(path).or(base).ok_or_else(|| {
                 let problem = "is a single checkpoint file, which holds no tokenizer and no configuration";
                 Error::file(
                     path,
@@ -121,6 +125,11 @@ impl ModelFiles {
             }
         }
     }
+}
+
+/// The folder of a single file, if it holds the configurations.
+fn beside(path: &Path) -> Option<&Path> {
+    path.parent().filter(|parent| parent.join("unet/config.json").is_file())
 }
 
 /// The tensors of a network that has a folder to itself, such as a ControlNet.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 
 pub use adapters::AdapterReport;
-pub use control::{Condition, sum_residuals};
+pub use control::{Condition, Step, sum_residuals};
 pub use extraction::{Extracted, Extraction, Stage};
 pub use files::{ModelFiles, Part};
 pub use sampling::{Sampling, Start};

@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor};
 
 use super::Pipeline;
-use super::control::{Condition, sum_residuals};
+use super::control::{Condition, Step, sum_residuals};
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
 use crate::unet::{TextContext, UnetInput};
@@ -72,16 +72,17 @@ impl Pipeline {
     ) -> Result<Tensor> {
         scheduler.set_timesteps(sampling.steps)?;
         let (mut latents, timesteps) = self.start(sampling, scheduler, generator)?;
-        for (done, &timestep) in timesteps.iter().enumerate() {
+        let count = timesteps.len();
+        for (index, &timestep) in timesteps.iter().enumerate() {
             let input = scheduler.scale_model_input(&latents, timestep)?.to_dtype(self.compute_dtype())?;
-            let prediction = self.guided(&input, timestep, sampling)?.to_dtype(DType::F32)?;
+            let prediction = self.guided(&input, Step { timestep, index, count }, sampling)?.to_dtype(DType::F32)?;
             latents = if scheduler.takes_noise(timestep) {
                 let noise = generator.randn_tensor(latents.dims(), self.device())?;
                 scheduler.step_with_noise(&prediction, timestep, &latents, &noise)?
             } else {
                 scheduler.step(&prediction, timestep, &latents)?
             };
-            after_step(done + 1)?;
+            after_step(index + 1)?;
         }
         self.decode_latents(&latents)
     }
@@ -118,17 +119,17 @@ impl Pipeline {
 
     /// `negative + scale * (positive - negative)`. The two passes run one after the other: on a CPU that costs nothing and halves
     /// the memory, and keys and values stay cached per prompt.
-    fn guided(&self, input: &Tensor, timestep: f64, sampling: &Sampling) -> Result<Tensor> {
-        let positive = self.predict(input, timestep, sampling.prompt, sampling.conditions)?;
+    fn guided(&self, input: &Tensor, step: Step, sampling: &Sampling) -> Result<Tensor> {
+        let positive = self.predict(input, step, sampling.prompt, sampling.conditions)?;
         if sampling.guidance_scale <= 1.0 {
             return Ok(positive);
         }
-        let negative = self.predict(input, timestep, sampling.negative_prompt, sampling.conditions)?;
+        let negative = self.predict(input, step, sampling.negative_prompt, sampling.conditions)?;
         Ok((&negative + ((positive - &negative)? * sampling.guidance_scale)?)?)
     }
 
-    fn predict(&self, input: &Tensor, timestep: f64, context: &TextContext, conditions: &[Condition]) -> Result<Tensor> {
-        let residuals = sum_residuals(conditions, input, timestep, context)?;
-        self.unet.forward(&UnetInput { sample: input, timesteps: &[timestep], context, residuals: residuals.as_ref() })
+    fn predict(&self, input: &Tensor, step: Step, context: &TextContext, conditions: &[Condition]) -> Result<Tensor> {
+        let residuals = sum_residuals(conditions, input, step, context)?;
+        self.unet.forward(&UnetInput { sample: input, timesteps: &[step.timestep], context, residuals: residuals.as_ref() })
     }
 }

@@ -14,10 +14,9 @@ struct UpBlock {
     upsampler: Option<Conv2d>,
 }
 
-/// Latents to picture, with the convolution before the reference's decoder.
+/// Latents to picture.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    post_quant_conv: Conv2d,
     conv_in: Conv2d,
     mid_block: MidBlock,
     up_blocks: Vec<UpBlock>,
@@ -26,9 +25,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// `vae` is the path of the whole autoencoder.
-    pub fn load(config: &VaeConfig, vae: &Weights) -> Result<Self> {
-        let (latents, weights) = (config.latent_channels, vae.pp("decoder"));
+    pub fn load(config: &VaeConfig, weights: Weights) -> Result<Self> {
         let groups = config.norm_num_groups;
         let widths: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
         let mut c_in = widths[0];
@@ -46,8 +43,7 @@ impl Decoder {
             up_blocks.push(UpBlock { resnets, upsampler });
         }
         Ok(Self {
-            post_quant_conv: Conv2d::load(latents, latents, 1, vae.pp("post_quant_conv"))?,
-            conv_in: Conv2d::load(latents, widths[0], 3, weights.pp("conv_in"))?,
+            conv_in: Conv2d::load(config.latent_channels, widths[0], 3, weights.pp("conv_in"))?,
             mid_block,
             up_blocks,
             conv_norm_out: GroupNorm::load(groups, c_in, EPS, weights.pp("conv_norm_out"))?,
@@ -56,7 +52,7 @@ impl Decoder {
     }
 
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut hidden = self.mid_block.forward(self.conv_in.forward(&self.post_quant_conv.forward(latents)?)?)?;
+        let mut hidden = self.mid_block.forward(self.conv_in.forward(latents)?)?;
         for block in &self.up_blocks {
             for resnet in &block.resnets {
                 hidden = resnet.forward(hidden)?;

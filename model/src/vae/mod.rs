@@ -47,22 +47,39 @@ impl Posterior {
 pub struct Vae {
     config: VaeConfig,
     encoder: Encoder,
-    quant_conv: Conv2d,
     decoder: OnceLock<Decoder>,
+    quant_conv: Conv2d,
+    post_quant_conv: Conv2d,
     weights: Weights,
 }
 
 impl Vae {
-    /// Reads the encoding half of the network.
+    /// Reads the network, its decoder when it is first needed.
     ///
     /// # Errors
     /// When a tensor is missing or does not have the shape that `config` asks for.
     pub fn load(config: VaeConfig, weights: Weights) -> Result<Self> {
+        Self::read(config, weights, false)
+    }
+
+    /// Reads the network and its decoder.
+    ///
+    /// # Errors
+    /// As [`Vae::load`].
+    pub fn load_whole(config: VaeConfig, weights: Weights) -> Result<Self> {
+        Self::read(config, weights, true)
+    }
+
+    fn read(config: VaeConfig, weights: Weights, whole: bool) -> Result<Self> {
         let latents = config.latent_channels;
         Ok(Self {
             encoder: Encoder::load(&config, weights.pp("encoder"))?,
+            decoder: match whole {
+                true => Decoder::load(&config, weights.pp("decoder"))?.into(),
+                false => OnceLock::new(),
+            },
             quant_conv: Conv2d::load(2 * latents, 2 * latents, 1, weights.pp("quant_conv"))?,
-            decoder: OnceLock::new(),
+            post_quant_conv: Conv2d::load(latents, latents, 1, weights.pp("post_quant_conv"))?,
             weights,
             config,
         })
@@ -80,7 +97,7 @@ impl Vae {
         if let Some(decoder) = self.decoder.get() {
             return Ok(decoder);
         }
-        let decoder = Decoder::load(&self.config, &self.weights)?;
+        let decoder = Decoder::load(&self.config, self.weights.pp("decoder"))?;
         Ok(self.decoder.get_or_init(|| decoder))
     }
 
@@ -129,6 +146,6 @@ impl Vae {
 
     /// Picture of one set of latents or one tile of it.
     fn decode_whole(&self, latents: &Tensor) -> Result<Tensor> {
-        self.decoder()?.forward(latents)
+        self.decoder()?.forward(&self.post_quant_conv.forward(latents)?)
     }
 }

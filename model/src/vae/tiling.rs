@@ -69,7 +69,7 @@ impl Tiles {
             rows.push(Tensor::cat(&kept, 3)?);
             above = row;
         }
-        Ok(Tensor::cat(&rows, 2)?)
+        Ok(Tensor::cat(&rows, 2)?.contiguous()?)
     }
 }
 

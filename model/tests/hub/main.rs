@@ -3,7 +3,7 @@
 mod server;
 
 use driftless::Error;
-use driftless::hub::{HubOptions, Transfer, download, resolve, resolve_controlnet};
+use driftless::hub::{HubOptions, Transfer, download, resolve, resolve_configuration, resolve_controlnet};
 use server::{Behaviour, COMMIT, HubServer};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -259,6 +259,17 @@ fn weights_in_several_files_follow_their_index() {
     assert!(error.contains(&names[1]), "{error}");
     resolve(ID, &hub.options()).unwrap();
     assert!(folder.join(&names[1]).exists());
+}
+
+#[test]
+fn configurations_come_without_weights() {
+    let hub = Hub::new(pipeline(), Behaviour::default());
+    let folder = resolve_configuration(ID, &hub.options()).unwrap();
+    assert_has(&folder, &SMALL, &pipeline());
+    assert!(!folder.join(UNET).exists());
+    // A pipeline asked for later gets what is missing.
+    let whole = resolve(ID, &hub.options()).unwrap();
+    assert_has(&whole, &PLAIN, &pipeline());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A model hub on 127.0.0.1 for tests: the routes that huggingface.co answers, its headers, and its ways to fail.
 //!
 //! Two hosts, as there: the hub itself, and a storage host (another port) that large files are redirected to. Every
-//! connection carries one request. `tiny_http` cannot break a response off in the middle, hence the bare sockets.
+//! connection carries one request. Bare sockets, because a response has to break off in the middle.
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
