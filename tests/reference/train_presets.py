@@ -49,20 +49,20 @@ def as_toml(preset):
             value = int(value)
         if key == "optimizer_args":
             value = value.replace('"', "").split()
-        if key == "xformers" and value not in (True, "xformers"):
-            key, value = str(value), True
+        if key == "xformers":
+            key, value = "xformers" if value is True else value, True
         entries[NAMES.get(key, key)] = value
     kind = preset["LoRA_type"]
     arguments = {}
     if kind == "Kohya LoCon":
-        arguments = {"conv_dim": preset["conv_dim"], "conv_alpha": preset["conv_alpha"]}
+        arguments = {"conv_dim": preset.get("conv_dim", 1), "conv_alpha": preset.get("conv_alpha", 1)}
     elif kind.startswith("LyCORIS/"):
         entries["network_module"] = "lycoris.kohya"
-        arguments = {"preset": preset.get("LyCORIS_preset", "full"), "conv_dim": preset["conv_dim"], "conv_alpha": preset["conv_alpha"]}
+        arguments = {"preset": preset.get("LyCORIS_preset", "full"), "conv_dim": preset.get("conv_dim", 1), "conv_alpha": preset.get("conv_alpha", 1)}
         arguments |= {key: preset.get(key, 0) for key in ("rank_dropout", "module_dropout")}
         arguments |= {"bypass_mode": False, "dora_wd": False, "use_tucker": False, "use_scalar": False, "train_norm": False}
         if kind == "LyCORIS/LoKr":
-            arguments |= {"factor": preset["factor"], "decompose_both": preset.get("decompose_both", False)}
+            arguments |= {"factor": preset.get("factor", -1), "decompose_both": preset.get("decompose_both", False)}
         arguments["algo"] = kind.split("/")[1].lower()
     if arguments:
         entries["network_args"] = [f"{key}={value}" for key, value in arguments.items()]

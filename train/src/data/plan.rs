@@ -23,10 +23,6 @@ pub struct DatasetPlan {
     pub buckets: BucketSettings,
     /// Pictures per batch.
     pub batch_size: usize,
-    /// Share of the pictures that is held back for validation.
-    pub validation_split: f64,
-    /// Seed of that choice, when it is not the run's.
-    pub validation_seed: Option<u64>,
     /// Folders.
     pub subsets: Vec<SubsetPlan>,
 }
@@ -54,6 +50,10 @@ pub struct SubsetPlan {
     pub random_crop: bool,
     /// Resampling filter, when one is forced.
     pub interpolation: Option<Interpolation>,
+    /// Share of the pictures that is held back for validation.
+    pub validation_split: f64,
+    /// Seed of that choice, when it is not the run's.
+    pub validation_seed: Option<u64>,
 }
 
 impl DatasetPlan {
@@ -68,14 +68,7 @@ impl DatasetPlan {
             step: data.bucket_reso_steps,
             no_upscale: data.bucket_no_upscale,
         };
-        let validation = &options.validation;
-        Self {
-            buckets,
-            batch_size: data.train_batch_size,
-            validation_split: validation.validation_split,
-            validation_seed: validation.validation_seed,
-            subsets: vec![],
-        }
+        Self { buckets, batch_size: data.train_batch_size, subsets: vec![] }
     }
 }
 
@@ -108,6 +101,8 @@ impl SubsetPlan {
             color: data.color_aug,
             random_crop: data.random_crop,
             interpolation: data.resize_interpolation,
+            validation_split: options.validation.validation_split,
+            validation_seed: options.validation.validation_seed,
         }
     }
 }

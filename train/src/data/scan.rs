@@ -85,7 +85,7 @@ impl DataSet {
     /// on.
     pub fn scan(plan: DataPlan, seed: u64) -> Result<Self> {
         let held_back = held_back::choose(&plan, seed)?;
-        let asked = plan.datasets.iter().any(|dataset| dataset.validation_split > 0.0);
+        let asked = plan.datasets.iter().flat_map(|dataset| &dataset.subsets).any(|subset| subset.validation_split > 0.0);
         let (mut warnings, mut datasets, mut validation) = (plan.warnings, Vec::new(), Vec::new());
         for (plan, stems) in plan.datasets.into_iter().zip(held_back) {
             let (dataset, rest) = scan_dataset(plan, &stems, &mut warnings)?;
@@ -154,14 +154,14 @@ impl Dataset {
     }
 }
 
-/// The dataset without, and one with only the pictures whose stems are in `held_back`.
-fn scan_dataset(plan: DatasetPlan, held_back: &Stems, warnings: &mut Vec<String>) -> Result<(Dataset, Option<Dataset>)> {
+/// The dataset without, and one with only the pictures that are held back; `stems` are theirs, by subset of the plan.
+fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) -> Result<(Dataset, Option<Dataset>)> {
     if plan.batch_size == 0 {
         bail!("the batch size is 0; it must be at least 1");
     }
     let buckets = plan.buckets.buckets()?;
-    let (mut subsets, mut train, mut reg) = (Vec::<Subset>::new(), Vec::new(), Vec::new());
-    for subset_plan in &plan.subsets {
+    let (mut subsets, mut train, mut reg, mut held) = (Vec::<Subset>::new(), Vec::new(), Vec::new(), Vec::new());
+    for (subset_plan, held_back) in plan.subsets.iter().zip(stems) {
         let folder = &subset_plan.image_dir.display();
         if subset_plan.repeats < 1 {
             warnings.push(format!("{folder}: left out, because its pictures are repeated 0 times"));
@@ -185,12 +185,13 @@ fn scan_dataset(plan: DatasetPlan, held_back: &Stems, warnings: &mut Vec<String>
         if subset_plan.is_reg {
             reg.extend(samples)
         } else {
-            train.extend(samples)
+            let is_held = |sample: &Sample| held_back.contains(held_back::stem(&sample.path));
+            let (validation, training): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(is_held);
+            train.extend(training);
+            held.extend(validation);
         }
         subsets.push(subset);
     }
-    let (held, train): (Vec<Sample>, Vec<Sample>) =
-        train.into_iter().partition(|sample| held_back.contains(held_back::stem(&sample.path)));
     let validation = (!held.is_empty()).then(|| for_validation(&plan, &subsets, held));
     let (num_train_images, num_reg_images) = (draws(&train), draws(&reg));
     if num_train_images < num_reg_images {

@@ -294,6 +294,9 @@ impl Hooks<StableDiffusion> for Files<'_> {
         if let Some(tensorboard) = &mut self.tensorboard {
             tensorboard.step(report);
         }
+        if self.tensorboard.take_if(|tensorboard| tensorboard.is_lost()).is_some() {
+            self.console.warn("the log for TensorBoard cannot be written any more, and training goes on");
+        }
         let per_step = self.started.elapsed().as_secs_f64() / (report.step - self.steps_before) as f64;
         let left = per_step * (plan.steps.total - report.step) as f64;
         self.console.step(report, plan.steps.total, plan.steps.epochs, left);

@@ -1,7 +1,7 @@
 //! How much memory a run will take, about, before anything is loaded.
 //!
 //! Weights, adapter, gradients and optimiser are counted; what the forward pass keeps for the backward pass is estimated by a formula in
-//! the UNet's sizes, whose factors were set by measuring full-size runs (tests/reference/train_memory.md says which).
+//! the UNet's sizes, whose factors were set by measuring full-size runs (the figures stand in its tests).
 
 use super::plan::Plan;
 use crate::data::buckets::Size;

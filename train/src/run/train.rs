@@ -92,7 +92,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
     }
     let validation = plan.data.validation.as_deref().map(|set| {
-        let given = set.datasets.iter().find_map(|dataset| dataset.plan.validation_seed);
+        let given = set.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).find_map(|subset| subset.validation_seed);
         let source = Source {
             set,
             latents: latents.validation.as_ref(),
