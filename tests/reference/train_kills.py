@@ -13,12 +13,19 @@ import tempfile
 import time
 from pathlib import Path
 
+STEPS = 120
 OPTIONS = (
     "--output_name a --resolution 128 --enable_bucket --min_bucket_reso 64 --network_dim 8 --network_alpha 4 --unet_lr 1e-3 "
-    "--text_encoder_lr 5e-4 --train_batch_size 3 --gradient_accumulation_steps 2 --max_train_steps 120 --save_state --save_every_n_steps 5 "
+    f"--text_encoder_lr 5e-4 --train_batch_size 3 --gradient_accumulation_steps 2 --max_train_steps {STEPS} --save_state --save_every_n_steps 5 "
     "--save_last_n_steps 20 --lr_scheduler cosine --lr_warmup_steps 10 --flip_aug --shuffle_caption --caption_dropout_rate 0.1 "
     "--noise_offset 0.05 --seed 3 --device cpu --threads 2 --quiet"
 ).split()
+
+
+def steps(folder):
+    """Steps that metrics.jsonl tells of."""
+    path = folder / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 def main():
@@ -33,9 +40,7 @@ def main():
     base = [options.train, "--model", options.model, "--train_data_dir", options.data, *OPTIONS]
     with tempfile.TemporaryDirectory() as work:
         whole, killed = Path(work) / "whole", Path(work) / "killed"
-        start = time.monotonic()
         subprocess.run([*base, "--output_dir", whole], check=True)
-        seconds = time.monotonic() - start
         kills, resumed = 0, []
         while True:
             states = sorted(path for path in killed.glob("a-step*-state") if (path / "state.json").exists())
@@ -43,8 +48,11 @@ def main():
             resumed += [path.name for path in states[-1:]]
             run = subprocess.Popen([*base, "--output_dir", killed, *resume])
             if kills < options.kills:
-                # Anywhere in a run that long, in the midst of a step or of a file.
-                time.sleep(rng.uniform(0.1, 0.9) * seconds / 2)
+                # So many steps further, and then anywhere within a step, or a file that is being written.
+                until = steps(killed) + rng.randint(1, 2 * STEPS // (3 * options.kills))
+                while run.poll() is None and steps(killed) < until:
+                    time.sleep(0.002)
+                time.sleep(rng.uniform(0, 0.3))
                 if run.poll() is None:
                     run.kill()
                     kills += 1
