@@ -28,7 +28,7 @@ mod steps;
 mod training;
 
 use anyhow::{Context, Result};
-use monitor::Console;
+use monitor::{Console, sentence};
 use options::Action;
 use options::arguments::{Parsed, Rejected};
 use run::plan::Plan;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             ExitCode::from(interrupt::EXIT_STATUS)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }

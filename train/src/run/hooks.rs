@@ -4,9 +4,9 @@ use super::comparison;
 use super::plan::Plan;
 use crate::interrupt;
 use crate::model::StableDiffusion;
-use crate::monitor::Console;
 use crate::monitor::metrics::{Measurement, Metrics};
 use crate::monitor::tensorboard::TensorBoard;
+use crate::monitor::{Console, sentence};
 use crate::network::TrainedNetwork;
 use crate::output::When;
 use crate::output::metadata::RunMetadata;
@@ -134,7 +134,7 @@ impl<'a> Files<'a> {
         let state = trainer.optimiser.state().map(|_| self.save_state(trainer, when));
         let named = |saved: Result<()>, path: PathBuf| match saved {
             Ok(()) => path.display().to_string(),
-            Err(error) => format!("({} could not be saved: {error:#})", path.display()),
+            Err(error) => format!("({} could not be saved: {})", path.display(), sentence(&error)),
         };
         let names = &self.parts.plan.names;
         let adapter = named(adapter, names.adapter(when));
@@ -205,7 +205,7 @@ impl<'a> Files<'a> {
             saved = self.save_state(trainer, when);
         }
         if let Err(error) = &saved {
-            self.console.warn(format!("not saved, and training goes on: {error:#}"));
+            self.console.warn(format!("not saved, and training goes on: {}", sentence(error)));
         }
         saved.is_ok()
     }
@@ -237,7 +237,7 @@ impl<'a> Files<'a> {
         if let Err(error) = written
             && !self.metrics_failed
         {
-            self.console.warn(format!("numbers are no longer written down, and training goes on: {error:#}"));
+            self.console.warn(format!("numbers are no longer written down, and training goes on: {}", sentence(&error)));
             self.metrics_failed = true;
         }
     }
