@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[command(rename_all = "snake_case", next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Diffusers folder, hub id, or LDM-format file
-    #[arg(long, alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+    #[arg(long, visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
     pub pretrained_model_name_or_path: String,
 
     /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
@@ -24,7 +24,7 @@ pub struct ModelOptions {
     pub threads: Option<usize>,
 
     /// Type that the frozen model computes in; adapters, optimiser and loss stay float32
-    #[arg(long, alias = "dtype", value_enum, default_value = "no")]
+    #[arg(long, visible_alias = "dtype", value_enum, default_value = "no")]
     pub mixed_precision: Precision,
 
     /// Hidden state of the text encoder to use, counted from the end (1: the last)
