@@ -47,7 +47,7 @@ fn extract(folder: &Path, more: &[&str]) -> Output {
                 arguments.extend([option, value]);
             }
         }
-        if !given("--prompt_file") && !given("--caption_dir") && !given("--prompt") {
+        if !given("--prompt_csv") && !given("--prompt_file") && !given("--caption_dir") && !given("--prompt") {
             arguments.extend(["--prompt", "a red circle"]);
         }
         if !given("--layer") {
@@ -328,6 +328,114 @@ fn sets_of_a_configuration_equal_single_runs() {
     for other in &different[1..] {
         assert!(relative_error(other, &different[0]) > 1e-4, "each technique changes the features");
     }
+}
+
+#[test]
+fn sets_are_fused() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = world().join("images/00[01].png");
+    let sets = |more: &str| {
+        format!(
+            r#"
+            [input]
+            images = {images:?}
+            img_size = 64
+            [output]
+            dtype = "float32"
+            format = "safetensors"
+            [[set]]
+            name = "a"
+            prompt = ""
+            t = 50
+            layer = ["up-level1-upsampler-out", "mid-vit-out"]
+            [[set]]
+            name = "b"
+            prompt = "a red circle"
+            write = false
+            {more}
+            "#
+        )
+    };
+    let run = |text: &str, out: &str| {
+        std::fs::write(folder.path().join("sets.toml"), text).unwrap();
+        extract(folder.path(), &["--config", "sets.toml", "--output_dir", out])
+    };
+    let fusions = "[[set]]\nname = \"mean\"\nfuse = [\"a\", \"b\"]\n[[set]]\nname = \"both\"\nfuse = [\"b\", \"a\"]\nfuse_mode = \"concat\"";
+    succeeded(&run(&sets(fusions), "FUSED"));
+    succeeded(&run(&sets("").replace("write = false", ""), "SINGLE"));
+    let found = names(&folder.path().join("FUSED"));
+    assert_eq!(
+        found,
+        ["a", "both", "mean"].map(|set| ["train0", "train1"].map(|image| format!("{set}/{image}.safetensors"))).concat()
+    );
+    let of = |place: &str, layer: &str| tensor(&folder.path().join(place).join("train1.safetensors"), layer);
+    for layer in ["up-level1-upsampler-out", "mid-vit-out"] {
+        let (a, b) = (of("SINGLE/a", layer), of("SINGLE/b", layer));
+        assert!(relative_error(&of("FUSED/mean", layer), &((&a + &b).unwrap() * 0.5).unwrap()) < 1e-7);
+        assert!(relative_error(&of("FUSED/both", layer), &Tensor::cat(&[&b, &a], 0).unwrap()) == 0.0);
+    }
+    // What is missing comes back, though its sources are there.
+    let before = files(&folder.path().join("FUSED"));
+    std::fs::remove_file(folder.path().join("FUSED/mean/train0.safetensors")).unwrap();
+    succeeded(&run(&sets(fusions), "FUSED"));
+    assert_eq!(files(&folder.path().join("FUSED")), before);
+
+    let wrong = [
+        ("[[set]]\nname = \"x\"\nfuse = [\"a\", \"c\"]", "fuse names `c`"),
+        ("[[set]]\nname = \"x\"\nfuse = [\"a\"]", "two or more"),
+        ("[[set]]\nname = \"x\"\nfuse = [\"a\", \"b\"]\nt = 1", "nothing else"),
+        (
+            "[[set]]\nname = \"c\"\nprompt = \"\"\nlayer = [\"mid-vit-out\"]\n[[set]]\nname = \"x\"\nfuse = [\"a\", \"c\"]",
+            "differ in layers",
+        ),
+    ];
+    for (more, part) in wrong {
+        refused(folder.path(), &run(&sets(more), "OUT"), 1, &[part]);
+    }
+}
+
+#[test]
+fn control_nets_have_strength_and_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let canny = format!("canny={}", world().join("model/controlnet-canny").display());
+    let image = world().join("images/000.png").display().to_string();
+    let features = |name: &str, more: &[&str]| {
+        let format = ["--output-format", "safetensors", "--output-dtype", "float32", "--input_dir", &image, "--output_dir", name];
+        succeeded(&extract(folder.path(), &[format.as_slice(), more].concat()));
+        tensor(&folder.path().join(name).join("train0.safetensors"), "up-level1-upsampler-out")
+    };
+    let control = ["--control", "canny", "--controlnet_model", canny.as_str(), "--denoising_from", "60"];
+    let controlled = |name: &str, more: &[&str]| features(name, &[&control[..], more].concat());
+    let (without, full) = (features("without", &control[4..]), controlled("full", &[]));
+    assert!(relative_error(&full, &without) > 1e-4);
+    assert!(relative_error(&controlled("none", &["--control_scale", "canny=0"]), &without) == 0.0);
+    let half = controlled("half", &["--control_scale", "canny=0.5"]);
+    assert!(relative_error(&half, &full) > 1e-5 && relative_error(&half, &without) > 1e-5);
+    // Denoising steps first, the extraction last.
+    let (early, late) =
+        (controlled("early", &["--control-end", "canny=0.5"]), controlled("late", &["--control-start", "canny=0.5"]));
+    for (part, other) in [(&early, &late), (&early, &full), (&late, &full), (&early, &without)] {
+        assert!(relative_error(part, other) > 1e-6);
+    }
+    let wrong = extract(folder.path(), &[&control[..], &["--control-end", "canny=0"]].concat());
+    refused(folder.path(), &wrong, 2, &["start < end"]);
+}
+
+#[test]
+fn a_prompt_per_folder_and_from_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    for (place, first) in [("cat", 0), ("dog", 1)] {
+        write_pictures(&folder.path().join("in").join(place), first, 1, 64).unwrap();
+    }
+    let run = |name: &str, more: &[&str]| {
+        let common = ["--input_dir", "in/**/*.png", "--output_dir", name, "-b", "2"];
+        succeeded(&extract(folder.path(), &[&common[..], more].concat()));
+        files(&folder.path().join(name))
+    };
+    let by_folder = run("A", &["--prompt", "a photo of a {folder}"]);
+    std::fs::write(folder.path().join("p.csv"), "image,prompt\ncat/000.png,a photo of a cat\n001,a photo of a dog\n").unwrap();
+    assert_eq!(by_folder, run("B", &["--prompt_csv", "p.csv"]));
+    assert_ne!(by_folder, run("C", &["--prompt", "a photo of a folder"]));
 }
 
 #[test]

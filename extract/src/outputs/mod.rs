@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod feature;
+mod fusion;
 mod npy;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
 pub use feature::{Feature, ImageFeatures, is_pooled, split_batch};
+pub use fusion::fuse;
 pub use npy::{Array, read_npy};
 
 use crate::args::OutputFormat;

@@ -4,6 +4,7 @@
 //! configuration is read, still before its weights.
 
 mod fault;
+mod fusion;
 mod layer_file;
 mod sets;
 mod settings;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use candle_core::DType;
 
 pub use fault::{Fault, Faults};
+pub use fusion::{Fusion, FusionMode};
 pub use layer_file::LayerChoice;
 pub use sets::{FeatureSet, Steering};
 pub use settings::{ControlSetting, Settings};
@@ -74,8 +76,10 @@ pub struct RunPlan {
     pub samples: Vec<Sample>,
     /// Images of all shards.
     pub image_count: usize,
-    /// The feature sets, in order.
+    /// The feature sets that are extracted, in order.
     pub sets: Vec<FeatureSet>,
+    /// The feature sets that are made of these.
+    pub fusions: Vec<Fusion>,
     /// The ControlNets that any set uses, by kind.
     pub controls: BTreeMap<String, ControlChoice>,
     /// Where features go.
@@ -107,6 +111,8 @@ impl RunPlan {
         let (samples, image_count) = faults.take(find_samples(args, &settings, batch_size));
         let nested = settings.input.nested;
         let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
+        // Without the sets there would be a second complaint about each name.
+        let fusions = if sets.is_empty() { Vec::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
         let controls = faults.take(control_choices(&settings, &samples, nested));
         let output = faults.keep(output_rule(args, &settings));
         faults.check()?;
@@ -122,6 +128,7 @@ impl RunPlan {
             samples,
             image_count,
             sets,
+            fusions,
             controls,
             overwrite: settings.output.overwrite,
             output,

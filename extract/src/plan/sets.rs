@@ -35,6 +35,8 @@ pub struct FeatureSet {
     pub control: Vec<Steering>,
     /// Adapters with their strengths.
     pub lora: Vec<LoraFile>,
+    /// Whether its features are written.
+    pub written: bool,
 }
 
 /// How a ControlNet steers.
@@ -59,6 +61,9 @@ pub(super) fn feature_sets(settings: &Settings, img_size: usize, samples: &[Samp
     for (number, set) in settings.sets.iter().enumerate() {
         if settings.from_file {
             check_name(set, number, &mut names, &mut faults);
+        }
+        if !set.fuse.is_empty() {
+            continue;
         }
         let place = match &set.name {
             Some(name) => format!("set `{name}`: "),
@@ -85,6 +90,7 @@ fn check_name<'a>(set: &'a SetSettings, number: usize, names: &mut HashSet<&'a s
 fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, samples: &[Sample]) -> Result<FeatureSet, Fault> {
     let mut faults = Faults::default();
     let wrong = |problem: String| Fault::usage(format!("{place}{problem}"));
+    faults.require(set.fuse_mode.is_none(), || wrong("fuse_mode without fuse; name the sets to fuse".to_owned()));
     faults.require(set.t.is_some(), || wrong("--t is needed: the noise level, 0 to 999; the paper uses 50".to_owned()));
     let t = set.t.unwrap_or_default();
     faults.require(t <= 999, || wrong(format!("t is {t}; expected 0 to 999")));
@@ -127,6 +133,7 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
         feature_resize,
         control,
         lora,
+        written: set.write.unwrap_or(true),
     })
 }
 

@@ -1,14 +1,14 @@
 //! What was asked for, from the command line or from a configuration file, in one form.
 //!
 //! The configuration file's keys are the fields' names. A `[[set]]` that does not name `t`, `layer` or `seed` takes those of the set
-//! before it, so that techniques that are compared differ in nothing by accident; everything else starts anew in each set.
+//! extracted before it, so that techniques that are compared differ in nothing by accident; everything else starts anew in each set.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Fault;
+use super::{Fault, FusionMode};
 use crate::args::{ExtractArgs, LoraFile, NamedNumber};
 
 /// A whole configuration file.
@@ -89,7 +89,7 @@ pub struct OutputSettings {
 }
 
 /// One `[[set]]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct SetSettings {
     /// The set's folder in the output; from the command line there is none.
@@ -124,10 +124,17 @@ pub struct SetSettings {
     /// Adapters.
     #[serde(default)]
     pub lora: Vec<LoraSetting>,
+    /// Whether its features are written; false for a set that only goes into others.
+    pub write: Option<bool>,
+    /// Names of the sets that this one is made of; such a set has nothing else but a name and a `fuse_mode`.
+    #[serde(default)]
+    pub fuse: Vec<String>,
+    /// `mean` or `concat`.
+    pub fuse_mode: Option<FusionMode>,
 }
 
 /// `layer = "FILE"` or `layer = ["id", ...]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum LayerSetting {
     /// A layer file.
@@ -137,7 +144,7 @@ pub enum LayerSetting {
 }
 
 /// `"KIND"` or `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum ControlSetting {
     /// At full strength, at every step.
@@ -147,7 +154,7 @@ pub enum ControlSetting {
 }
 
 /// `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ControlTable {
     /// The kind.
@@ -178,7 +185,7 @@ impl ControlSetting {
 }
 
 /// `"FILE:SCALE"` or `{ file = "FILE", scale = SCALE }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum LoraSetting {
     /// As on the command line.
@@ -188,7 +195,7 @@ pub enum LoraSetting {
 }
 
 /// `{ file = "FILE", scale = SCALE }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LoraTable {
     file: PathBuf,
@@ -228,8 +235,9 @@ impl Settings {
             return Err("has no [[set]]; each [[set]] is one feature set".to_owned());
         }
         settings.from_file = true;
-        for later in 1..settings.sets.len() {
-            let (before, rest) = settings.sets.split_at_mut(later);
+        let mut extracted = settings.sets.iter_mut().filter(|set| set.fuse.is_empty()).collect::<Vec<_>>();
+        for later in 1..extracted.len() {
+            let (before, rest) = extracted.split_at_mut(later);
             let (Some(before), Some(set)) = (before.last(), rest.first_mut()) else { continue };
             set.t = set.t.or(before.t);
             set.seed = set.seed.or(before.seed);
@@ -296,6 +304,9 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
         layer: args.layer.clone().map(LayerSetting::File),
         attention: args.attention.iter().map(ToString::to_string).collect(),
         feature_resize: args.feature_resize,
+        write: None,
+        fuse: Vec::new(),
+        fuse_mode: None,
         control: args.control.iter().map(|kind| control_setting(kind, args)).collect(),
         lora,
     }

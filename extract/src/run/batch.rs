@@ -12,7 +12,7 @@ use driftless::vision::Rgb;
 
 use crate::inputs::{Prompt, Sample};
 use crate::interrupt;
-use crate::outputs::{ImageFeatures, split_batch};
+use crate::outputs::{ImageFeatures, fuse, split_batch};
 use crate::plan::{FeatureSet, Steering};
 use crate::report::{Reporter, Stage};
 
@@ -39,16 +39,31 @@ impl Run<'_> {
     /// Computes and writes what is missing of a batch.
     pub(super) fn batch(&mut self, batch: &Batch, reporter: &Reporter) -> Result<()> {
         let Some(mut prepared) = self.prepare(batch, reporter)? else { return Ok(()) };
-        for set in 0..self.plan.sets.len() {
-            let pending: Vec<bool> = prepared.positions.iter().map(|position| batch.pending[set][*position]).collect();
-            if !pending.contains(&true) {
+        let here = |pending: &[bool]| prepared.positions.iter().map(|position| pending[*position]).collect::<Vec<bool>>();
+        let sets: Vec<Vec<bool>> = batch.pending.iter().map(|pending| here(pending)).collect();
+        let fusions: Vec<Vec<bool>> = batch.pending_fusions.iter().map(|pending| here(pending)).collect();
+        let plan = self.plan;
+        let mut sources: HashMap<usize, Vec<ImageFeatures>> = HashMap::new();
+        for (number, pending) in sets.iter().enumerate() {
+            let mut users = plan.fusions.iter().zip(&fusions).filter(|(fusion, _)| fusion.of.contains(&number));
+            let is_source = users.any(|(_, pending)| pending.contains(&true));
+            if !pending.contains(&true) && !is_source {
                 continue;
             }
             if interrupt::requested() {
                 return Ok(());
             }
-            let images = self.extract_set(set, &mut prepared)?;
-            self.write_set(set, &prepared.samples, &pending, &images, reporter)?;
+            let images = self.extract_set(number, &mut prepared)?;
+            self.write_images(plan.sets[number].name.as_deref(), &prepared.samples, pending, &images, reporter)?;
+            if is_source {
+                sources.insert(number, images);
+            }
+        }
+        for (fusion, pending) in plan.fusions.iter().zip(&fusions).filter(|(_, pending)| pending.contains(&true)) {
+            let parts: Vec<&Vec<ImageFeatures>> = fusion.of.iter().filter_map(|set| sources.get(set)).collect();
+            let fused = |image: usize| fuse(fusion.mode, &parts.iter().map(|part| &part[image]).collect::<Vec<_>>());
+            let images = (0..prepared.samples.len()).map(fused).collect::<driftless::Result<Vec<_>>>()?;
+            self.write_images(Some(&fusion.name), &prepared.samples, pending, &images, reporter)?;
         }
         Ok(())
     }
@@ -204,19 +219,19 @@ impl Run<'_> {
         Ok(features)
     }
 
-    fn write_set(
+    /// Writes what is missing of a set.
+    fn write_images(
         &mut self,
-        number: usize,
+        set: Option<&str>,
         samples: &[&Sample],
         pending: &[bool],
         images: &[ImageFeatures],
         reporter: &Reporter,
     ) -> Result<()> {
-        let (plan, set) = (self.plan, &self.plan.sets[number]);
+        let plan = self.plan;
         for ((sample, features), _) in samples.iter().zip(images).zip(pending).filter(|(_, pending)| **pending) {
             warn_of_overflow(sample, features, plan.output.dtype, reporter);
-            let name = set.name.as_deref();
-            self.timings.measure(Stage::Write, || plan.output.write(name, &sample.name, features))?;
+            self.timings.measure(Stage::Write, || plan.output.write(set, &sample.name, features))?;
             reporter.detail(|| format!("{}: {} layers", sample.path.display(), features.len()));
         }
         Ok(())

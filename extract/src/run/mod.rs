@@ -93,8 +93,11 @@ fn announce(plan: &RunPlan, selections: &[Selection], batches: &[Batch], reporte
         0 => String::new(),
         done => format!(", {done} of them there already (--overwrite makes them anew)"),
     };
-    let sets = if selections.len() == 1 { String::new() } else { format!(", {} feature sets", selections.len()) };
-    let bytes = selections.iter().map(|selection| selection.bytes_per_image).sum::<u64>();
+    let sets = match plan.sets.iter().filter(|set| set.written).count() + plan.fusions.len() {
+        1 => String::new(),
+        count => format!(", {count} feature sets"),
+    };
+    let bytes = selection::bytes_per_image(plan, selections);
     let size = format!("{} per image, {} in all", size_text(bytes), size_text(bytes.saturating_mul(images as u64)));
     reporter.info(&format!("{mine}{there}{sets}; {size}"));
 }

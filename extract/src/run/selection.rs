@@ -4,7 +4,7 @@ use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 
 use crate::outputs::{aggregated_size, is_pooled};
-use crate::plan::{Fault, Faults, FeatureSet, RunPlan};
+use crate::plan::{Fault, Faults, FeatureSet, Fusion, FusionMode, RunPlan};
 use crate::shapes::{self, Shapes, TOKENS};
 
 /// Larger aggregates are a mistake: maps of thousands of keys stretched over thousands of queries.
@@ -35,9 +35,41 @@ impl Selection {
 pub fn select(plan: &RunPlan, config: &UnetConfig) -> Result<Vec<Selection>, Fault> {
     let shapes = Shapes::new(config, plan.img_size, TOKENS);
     let mut faults = Faults::default();
-    let selections = plan.sets.iter().filter_map(|set| faults.keep(select_set(set, plan, config, &shapes))).collect();
+    let selections: Vec<Selection> =
+        plan.sets.iter().filter_map(|set| faults.keep(select_set(set, plan, config, &shapes))).collect();
     faults.check()?;
+    plan.fusions.iter().try_for_each(|fusion| check_fusion(fusion, plan, &selections))?;
     Ok(selections)
+}
+
+/// What is fused has to hold the same layers at the same sizes.
+fn check_fusion(fusion: &Fusion, plan: &RunPlan, selections: &[Selection]) -> Result<(), Fault> {
+    let first = fusion.of[0];
+    let (set, layers) = (&plan.sets[first], &selections[first].layers);
+    for &other in &fusion.of[1..] {
+        let unequal = match () {
+            () if selections[other].layers != *layers => "layers",
+            () if plan.sets[other].feature_resize != set.feature_resize => "feature_resize",
+            () if plan.sets[other].attention != set.attention => "attention",
+            () => continue,
+        };
+        let names = [first, other].map(|set| plan.sets[set].name.clone().unwrap_or_default()).join("` and `");
+        return Err(Fault::failure(format!("set `{}`: `{names}` differ in {unequal} and cannot be fused", fusion.name)));
+    }
+    Ok(())
+}
+
+/// What the files of one image hold, all sets together.
+pub fn bytes_per_image(plan: &RunPlan, selections: &[Selection]) -> u64 {
+    let sets = plan.sets.iter().zip(selections).filter(|(set, _)| set.written).map(|(_, selection)| selection.bytes_per_image);
+    let fusions = plan.fusions.iter().map(|fusion| {
+        let parts = fusion.of.iter().map(|set| selections[*set].bytes_per_image);
+        match fusion.mode {
+            FusionMode::Mean => parts.max().unwrap_or(0),
+            FusionMode::Concat => parts.fold(0, u64::saturating_add),
+        }
+    });
+    sets.chain(fusions).fold(0, u64::saturating_add)
 }
 
 fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Shapes) -> Result<Selection, Fault> {

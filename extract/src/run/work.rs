@@ -1,7 +1,9 @@
 //! What is left to do: batches of images, with what of each is missing.
 
+use driftless::taps::LayerId;
+
 use crate::inputs::Sample;
-use crate::plan::RunPlan;
+use crate::plan::{FeatureSet, Fusion, RunPlan};
 
 use super::Selection;
 
@@ -12,6 +14,8 @@ pub struct Batch<'a> {
     pub samples: Vec<&'a Sample>,
     /// Per set, per image: whether files are missing.
     pub pending: Vec<Vec<bool>>,
+    /// The same of sets made of others.
+    pub pending_fusions: Vec<Vec<bool>>,
 }
 
 impl Batch<'_> {
@@ -22,19 +26,26 @@ impl Batch<'_> {
 
     /// Whether something of an image is missing.
     pub fn is_pending(&self, image: usize) -> bool {
-        self.pending.iter().any(|set| set[image])
+        self.pending.iter().chain(&self.pending_fusions).any(|set| set[image])
     }
 }
 
 /// All batches in which something is missing.
 pub fn batches<'a>(plan: &'a RunPlan, selections: &[Selection]) -> Vec<Batch<'a>> {
     let groups = plan.samples.chunk_by(|a, b| a.index / plan.batch_size == b.index / plan.batch_size);
-    let missing = |set: usize, sample: &Sample| {
-        let name = plan.sets[set].name.as_deref();
-        plan.overwrite || !plan.output.is_done(name, &sample.name, &selections[set].layers)
+    let missing = |name: Option<&str>, layers: &[LayerId], sample: &Sample| {
+        plan.overwrite || !plan.output.is_done(name, &sample.name, layers)
+    };
+    let set = |(set, selection): (&FeatureSet, &Selection), samples: &[Sample]| -> Vec<bool> {
+        samples.iter().map(|sample| set.written && missing(set.name.as_deref(), &selection.layers, sample)).collect()
+    };
+    let fusion = |fusion: &Fusion, samples: &[Sample]| -> Vec<bool> {
+        let layers = &selections[fusion.of[0]].layers;
+        samples.iter().map(|sample| missing(Some(&fusion.name), layers, sample)).collect()
     };
     let batch = |samples: &'a [Sample]| Batch {
-        pending: (0..selections.len()).map(|set| samples.iter().map(|sample| missing(set, sample)).collect()).collect(),
+        pending: plan.sets.iter().zip(selections).map(|pair| set(pair, samples)).collect(),
+        pending_fusions: plan.fusions.iter().map(|one| fusion(one, samples)).collect(),
         samples: samples.iter().collect(),
     };
     groups.map(batch).filter(|batch| batch.pending_images() > 0).collect()

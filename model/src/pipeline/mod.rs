@@ -19,7 +19,7 @@ pub use adapters::AdapterReport;
 pub use control::{Condition, Step, sum_residuals};
 pub use extraction::{Extracted, Extraction, Stage};
 pub use files::{ModelFiles, Part};
-pub use sampling::{Sampling, Start};
+pub use sampling::{Sampling, Start, Watched, WatchedCall};
 
 use crate::Result;
 use crate::layers::{WeightType, Weights};

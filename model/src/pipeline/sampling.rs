@@ -7,6 +7,7 @@ use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
+use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
 use crate::{Error, Result};
 
@@ -27,6 +28,29 @@ pub enum Start {
         /// How much of the noise is added: 1 forgets the picture.
         strength: f64,
     },
+}
+
+/// Activations to keep while a picture is sampled.
+pub struct Watched<'a> {
+    /// Which.
+    pub plan: &'a TapPlan,
+    /// At which calls of the UNet, from 1. PNDM calls it once more than there are steps.
+    pub calls: &'a [usize],
+    /// What was kept so far.
+    pub kept: Vec<WatchedCall>,
+}
+
+/// What was kept at one call of the UNet.
+#[derive(Debug)]
+pub struct WatchedCall {
+    /// Its number, from 1.
+    pub call: usize,
+    /// Under the prompt, or under the negative prompt.
+    pub negative: bool,
+    /// The kept activations in forward order: `[1, c, h, w]`, maps `[1, heads, queries, keys]`.
+    pub features: Vec<(LayerId, Tensor)>,
+    /// The aggregated attention maps `[1, keys, h, w]`, if the plan has categories.
+    pub attention: Option<Tensor>,
 }
 
 /// How a picture is sampled.
@@ -70,12 +94,28 @@ impl Pipeline {
         generator: &mut Generator,
         after_step: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Tensor> {
+        let plan = TapPlan::nothing();
+        self.sample_tapped(sampling, scheduler, generator, &mut Watched { plan: &plan, calls: &[], kept: Vec::new() }, after_step)
+    }
+
+    /// The same, with activations kept at some calls of the UNet.
+    ///
+    /// # Errors
+    /// As [`Pipeline::sample_watched`].
+    pub fn sample_tapped(
+        &self,
+        sampling: &Sampling,
+        scheduler: &mut dyn Scheduler,
+        generator: &mut Generator,
+        watched: &mut Watched,
+        after_step: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Tensor> {
         scheduler.set_timesteps(sampling.steps)?;
         let (mut latents, timesteps) = self.start(sampling, scheduler, generator)?;
         let count = timesteps.len();
         for (index, &timestep) in timesteps.iter().enumerate() {
             let input = scheduler.scale_model_input(&latents, timestep)?.to_dtype(self.compute_dtype())?;
-            let prediction = self.guided(&input, Step { timestep, index, count }, sampling)?.to_dtype(DType::F32)?;
+            let prediction = self.guided(&input, Step { timestep, index, count }, sampling, watched)?.to_dtype(DType::F32)?;
             latents = if scheduler.takes_noise(timestep) {
                 let noise = generator.randn_tensor(latents.dims(), self.device())?;
                 scheduler.step_with_noise(&prediction, timestep, &latents, &noise)?
@@ -119,17 +159,29 @@ impl Pipeline {
 
     /// `negative + scale * (positive - negative)`. The two passes run one after the other: on a CPU that costs nothing and halves
     /// the memory, and keys and values stay cached per prompt.
-    fn guided(&self, input: &Tensor, step: Step, sampling: &Sampling) -> Result<Tensor> {
-        let positive = self.predict(input, step, sampling.prompt, sampling.conditions)?;
+    fn guided(&self, input: &Tensor, step: Step, sampling: &Sampling, watched: &mut Watched) -> Result<Tensor> {
+        let positive = self.predict(input, step, sampling, false, watched)?;
         if sampling.guidance_scale <= 1.0 {
             return Ok(positive);
         }
-        let negative = self.predict(input, step, sampling.negative_prompt, sampling.conditions)?;
+        let negative = self.predict(input, step, sampling, true, watched)?;
         Ok((&negative + ((positive - &negative)? * sampling.guidance_scale)?)?)
     }
 
-    fn predict(&self, input: &Tensor, step: Step, context: &TextContext, conditions: &[Condition]) -> Result<Tensor> {
-        let residuals = sum_residuals(conditions, input, step, context)?;
-        self.unet.forward(&UnetInput { sample: input, timesteps: &[step.timestep], context, residuals: residuals.as_ref() })
+    fn predict(&self, input: &Tensor, step: Step, sampling: &Sampling, negative: bool, watched: &mut Watched) -> Result<Tensor> {
+        let context = if negative { sampling.negative_prompt } else { sampling.prompt };
+        let residuals = sum_residuals(sampling.conditions, input, step, context)?;
+        let input = UnetInput { sample: input, timesteps: &[step.timestep], context, residuals: residuals.as_ref() };
+        let call = step.index + 1;
+        if !watched.calls.contains(&call) {
+            return self.unet.forward(&input);
+        }
+        let plan = watched.plan.clone().to_the_end();
+        let mut taps = plan.taps();
+        let prediction = self.unet.forward_tapped(&input, &mut taps)?;
+        let (_, _, height, width) = input.sample.dims4()?;
+        let attention = taps.aggregated_attention(height, width)?;
+        watched.kept.push(WatchedCall { call, negative, features: taps.kept(), attention });
+        prediction.ok_or_else(|| Error::argument("taps", "a pass that has to predict noise ended early"))
     }
 }
