@@ -11,6 +11,8 @@ use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model, write_pictures};
 use serde_json::Value;
 
+const LAYERS: &str = r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#;
+
 /// A folder with `model/` and `images/`, made once.
 fn world() -> &'static Path {
     static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -51,11 +53,7 @@ fn extract(folder: &Path, more: &[&str]) -> Output {
             arguments.extend(["--prompt", "a red circle"]);
         }
         if !given("--layer") {
-            std::fs::write(
-                folder.join("layers.json"),
-                r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#,
-            )
-            .unwrap();
+            std::fs::write(folder.join("layers.json"), LAYERS).unwrap();
             arguments.extend(["--layer", "layers.json"]);
         }
     }
@@ -225,6 +223,50 @@ fn shards_add_up_to_the_whole() {
     let whole = files(&whole.path().join("OUT"));
     assert_eq!(whole.len(), 5);
     assert_eq!(whole, files(&parts.path().join("OUT")));
+}
+
+/// Ten kills, some of them before the first image, some amid the writing.
+#[test]
+fn kills_and_shards_change_no_byte() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let images = whole.path().join("in");
+    write_pictures(&images, 0, 30, 64).unwrap();
+    let images = format!("{}/*.png", images.display());
+    succeeded(&extract(whole.path(), &["--input_dir", &images]));
+    let whole = files(&whole.path().join("OUT"));
+    assert_eq!(whole.len(), 60);
+
+    std::fs::write(parts.path().join("layers.json"), LAYERS).unwrap();
+    let model = world().join("model").display().to_string();
+    let run = |shard: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_extract"));
+        command.args(["--model", &model, "--input_dir", &images, "--output_dir", "OUT", "--device", "cpu", "--quiet"]);
+        command.args(["--t", "50", "--img_size", "64", "--prompt", "a red circle", "--layer", "layers.json", "--shard", shard]);
+        command.current_dir(parts.path()).spawn().unwrap()
+    };
+    let done = || {
+        let count = |layer| std::fs::read_dir(parts.path().join("OUT").join(layer)).map_or(0, |entries| entries.count());
+        count("up-level1-upsampler-out") + count("up-level1-repeat1-vit-block0-cross-q")
+    };
+    let mut amid = 0;
+    for kill in 0..10 {
+        let (mut child, before) = (run(["0/3", "1/3", "2/3"][kill % 3]), done());
+        // A few files more than before, so that each run gets on; a run that ends by itself was too fast to be killed.
+        while child.try_wait().unwrap().is_none() && done() < before + kill % 4 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        amid += usize::from((1..60).contains(&done()));
+    }
+    assert!(amid > 0, "no kill came amid the work");
+    for shard in ["0/3", "1/3", "2/3"] {
+        assert!(run(shard).wait().unwrap().success());
+    }
+    // A file that was being written when the process died has no name that anybody looks for.
+    let mut parts = files(&parts.path().join("OUT"));
+    parts.retain(|name, _| !name.contains("/.unfinished-"));
+    assert_eq!(parts, whole);
 }
 
 #[test]
