@@ -24,7 +24,7 @@ use driftless::pipeline::ModelOptions;
 use crate::args::ExtractArgs;
 use crate::model::ModelPlace;
 use crate::outputs::OutputRule;
-use crate::plan::RunPlan;
+use crate::plan::{FeatureSet, RunPlan};
 use crate::report::{Reporter, Stage, Timings};
 use crate::{device, interrupt};
 
@@ -32,6 +32,9 @@ use engine::Engine;
 use failures::Failures;
 use selection::Selection;
 use work::Batch;
+
+/// Beyond so many steps the original denoises in strides of ten, from a level that it takes for a hundredth.
+const LARGEST_DENOISING: usize = 50;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,13 @@ fn announce(plan: &RunPlan, selections: &[Selection], batches: &[Batch], reporte
     let bytes = selection::bytes_per_image(plan, selections);
     let size = format!("{} per image, {} in all", size_text(bytes), size_text(bytes.saturating_mul(images as u64)));
     reporter.info(&format!("{mine}{there}{sets}; {size}"));
+    for FeatureSet { t, denoising_from, .. } in &plan.sets {
+        if let Some(from) = denoising_from.filter(|from| *from > t + LARGEST_DENOISING) {
+            let why = format!("{from} is more than {LARGEST_DENOISING} above --t {t}");
+            reporter
+                .warn(&format!("--denoising-from {why}: as in the original, it begins at ten times that level, at most at 991"));
+        }
+    }
 }
 
 /// `12.3 MB`.

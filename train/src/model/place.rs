@@ -5,7 +5,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device};
 use driftless::hub::{self, HubOptions};
-use std::path::PathBuf;
+use driftless::pipeline::ModelFiles;
+use std::path::{Path, PathBuf};
 
 /// The model's folder or file on this machine, downloaded if it is a hub id.
 ///
@@ -21,6 +22,18 @@ pub fn find(options: &ModelOptions) -> Result<PathBuf> {
 /// As [`find`].
 pub fn find_at(model: &str) -> Result<PathBuf> {
     Ok(hub::resolve(model, &HubOptions::from_env())?)
+}
+
+/// For a checkpoint in one file: the folder with the configurations and the tokenizer that it lacks.
+///
+/// # Errors
+/// When they are neither here nor on the hub.
+pub fn base(options: &ModelOptions, model: &Path) -> Result<Option<PathBuf>> {
+    if ModelFiles::is_complete(model) {
+        return Ok(None);
+    }
+    let base = hub::resolve_configuration(&options.base, &HubOptions::from_env());
+    base.with_context(|| format!("--base {}", options.base)).map(Some)
 }
 
 /// The device of `--device`.

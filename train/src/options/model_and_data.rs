@@ -11,6 +11,10 @@ pub struct ModelOptions {
     #[arg(long, visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
     pub pretrained_model_name_or_path: String,
 
+    /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer
+    #[arg(long, value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+    pub base: String,
+
     /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
     #[arg(long, value_name = "PATH")]
     pub vae: Option<String>,

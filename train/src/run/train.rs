@@ -38,8 +38,9 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     make_writable(&options.output.output_dir)?;
     let device = place::device(&options.model)?;
-    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base: None };
     let place = place::find(&options.model)?;
+    let base = place::base(&options.model, &place)?;
+    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base };
     prediction::check(&place, options, console)?;
     let mut pipeline = Pipeline::load(&place, &loading)?;
     if let Some(vae) = vae::load(&options.model, &place, &loading)? {
