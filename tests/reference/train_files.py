@@ -6,6 +6,9 @@ MODEL_FOLDER is the miniature, DATA its `train` folder (128x128 pictures), SD_SC
 and a LoCon for some steps at a high rate and writes them in both layouts; loads each file in diffusers (`load_lora_weights`), in plain
 peft (diffusers' layout), and by kohya's `create_network_from_weights` (kohya's layout); and compares text states and the UNet's answer
 with those of the Rust example. Exits with 1 at a warning, a key that was not placed, or a relative difference above 1e-4.
+
+diffusers 0.32 takes a wrong scale where a file in kohya's layout has several alphas, as a LoCon has (its alpha_pattern matches no layer);
+0.35.2 with peft 0.17.1 takes the right one, and diffusers' layout is read alike by both. That one case does not count below 0.35.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import common
+import train_kohya
 
 CASES = {"lora": [], "locon": ["--network_args", "conv_dim=4", "conv_alpha=2"]}
 LIMIT, TIMESTEP = 1e-4, 261
@@ -102,21 +106,23 @@ def by_peft(folder, file, inputs):
 
 
 def by_kohya(folder, file, inputs, checkout):
-    from train_kohya import imports
-
-    imports(checkout)
-    import networks.lora
-
+    lora = train_kohya.module(checkout, "networks/lora.py")
     unet, vae, text_encoder = common.load(folder, "unet", "vae", "text_encoder")
 
     def load():
-        network, weights = networks.lora.create_network_from_weights(1.0, str(file), vae, text_encoder, unet)
+        network, weights = lora.create_network_from_weights(1.0, str(file), vae, text_encoder, unet)
         network.apply_to(text_encoder, unet)
         return network.load_state_dict(weights, False)
 
     result, words = listen(load)
     words += [f"unexpected {key}" for key in result.unexpected_keys] + [f"missing {key}" for key in result.missing_keys]
     return answers(unet, text_encoder, inputs), words
+
+
+def old_diffusers():
+    import diffusers
+
+    return tuple(map(int, diffusers.__version__.split(".")[:2])) < (0, 35)
 
 
 def main():
@@ -159,6 +165,8 @@ def main():
                     ]
                     change = ((theirs["prediction"] - base["prediction"]).norm() / base["prediction"].norm()).item()
                     print(f"| {case}, {layout} | {name} | {change:.3f} | {differences[0]:.1e} | {differences[1]:.1e} | {words} |", flush=True)
+                    if (case, layout, name) == ("locon", "safetensors", "diffusers") and old_diffusers():
+                        continue
                     wrong |= bool(words) or max(differences) > LIMIT or change < 0.01
     sys.exit(wrong)
 

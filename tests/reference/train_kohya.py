@@ -2,11 +2,12 @@
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 from unittest.mock import MagicMock
 
 UNNEEDED = {
-    "toml", "imagesize", "voluptuous", "bitsandbytes", "ftfy", "einops", "sentencepiece", "library.lpw_stable_diffusion", "rich", "open_clip",
+    "toml", "imagesize", "voluptuous", "bitsandbytes", "ftfy", "einops", "sentencepiece", "library.lpw_stable_diffusion", "open_clip",
 }
 
 
@@ -24,8 +25,12 @@ class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def imports(checkout):
-    """Puts the checkout on the path, once."""
+def module(checkout, path):
+    """A module of the checkout, by its file: its folders have no __init__.py, and one has the name of a script here."""
     if str(checkout) not in sys.path:
         sys.meta_path.insert(0, Empty())
         sys.path.insert(0, str(checkout))
+    spec = importlib.util.spec_from_file_location(f"sd_scripts_{path.replace('/', '_').removesuffix('.py')}", f"{checkout}/{path}")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use driftless::vae::Posterior;
 use sha2::{Digest, Sha256};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// Latents by picture.
@@ -90,8 +91,8 @@ impl Latents {
                 (None, None) => continue,
             };
             for key in one.keys(content) {
-                if !latents.by_content.contains_key(&key) {
-                    latents.by_content.insert(key, one.draw(model, &posteriors, key, seed)?);
+                if let Entry::Vacant(place) = latents.by_content.entry(key) {
+                    place.insert(one.draw(model, &posteriors, key, seed)?);
                 }
             }
         }
