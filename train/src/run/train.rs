@@ -40,7 +40,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     if let Some(path) = &options.network.network_weights {
         network.start_from(path)?;
     }
-    let model = StableDiffusion::new(pipeline, options, network.variables(), network.trains_text_encoder());
+    let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
     let latents = match options.data.cache_latents {
         true => match cache_latents(&model, plan, console)? {
