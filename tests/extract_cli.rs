@@ -11,6 +11,8 @@ use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model, write_pictures};
 use serde_json::Value;
 
+const LAYERS: &str = r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#;
+
 /// A folder with `model/` and `images/`, made once.
 fn world() -> &'static Path {
     static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -51,11 +53,7 @@ fn extract(folder: &Path, more: &[&str]) -> Output {
             arguments.extend(["--prompt", "a red circle"]);
         }
         if !given("--layer") {
-            std::fs::write(
-                folder.join("layers.json"),
-                r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#,
-            )
-            .unwrap();
+            std::fs::write(folder.join("layers.json"), LAYERS).unwrap();
             arguments.extend(["--layer", "layers.json"]);
         }
     }
@@ -225,6 +223,50 @@ fn shards_add_up_to_the_whole() {
     let whole = files(&whole.path().join("OUT"));
     assert_eq!(whole.len(), 5);
     assert_eq!(whole, files(&parts.path().join("OUT")));
+}
+
+/// Ten kills, some of them before the first image, some amid the writing.
+#[test]
+fn kills_and_shards_change_no_byte() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let images = whole.path().join("in");
+    write_pictures(&images, 0, 30, 64).unwrap();
+    let images = format!("{}/*.png", images.display());
+    succeeded(&extract(whole.path(), &["--input_dir", &images]));
+    let whole = files(&whole.path().join("OUT"));
+    assert_eq!(whole.len(), 60);
+
+    std::fs::write(parts.path().join("layers.json"), LAYERS).unwrap();
+    let model = world().join("model").display().to_string();
+    let run = |shard: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_extract"));
+        command.args(["--model", &model, "--input_dir", &images, "--output_dir", "OUT", "--device", "cpu", "--quiet"]);
+        command.args(["--t", "50", "--img_size", "64", "--prompt", "a red circle", "--layer", "layers.json", "--shard", shard]);
+        command.current_dir(parts.path()).spawn().unwrap()
+    };
+    let done = || {
+        let count = |layer| std::fs::read_dir(parts.path().join("OUT").join(layer)).map_or(0, |entries| entries.count());
+        count("up-level1-upsampler-out") + count("up-level1-repeat1-vit-block0-cross-q")
+    };
+    let mut amid = 0;
+    for kill in 0..10 {
+        let (mut child, before) = (run(["0/3", "1/3", "2/3"][kill % 3]), done());
+        // A few files more than before, so that each run gets on; a run that ends by itself was too fast to be killed.
+        while child.try_wait().unwrap().is_none() && done() < before + kill % 4 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        amid += usize::from((1..60).contains(&done()));
+    }
+    assert!(amid > 0, "no kill came amid the work");
+    for shard in ["0/3", "1/3", "2/3"] {
+        assert!(run(shard).wait().unwrap().success());
+    }
+    // A file that was being written when the process died has no name that anybody looks for.
+    let mut parts = files(&parts.path().join("OUT"));
+    parts.retain(|name, _| !name.contains("/.unfinished-"));
+    assert_eq!(parts, whole);
 }
 
 #[test]
@@ -564,6 +606,41 @@ fn a_checkpoint_in_one_file_borrows_the_bases_configurations() {
     let merged = ["--offline_lora", "merged.safetensors", "--output_dir", "MERGED"];
     succeeded(&extract(folder.path(), &merged));
     assert_eq!(files(&folder.path().join("MERGED")), files(&folder.path().join("OUT")));
+}
+
+#[test]
+fn features_of_a_picture_that_is_generated() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = world().join("model").display().to_string();
+    std::fs::write(folder.path().join("l.json"), r#"["mid-repeat0-res-out", "up-level1-upsampler-out"]"#).unwrap();
+    let run = |more: &[&str]| {
+        let picture = ["generate", "--model", &model, "--prompt", "a red circle, sharp", "--height", "48", "--width", "64"];
+        let common = ["--layer", "l.json", "--output_dir", "OUT", "--quiet", "--device", "cpu", "--output-dtype", "float32"];
+        bare(&[&picture[..], &common, more].concat(), folder.path())
+    };
+    refused(folder.path(), &run(&["--at-steps", "7", "--steps", "5"]), 1, &["5 steps make 6 calls"]);
+    refused(folder.path(), &run(&["--at-steps", "0"]), 2, &["from 1"]);
+    succeeded(&run(&["--at-steps", "2,3,6", "--steps", "5", "--seed", "31", "--negative-prompt", "blurry"]));
+    let out = folder.path().join("OUT");
+    assert_eq!(names(&out).len(), 13);
+    // Reference: tests/reference/sampling.py.
+    let theirs = WeightFile::open(fixture("networks/sampling.safetensors")).unwrap();
+    for (layer, channels) in [("mid-repeat0-res-out", 64), ("up-level1-upsampler-out", 64)] {
+        for (call, row) in [2, 3, 6].into_iter().flat_map(|call| [(call, 0), (call, 1)]) {
+            let bytes = std::fs::read(out.join(format!("{layer}-{call}-{row}.npy"))).unwrap();
+            let file = npyz::NpyFile::new(&bytes[..]).unwrap();
+            assert_eq!(file.shape()[0], channels);
+            let ours = Tensor::new(file.into_vec::<f32>().unwrap(), &Device::Cpu).unwrap();
+            let batch = theirs.tensor(&format!("{layer}.{call}"), &Device::Cpu).unwrap();
+            let error = relative_error(&ours, &batch.get(row).unwrap().flatten_all().unwrap());
+            assert!(error < 2e-5, "{layer} {call} {row}: {error:e}");
+        }
+    }
+    succeeded(&run(&["--at-steps", "1", "--steps", "2", "--guidance-scale", "1", "--output_dir", "PLAIN"]));
+    assert_eq!(
+        names(&folder.path().join("PLAIN")),
+        ["mid-repeat0-res-out-1-0.npy", "picture.png", "up-level1-upsampler-out-1-0.npy"]
+    );
 }
 
 #[test]

@@ -2,94 +2,14 @@
 //!
 //! Every test writes the seeded miniature model of `driftless::miniature` and pictures of its own into a fresh folder.
 
-use candle_core::{DType, Device};
+#[path = "train_place.rs"]
+mod place;
+
+use candle_core::Device;
 use driftless::checkpoint::{AdapterFile, WeightFile};
-use driftless::miniature::{Size, write_dataset, write_model};
 use driftless::vision::Rgb;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
-use tempfile::TempDir;
-
-/// The model is written once; no test changes it.
-fn model() -> &'static Path {
-    static MODEL: OnceLock<TempDir> = OnceLock::new();
-    MODEL
-        .get_or_init(|| {
-            let folder = TempDir::new().unwrap();
-            write_model(folder.path(), Size::Miniature, DType::F32, 0).unwrap();
-            folder
-        })
-        .path()
-}
-
-/// A data set of four pictures in three caption groups, and a place for output.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        write_dataset(&folder.path().join("data"), 4, 64).unwrap();
-        // One draw per picture and epoch, so that runs are short.
-        for group in ["empty", "wd", "kosmos"] {
-            let data = folder.path().join("data");
-            std::fs::rename(data.join(format!("10_{group}")), data.join(format!("1_{group}"))).unwrap();
-        }
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// The options that every run needs.
-    fn command(&self, output: &str) -> Command {
-        let mut command = train();
-        command.arg("--pretrained_model_name_or_path").arg(model());
-        command.arg("--train_data_dir").arg(self.path("data")).arg("--output_dir").arg(self.path(output));
-        command.args(
-            "--resolution 64 --network_dim 4 --network_alpha 2 --learning_rate 1e-2 --seed 3 --output_name a --device cpu"
-                .split(' '),
-        );
-        command.args("--train_batch_size 3 --threads 2".split(' '));
-        command
-    }
-}
-
-fn train() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
-    // No test may ask a hub.
-    command.env("HF_HUB_OFFLINE", "1");
-    command
-}
-
-fn words(command: &mut Command, line: &str) -> Output {
-    command.args(line.split_whitespace()).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn assert_done(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-}
-
-#[track_caller]
-fn assert_fails(output: &Output, status: i32, expected: &[&str]) {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(status), "{message}");
-    let errors = message.lines().filter(|line| line.starts_with("error: ")).count();
-    assert_eq!(errors, 1, "one error in: {message}");
-    for part in expected {
-        assert!(message.contains(part), "{part} is not in: {message}");
-    }
-}
-
-fn lines(path: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use place::*;
+use std::path::Path;
 
 #[test]
 fn kohyas_folders_become_an_adapter() {
@@ -320,7 +240,7 @@ fn an_interrupted_run_goes_on() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(130), "{message}");

@@ -6,12 +6,14 @@
 //! | `args` | what was typed |
 //! | `plan`, `inputs` | what is meant: feature sets, layers, images and their names; all faults before any work |
 //! | `run` | the pass over the images |
+//! | `generate` | features of a picture that is being generated |
 //! | `outputs` | pooling, aggregation, layouts, files |
 //! | `pca` | features as pictures |
 //! | `report` | progress, timings, memory |
 
 mod args;
 mod device;
+mod generate;
 mod inputs;
 mod interrupt;
 mod layers;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Some(Command::Layers(args)) => layers::list(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
+        Some(Command::Generate(args)) => interruptible(|| generate::generate(args, &mut Reporter::new(args.logging))),
         Some(Command::Pca(args)) => pca::draw(args, &Reporter::new(args.logging)).map(|()| Outcome::Done),
         None if cli.extract.show_all_layers && cli.extract.config.is_none() => {
             layers::show_all(&cli.extract, &Reporter::new(cli.extract.logging)).map(|()| Outcome::Done)

@@ -28,7 +28,7 @@ mod steps;
 mod training;
 
 use anyhow::{Context, Result};
-use monitor::Console;
+use monitor::{Console, sentence};
 use options::Action;
 use options::arguments::{Parsed, Rejected};
 use run::plan::Plan;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             ExitCode::from(interrupt::EXIT_STATUS)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -72,7 +72,7 @@ fn begin(parsed: Parsed) -> Result<Ended> {
     }
     let plan = Plan::new(parsed, &console)?;
     if action == Some(Action::Check) {
-        print!("{}", run::check::report(&plan));
+        print!("{}", run::check::report(&plan)?);
         return Ok(Ended::Finished);
     }
     interrupt::listen()?;

@@ -19,6 +19,8 @@ pub enum Purpose {
     Latent,
     /// Sample pictures whose prompt names no seed.
     Sample,
+    /// Which pictures are held back for validation.
+    Validation,
 }
 
 /// The generator for `purpose`; `index` tells apart epochs, samples or pictures.
@@ -44,8 +46,15 @@ mod tests {
     #[test]
     fn purposes_and_indices_draw_different_numbers() {
         let mut first: Vec<u32> = Vec::new();
-        for purpose in [Purpose::Noise, Purpose::Adapter, Purpose::Order, Purpose::Augmentation, Purpose::Latent, Purpose::Sample]
-        {
+        for purpose in [
+            Purpose::Noise,
+            Purpose::Adapter,
+            Purpose::Order,
+            Purpose::Augmentation,
+            Purpose::Latent,
+            Purpose::Sample,
+            Purpose::Validation,
+        ] {
             for index in 0..20 {
                 for seed in [0, 1] {
                     first.push(generator(seed, purpose, index).random());

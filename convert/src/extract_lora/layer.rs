@@ -47,34 +47,37 @@ impl Layer<'_> {
     /// Cuts the layer's difference to a rank.
     pub fn extract(&self, options: &ExtractOptions) -> Result<Outcome> {
         let name = format!("{}.weight", self.path);
-        let read = |component: &Component| -> Result<Tensor> {
+        let read = |component: &Component| -> Result<Vec<f32>> {
             let tensor = component.tensor(&name, &Device::Cpu)?;
             let stored = component.stored_name(&name).unwrap_or(&name);
             require_finite(&tensor).map_err(|problem| Error::tensor(component.file().path(), stored, problem))?;
-            Ok(tensor.to_dtype(DType::F32)?)
+            Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
         };
-        let (tuned, base) = (read(self.tuned)?, read(self.base)?);
+        let (mut tuned, base) = (read(self.tuned)?, read(self.base)?);
         let step = noise::step(self.tuned.info(&name).and_then(|info| info.tensor_dtype()));
-        let own: Vec<f32> = tuned.flatten_all()?.to_vec1()?;
-        let reference: Vec<f32> = base.flatten_all()?.to_vec1()?;
-        let same = own.iter().zip(&reference).all(|(a, b)| noise::rounds_to(*a, *b, step));
-        let difference = (&tuned - &base)?;
+        let shape = self.base.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
+        let same = tuned.iter().zip(&base).all(|(a, b)| noise::rounds_to(*a, *b, step));
+        let rounding = noise::energy(&tuned, step);
+        // The difference takes the tuned weight's place: the largest layers are some 100 MB each.
+        tuned.iter_mut().zip(&base).for_each(|(tuned, base)| *tuned -= base);
+        drop(base);
         let mut outcome = Outcome {
             network: self.network,
             path: self.path.clone(),
             adapter: None,
-            energy: own.iter().zip(&reference).map(|(a, b)| f64::from(a - b).powi(2)).sum(),
+            energy: tuned.iter().map(|difference| f64::from(*difference).powi(2)).sum(),
             left_out: 0.0,
-            rounding: noise::energy(&own, step),
+            rounding,
             goes_on: false,
         };
         if same {
             outcome.left_out = outcome.energy;
             return Ok(outcome);
         }
-        let matrix = difference.flatten_from(1)?;
+        let matrix = Tensor::from_vec(tuned, shape.as_slice(), &Device::Cpu)?.flatten_from(1)?;
         let (rows, columns) = matrix.dims2()?;
         let spectrum = Spectrum::of(&matrix)?;
+        drop(matrix);
         let rank = match options.rank {
             RankChoice::Fixed(rank) => rank.min(rows.min(columns)),
             RankChoice::Auto => {
@@ -91,7 +94,7 @@ impl Layer<'_> {
         outcome.goes_on = next > (ABOVE_ROUNDING * rounding).max(1e-6 * spectrum.norm());
         outcome.left_out = spectrum.error(rank).powi(2) * outcome.energy;
         let (up, down) = spectrum.factors(rank)?;
-        outcome.adapter = Some(lora_of(up, down, &base)?);
+        outcome.adapter = Some(lora_of(up, down, &shape)?);
         Ok(outcome)
     }
 }

@@ -3,6 +3,7 @@
 //! Names are those of the original `extract_feature.py`; both spellings, with dashes and with underscores, are accepted.
 
 mod extract;
+mod generate;
 mod pca;
 mod values;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use extract::ExtractArgs;
+pub use generate::GenerateArgs;
 pub use pca::PcaArgs;
 pub use values::{DeviceChoice, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, from_name};
 
@@ -46,6 +48,8 @@ pub struct Cli {
 pub enum Command {
     /// List every layer id with its shape
     Layers(LayersArgs),
+    /// Keep features while a picture is generated from a prompt
+    Generate(GenerateArgs),
     /// Draw features as pictures: their first three principal components as red, green and blue
     Pca(PcaArgs),
 }

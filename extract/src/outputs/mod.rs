@@ -18,7 +18,7 @@ use driftless::taps::LayerId;
 pub use aggregate::{aggregate, aggregated_size};
 pub use feature::{Feature, ImageFeatures, is_pooled, split_batch};
 pub use fusion::fuse;
-pub use npy::{Array, read_npy};
+pub use npy::{Array, read_npy, write_npy};
 
 use crate::args::OutputFormat;
 

@@ -76,7 +76,10 @@ pub fn extract(args: &ExtractArgs, reporter: &mut Reporter) -> Result<Outcome> {
 }
 
 /// Sizes the pool that all kernels compute in; says how many threads there are.
-fn set_threads(threads: Option<usize>) -> Result<usize> {
+///
+/// # Errors
+/// When the pool was made already.
+pub fn set_threads(threads: Option<usize>) -> Result<usize> {
     if let Some(threads) = threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }

@@ -26,13 +26,14 @@ impl Spectrum {
     /// When it is no matrix, or holds numbers that are not finite.
     pub fn of(matrix: &Tensor) -> Result<Self> {
         let (rows, columns) = matrix.dims2()?;
-        let numbers: Vec<f64> = matrix.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+        let numbers: Vec<f32> = matrix.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let turned = rows > columns;
-        let at = |i: usize, j: usize| numbers[i * columns + j];
+        let at = |i: usize, j: usize| f64::from(numbers[i * columns + j]);
         let matrix = match turned {
             true => Mat::from_fn(columns, rows, |i, j| at(j, i)),
             false => Mat::from_fn(rows, columns, at),
         };
+        drop(numbers);
         let gram = &matrix * matrix.transpose();
         let failed = || Error::argument("singular values", "do not converge; the matrix holds numbers that are not finite");
         let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;

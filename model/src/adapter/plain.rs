@@ -46,14 +46,14 @@ impl Adapter {
             return Ok(Plain { adapter: Self { factors: Factors::Lora(lora), bias: None, ..self.clone() }, error: 0.0 });
         }
         if let Some((up, down)) = self.exact_product(most)? {
-            return Ok(Plain { adapter: lora_of((up * self.scale())?, down, weight)?, error: 0.0 });
+            return Ok(Plain { adapter: lora_of((up * self.scale())?, down, weight.dims())?, error: 0.0 });
         }
         let spectrum = Spectrum::of(&self.delta(weight)?.flatten_from(1)?)?;
         let exact = spectrum.rank_within(EXACT).max(1);
         let rank = exact.min(most);
         let (up, down) = spectrum.factors(rank)?;
         let error = if rank < exact { spectrum.error(rank) } else { 0.0 };
-        Ok(Plain { adapter: lora_of(up, down, weight)?, error })
+        Ok(Plain { adapter: lora_of(up, down, weight.dims())?, error })
     }
 
     /// The change as one product, without scale, where the family's form shows one of at most this rank.
@@ -69,15 +69,15 @@ impl Adapter {
     }
 }
 
-/// `up down` as the LoRA of a layer with this weight, of scale 1.
+/// `up down` as the LoRA of a layer with a weight of this shape, of scale 1.
 ///
 /// # Shapes
 /// `up` `[c_out, r]`, `down` `[r, c_in * k * k]`.
 /// # Errors
 /// When the shapes disagree.
-pub fn lora_of(up: Tensor, down: Tensor, weight: &Tensor) -> Result<Adapter> {
+pub fn lora_of(up: Tensor, down: Tensor, weight: &[usize]) -> Result<Adapter> {
     let rank = up.dims()[1];
-    let (up, down) = match weight.dims() {
+    let (up, down) = match weight {
         [_, _] => (up, down),
         [outputs, rest @ ..] => (up.reshape((*outputs, rank, 1, 1))?, down.reshape([&[rank], rest].concat())?),
         [] => return Err(Error::argument("weight", "is a single number")),

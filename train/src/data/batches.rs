@@ -64,7 +64,7 @@ mod tests {
         by_size.insert((512, 512), vec![0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
         by_size.insert((576, 448), vec![5, 6, 7]);
         let dataset = Dataset { plan, subsets: vec![], samples, num_train_images: 13, num_reg_images: 0, buckets: by_size };
-        DataSet { datasets: vec![dataset], from_file: false, warnings: vec![] }
+        DataSet { datasets: vec![dataset], from_file: false, warnings: vec![], validation: None }
     }
 
     #[test]

@@ -49,6 +49,19 @@ pub struct Moment {
 }
 
 impl CaptionSettings {
+    /// The same without anything that chance or the moment decides: what validation sees.
+    pub fn settled(&self) -> Self {
+        Self {
+            dropout_rate: 0.0,
+            dropout_every_n_epochs: 0,
+            wildcard: false,
+            shuffle: false,
+            tag_dropout_rate: 0.0,
+            warmup: StepsOrShare::Steps(0),
+            ..self.clone()
+        }
+    }
+
     /// Whether a caption is the same at every draw, so that its embedding can be kept.
     pub fn is_fixed(&self) -> bool {
         !self.rearranges() && !self.wildcard && self.dropout_rate == 0.0 && self.dropout_every_n_epochs == 0

@@ -37,6 +37,8 @@ const ANYWHERE: &[&str] = &[
     "resize_interpolation",
     "custom_attributes",
     "cache_info",
+    "validation_split",
+    "validation_seed",
 ];
 /// Keys of `[general]` and `[[datasets]]`.
 const DATASET: &[&str] = &[
@@ -48,8 +50,6 @@ const DATASET: &[&str] = &[
     "bucket_reso_steps",
     "bucket_no_upscale",
     "network_multiplier",
-    "validation_split",
-    "validation_seed",
 ];
 /// Keys of `[[datasets.subsets]]`.
 const SUBSET: &[&str] = &["image_dir", "is_reg", "alpha_mask", "metadata_file", "conditioning_data_dir"];
@@ -89,6 +89,7 @@ struct Table {
     bucket_no_upscale: Option<bool>,
     network_multiplier: Option<f64>,
     validation_split: Option<f64>,
+    validation_seed: Option<u64>,
     image_dir: Option<PathBuf>,
     is_reg: Option<bool>,
     alpha_mask: Option<bool>,
@@ -101,6 +102,8 @@ struct Table {
 enum Sides {
     Both(usize),
     WidthHeight([usize; 2]),
+    /// As on the command line, which sd-scripts' documentation does in places.
+    Text(String),
 }
 
 /// The plan in the file at `path`, with `options` for what it leaves open.
@@ -144,6 +147,7 @@ fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<
         let text = match sides {
             Sides::Both(side) => side.to_string(),
             Sides::WidthHeight([width, height]) => format!("{width},{height}"),
+            Sides::Text(text) => text,
         };
         let resolution: Resolution = text.parse().map_err(|problem| anyhow::anyhow!("resolution: {problem}"))?;
         buckets.resolution = (resolution.width, resolution.height);
@@ -157,9 +161,6 @@ fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<
     if first(&levels, |table| table.network_multiplier).is_some_and(|multiplier| multiplier != 1.0) {
         warnings.push("data set: network_multiplier is not supported: the adapter acts at full strength".into());
     }
-    if first(&levels, |table| table.validation_split).is_some_and(|split| split > 0.0) {
-        warnings.push("data set: validation_split is not supported: all pictures train".into());
-    }
     for (number, value) in subsets.into_iter().enumerate() {
         let subset = subset(value, levels, options, warnings);
         plan.subsets.push(subset.with_context(|| format!("[[datasets.subsets]] number {}", number + 1))?);
@@ -172,12 +173,18 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     let levels = [&own, above[0], above[1]];
     ensure!(own.metadata_file.is_none(), "metadata_file is not supported; give image_dir and caption files");
     ensure!(own.conditioning_data_dir.is_none(), "conditioning_data_dir is not supported");
+    ensure!(own.alpha_mask != Some(true), "alpha_mask is not supported: the loss counts every pixel alike");
     let Some(image_dir) = own.image_dir.clone() else { bail!("`image_dir` is missing") };
     let mut plan = SubsetPlan { image_dir, is_reg: own.is_reg.unwrap_or(false), ..SubsetPlan::from_options(options) };
     set(&mut plan.repeats, first(&levels, |table| table.num_repeats));
     plan.class_tokens = first(&levels, |table| table.class_tokens.clone());
     set(&mut plan.caption_extension, first(&levels, |table| table.caption_extension.clone()));
     set(&mut plan.flip, first(&levels, |table| table.flip_aug));
+    set(&mut plan.validation_split, first(&levels, |table| table.validation_split));
+    plan.validation_seed = first(&levels, |table| table.validation_seed).or(plan.validation_seed);
+    let split = plan.validation_split;
+    ensure!((0.0..=1.0).contains(&split), "validation_split is {split}; it must be from 0 to 1");
+    set(&mut plan.color, first(&levels, |table| table.color_aug));
     set(&mut plan.random_crop, first(&levels, |table| table.random_crop));
     if let Some(name) = first(&levels, |table| table.resize_interpolation.clone()) {
         let filter = Interpolation::from_str(&name, true);
@@ -187,10 +194,8 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     }
     captions(&mut plan.captions, &levels)?;
     let left_out = [
-        (first(&levels, |table| table.color_aug) == Some(true), "color_aug"),
         (first(&levels, |table| table.face_crop_aug_range.clone()).is_some(), "face_crop_aug_range"),
         (first(&levels, |table| table.custom_attributes.clone()).is_some(), "custom_attributes"),
-        (own.alpha_mask == Some(true), "alpha_mask"),
     ];
     let named = left_out.into_iter().filter(|(asked, _)| *asked);
     warnings
@@ -306,10 +311,12 @@ mod tests {
           is_reg = true
           num_repeats = 7
           flip_aug = false
+          validation_split = 0.5
 
         [[datasets]]
-        resolution = [768, 640]
+        resolution = "768, 640"
         enable_bucket = true
+        validation_split = 0.1
 
           [[datasets.subsets]]
           image_dir = "5_cat"
@@ -331,6 +338,7 @@ mod tests {
         assert_eq!([hoge.repeats, fuga.repeats, cat.repeats], [4, 7, 4]);
         assert_eq!([hoge.flip, fuga.flip, cat.flip], [true, false, true]);
         assert_eq!([hoge.is_reg, fuga.is_reg, cat.is_reg], [false, true, false]);
+        assert_eq!([hoge.validation_split, fuga.validation_split, cat.validation_split], [0.0, 0.5, 0.1]);
         assert_eq!(cat.class_tokens, None, "folder names mean nothing here");
         assert_eq!(cat.captions.prefix.as_deref(), Some("p"));
         assert_eq!((hoge.captions.dropout_rate, cat.captions.dropout_rate), (0.0, 0.05));
@@ -360,8 +368,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_said() {
-        let text =
-            "[general]\nnetwork_multiplier = 0.5\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"a\"\ncolor_aug = true\n";
+        let text = "[general]\nnetwork_multiplier = 0.5\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"a\"\nface_crop_aug_range = [1, 2]\n";
         let plan = read_text(text, &[]).unwrap();
         assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
     }

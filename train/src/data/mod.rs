@@ -4,18 +4,22 @@
 //! | --- | --- |
 //! | [`plan`] | what the data set shall be |
 //! | [`folders`], [`dataset_config`] | the two ways to say so: folder names, or a TOML file |
-//! | [`mod@scan`] | what is really there: pictures, sizes, captions |
+//! | [`mod@scan`], `oddities` | what is really there: pictures, sizes, captions; sizes that look like a mistake |
+//! | [`held_back`] | which pictures are kept for validation |
 //! | [`buckets`] | which size a picture becomes |
 //! | [`caption_file`], [`caption`] | reading captions; what is done to them at every draw |
 //! | [`batches`] | the order of an epoch |
-//! | [`pixels`] | a picture as the model sees it |
+//! | [`pixels`], [`colour`] | a picture as the model sees it; changes of its colours |
 
 pub mod batches;
 pub mod buckets;
 pub mod caption;
 pub mod caption_file;
+pub mod colour;
 pub mod dataset_config;
 pub mod folders;
+pub mod held_back;
+mod oddities;
 pub mod pixels;
 pub mod plan;
 pub mod scan;

@@ -4,6 +4,7 @@
 //! and cut always; there, with buckets off and latents not cached, a picture of another size is an error.
 
 use super::Sample;
+use super::colour::Colour;
 use super::plan::SubsetPlan;
 use crate::options::Interpolation;
 use anyhow::Result;
@@ -11,17 +12,19 @@ use driftless::rng::Generator;
 use driftless::vision::{self, Filter, Picture, Rgb};
 
 /// What is done to a picture beyond resizing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
     /// Mirror it.
     pub flipped: bool,
     /// Cut this far from the left and the top, of the excess; `None`: the centre.
     pub crop: Option<(usize, usize)>,
+    /// Change its colours.
+    pub colour: Option<Colour>,
 }
 
 impl Draw {
-    /// The centre, not mirrored.
-    pub const PLAIN: Self = Self { flipped: false, crop: None };
+    /// The centre, not mirrored, in its own colours.
+    pub const PLAIN: Self = Self { flipped: false, crop: None, colour: None };
 
     /// What chance has for `sample`.
     pub fn random(sample: &Sample, plan: &SubsetPlan, generator: &mut Generator) -> Self {
@@ -29,7 +32,8 @@ impl Draw {
         let (bucket, resized) = (sample.placement.bucket, sample.placement.resized);
         let crop = plan.random_crop.then(|| (up_to(resized.0 - bucket.0), up_to(resized.1 - bucket.1)));
         let flipped = plan.flip && up_to(1) == 1;
-        Self { flipped, crop }
+        let colour = if plan.color { Colour::random(generator) } else { None };
+        Self { flipped, crop, colour }
     }
 }
 
@@ -53,7 +57,8 @@ pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -
     let (bucket_width, bucket_height) = sample.placement.bucket;
     let (left, top) = draw.crop.unwrap_or(((width - bucket_width) / 2, (height - bucket_height) / 2));
     let cut = resized.cropped(left, top, bucket_width, bucket_height)?;
-    Ok(if draw.flipped { cut.flipped_horizontally() } else { cut })
+    let cut = if draw.flipped { cut.flipped_horizontally() } else { cut };
+    Ok(draw.colour.map_or_else(|| cut.clone(), |colour| colour.apply(&cut)))
 }
 
 /// Area averaging when neither side grows, else Lanczos; or the filter that is forced.
@@ -94,7 +99,7 @@ mod tests {
         let sample = sample(folder.path(), (21, 16), Placement { bucket: (16, 16), resized: (21, 16) });
         let plain = load(&sample, None, Draw::PLAIN).unwrap();
         assert_eq!((plain.width, plain.height, first_pixel(&plain)), (16, 16, (2, 0)));
-        let flipped = load(&sample, None, Draw { flipped: true, crop: Some((5, 0)) }).unwrap();
+        let flipped = load(&sample, None, Draw { flipped: true, crop: Some((5, 0)), colour: None }).unwrap();
         assert_eq!(first_pixel(&flipped), (20, 0));
 
         let mut plan = SubsetPlan::from_options(&Options::of(&[]));

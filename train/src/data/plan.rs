@@ -44,10 +44,16 @@ pub struct SubsetPlan {
     pub captions: CaptionSettings,
     /// Mirror half of the draws.
     pub flip: bool,
+    /// Change hue or brightness of some draws.
+    pub color: bool,
     /// Cut at a random place.
     pub random_crop: bool,
     /// Resampling filter, when one is forced.
     pub interpolation: Option<Interpolation>,
+    /// Share of the pictures that is held back for validation.
+    pub validation_split: f64,
+    /// Seed of that choice, when it is not the run's.
+    pub validation_seed: Option<u64>,
 }
 
 impl DatasetPlan {
@@ -92,8 +98,11 @@ impl SubsetPlan {
                 warmup: captions.token_warmup_step,
             },
             flip: data.flip_aug,
+            color: data.color_aug,
             random_crop: data.random_crop,
             interpolation: data.resize_interpolation,
+            validation_split: options.validation.validation_split,
+            validation_seed: options.validation.validation_seed,
         }
     }
 }

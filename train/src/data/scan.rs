@@ -4,8 +4,9 @@
 //! orientation is not applied, as there: it would move photographs to other buckets.
 
 use super::buckets::{Placement, Size};
+use super::held_back::{self, Stems};
 use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
-use super::{caption_file, pictures_in};
+use super::{caption_file, oddities, pictures_in};
 use anyhow::{Context, Result, bail};
 use driftless::vision::Picture;
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct DataSet {
     pub from_file: bool,
     /// Sentences for the user.
     pub warnings: Vec<String>,
+    /// The pictures that are held back, as a data set of its own in which nothing is left to chance.
+    pub validation: Option<Box<DataSet>>,
 }
 
 /// Pictures that share a resolution and a batch size.
@@ -74,19 +77,38 @@ pub struct Sample {
 }
 
 impl DataSet {
-    /// Looks at every picture of `plan`: reads headers and captions, and chooses buckets.
+    /// Looks at every picture of `plan`: reads headers and captions, and chooses buckets. `seed` is that of the run, from which it
+    /// follows what is held back for validation.
     ///
     /// # Errors
     /// When a folder cannot be read, a picture is unreadable or fits no bucket, a caption is not UTF-8, or nothing is left to train
     /// on.
-    pub fn scan(plan: DataPlan) -> Result<Self> {
-        let mut warnings = plan.warnings;
-        let datasets = plan.datasets.into_iter().map(|plan| scan_dataset(plan, &mut warnings)).collect::<Result<Vec<_>>>()?;
-        let set = Self { datasets, from_file: plan.from_file, warnings };
+    pub fn scan(plan: DataPlan, seed: u64) -> Result<Self> {
+        let held_back = held_back::choose(&plan, seed)?;
+        let asked = plan.datasets.iter().flat_map(|dataset| &dataset.subsets).any(|subset| subset.validation_split > 0.0);
+        let (mut warnings, mut datasets, mut validation) = (plan.warnings, Vec::new(), Vec::new());
+        for (plan, stems) in plan.datasets.into_iter().zip(held_back) {
+            let (dataset, rest) = scan_dataset(plan, &stems, &mut warnings)?;
+            datasets.push(dataset);
+            validation.extend(rest);
+        }
+        if asked && validation.is_empty() {
+            warnings
+                .push("validation_split is too small for so few pictures: none is held back, and there is no validation".into());
+        }
+        let from_file = plan.from_file;
+        let validation = Self { datasets: validation, from_file, warnings: vec![], validation: None };
+        let set =
+            Self { datasets, from_file, warnings, validation: (!validation.datasets.is_empty()).then(|| Box::new(validation)) };
         if set.datasets.iter().all(|dataset| dataset.num_train_images == 0) {
             bail!("{}", set.emptiness());
         }
         Ok(set)
+    }
+
+    /// Pictures that are held back.
+    pub fn num_validation_images(&self) -> usize {
+        self.validation.as_ref().map_or(0, |set| set.num_train_images())
     }
 
     /// Draws per epoch, without regularisation.
@@ -111,6 +133,9 @@ impl DataSet {
             .flat_map(|dataset| &dataset.plan.subsets)
             .map(|plan| plan.image_dir.display().to_string())
             .collect();
+        if self.validation.is_some() {
+            return format!("all pictures in {} are held back for validation; lower validation_split", folders.join(", "));
+        }
         format!("no training pictures (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
     }
 }
@@ -129,14 +154,15 @@ impl Dataset {
     }
 }
 
-fn scan_dataset(plan: DatasetPlan, warnings: &mut Vec<String>) -> Result<Dataset> {
+/// The dataset without, and one with only the pictures that are held back; `stems` are theirs, by subset of the plan.
+fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) -> Result<(Dataset, Option<Dataset>)> {
     if plan.batch_size == 0 {
         bail!("the batch size is 0; it must be at least 1");
     }
     let buckets = plan.buckets.buckets()?;
-    let (mut subsets, mut train, mut reg) = (Vec::<Subset>::new(), Vec::new(), Vec::new());
-    for subset_plan in &plan.subsets {
-        let folder = subset_plan.image_dir.display();
+    let (mut subsets, mut train, mut reg, mut held) = (Vec::<Subset>::new(), Vec::new(), Vec::new(), Vec::new());
+    for (subset_plan, held_back) in plan.subsets.iter().zip(stems) {
+        let folder = &subset_plan.image_dir.display();
         if subset_plan.repeats < 1 {
             warnings.push(format!("{folder}: left out, because its pictures are repeated 0 times"));
             continue;
@@ -155,25 +181,56 @@ fn scan_dataset(plan: DatasetPlan, warnings: &mut Vec<String>) -> Result<Dataset
             let placement = buckets.place(sample.size.0, sample.size.1);
             sample.placement = placement.with_context(|| sample.path.display().to_string())?;
         }
+        warnings.extend(oddities::describe(folder, &samples));
         if subset_plan.is_reg {
             reg.extend(samples)
         } else {
-            train.extend(samples)
+            let is_held = |sample: &Sample| held_back.contains(held_back::stem(&sample.path));
+            let (validation, training): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(is_held);
+            train.extend(training);
+            held.extend(validation);
         }
         subsets.push(subset);
     }
-    let draws = |samples: &[Sample]| samples.iter().map(|sample| sample.repeats).sum::<usize>();
+    let validation = (!held.is_empty()).then(|| for_validation(&plan, &subsets, held));
     let (num_train_images, num_reg_images) = (draws(&train), draws(&reg));
     if num_train_images < num_reg_images {
         warnings.push("some regularisation pictures are not used, because there are more of them than training pictures".into());
     }
     let mut samples = train;
     samples.extend(evened_out(reg, num_train_images));
+    let buckets = by_size(&samples);
+    Ok((Dataset { plan, subsets, samples, num_train_images, num_reg_images, buckets }, validation))
+}
+
+fn draws(samples: &[Sample]) -> usize {
+    samples.iter().map(|sample| sample.repeats).sum()
+}
+
+fn by_size(samples: &[Sample]) -> BTreeMap<Size, Vec<usize>> {
     let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
     for (index, sample) in samples.iter().enumerate() {
         by_size.entry(sample.placement.bucket).or_default().extend(std::iter::repeat_n(index, sample.repeats));
     }
-    Ok(Dataset { plan, subsets, samples, num_train_images, num_reg_images, buckets: by_size })
+    by_size
+}
+
+/// The pictures that are held back: each once, none changed.
+fn for_validation(plan: &DatasetPlan, subsets: &[Subset], held: Vec<Sample>) -> Dataset {
+    let settled = |subset: &Subset| {
+        let captions = subset.plan.captions.settled();
+        let plan = SubsetPlan { repeats: 1, captions, flip: false, color: false, random_crop: false, ..subset.plan.clone() };
+        Subset { plan, ..subset.clone() }
+    };
+    let samples: Vec<Sample> = held.into_iter().map(|sample| Sample { repeats: 1, ..sample }).collect();
+    Dataset {
+        plan: plan.clone(),
+        subsets: subsets.iter().map(settled).collect(),
+        num_train_images: samples.len(),
+        num_reg_images: 0,
+        buckets: by_size(&samples),
+        samples,
+    }
 }
 
 /// Regularisation pictures drawn about as often as training pictures: taken until there are enough, then repeated once more each, in
@@ -255,7 +312,7 @@ mod tests {
     fn scan(folder: &Path, arguments: &[&str]) -> Result<DataSet> {
         let train = format!("--train_data_dir={}", folder.join("train").display());
         let arguments: Vec<&str> = std::iter::once(train.as_str()).chain(arguments.iter().copied()).collect();
-        DataSet::scan(super::super::plan(&Options::of(&arguments))?)
+        DataSet::scan(super::super::plan(&Options::of(&arguments))?, 0)
     }
 
     #[test]
@@ -310,6 +367,44 @@ mod tests {
         let set = scan(folder.path(), &[&reg]).unwrap();
         assert_eq!(set.datasets[0].samples.len(), 3);
         assert!(set.warnings.iter().any(|warning| warning.contains("more of them")), "{:?}", set.warnings);
+    }
+
+    #[test]
+    fn a_picture_is_held_back_in_all_caption_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        for group in ["10_empty", "10_wd", "10_kosmos"] {
+            for number in 0..10 {
+                picture(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
+            }
+        }
+        let options = ["--validation_split=0.2", "--validation_seed=5", "--flip_aug", "--color_aug", "--shuffle_caption"];
+        let set = scan(folder.path(), &options).unwrap();
+        assert_eq!((set.num_train_images(), set.num_validation_images()), (240, 6));
+        let validation = &set.validation.as_ref().unwrap().datasets[0];
+        let stems = |dataset: &Dataset| -> Stems {
+            dataset.samples.iter().map(|sample| held_back::stem(&sample.path).to_owned()).collect()
+        };
+        assert_eq!(stems(validation).len(), 2);
+        assert!(stems(validation).is_disjoint(&stems(&set.datasets[0])));
+        let plan = &validation.subsets[0].plan;
+        assert!(!plan.flip && !plan.color && !plan.captions.shuffle && plan.captions.is_fixed());
+
+        let same = scan(folder.path(), &["--validation_split=0.2", "--validation_seed=5"]).unwrap();
+        assert_eq!(stems(&same.validation.unwrap().datasets[0]), stems(validation));
+        let others =
+            (0..5).map(|seed| scan(folder.path(), &["--validation_split=0.2", &format!("--validation_seed={seed}")]).unwrap());
+        let different: std::collections::BTreeSet<Stems> =
+            others.map(|set| stems(&set.validation.unwrap().datasets[0])).collect();
+        assert!(different.len() > 2, "the seed chooses");
+
+        let message = format!("{:#}", scan(folder.path(), &["--validation_split=1"]).unwrap_err());
+        assert!(message.contains("lower validation_split"), "{message}");
+        let set = scan(folder.path(), &["--validation_split=0.01"]).unwrap();
+        assert!(
+            set.validation.is_none() && set.warnings.iter().any(|warning| warning.contains("too small")),
+            "{:?}",
+            set.warnings
+        );
     }
 
     #[test]

@@ -4,15 +4,20 @@
 //! | --- | --- |
 //! | [`stable_diffusion`] | the real one, on `driftless::pipeline` |
 //! | [`place`] | where the model and the device are |
+//! | [`prediction`] | noise or velocity |
+//! | [`vae`] | an autoencoder that is not the model's own; which one a run has |
 
 pub mod place;
+pub mod prediction;
 pub mod stable_diffusion;
+pub mod vae;
 
 pub use stable_diffusion::StableDiffusion;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use driftless::Result;
+use driftless::vae::Posterior;
 
 /// A latent diffusion model with an adapter in training.
 pub trait Model {
@@ -22,13 +27,34 @@ pub trait Model {
     /// Channels, height and width of the latents of a picture of this width and height in pixels.
     fn latent_shape(&self, size: (usize, usize)) -> [usize; 3];
 
+    /// The distribution of the latents of pictures, float32.
+    ///
+    /// # Shapes
+    /// `pictures` `[b, 3, h, w]` in -1..1; the posterior is `[b, c, h / 8, w / 8]`.
+    /// # Errors
+    /// When a tensor operation fails.
+    fn posterior(&self, pictures: &Tensor) -> Result<Posterior>;
+
+    /// What a sample of that distribution is multiplied with to be what the predictor sees.
+    fn latent_scale(&self) -> f64;
+
     /// A sample of the latents of pictures, scaled as the predictor sees them, float32.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, h, w]` in -1..1; `noise` `[b, c, h / 8, w / 8]`, standard normal; returns the noise's shape.
+    /// As [`Model::posterior`]; `noise` is standard normal; returns the noise's shape.
     /// # Errors
     /// When a tensor operation fails.
-    fn encode_pictures(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor>;
+    fn encode_pictures(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        self.sample(&self.posterior(pictures)?, noise)
+    }
+
+    /// A sample of a posterior, scaled as the predictor sees it.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    fn sample(&self, posterior: &Posterior, noise: &Tensor) -> Result<Tensor> {
+        Ok((posterior.sample(noise)? * self.latent_scale())?)
+    }
 
     /// The states of captions; they depend on the adapter if it sits in the text encoder.
     ///

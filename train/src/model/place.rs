@@ -12,7 +12,15 @@ use std::path::PathBuf;
 /// # Errors
 /// When it is neither here nor on the hub.
 pub fn find(options: &ModelOptions) -> Result<PathBuf> {
-    Ok(hub::resolve(&options.pretrained_model_name_or_path, &HubOptions::from_env())?)
+    find_at(&options.pretrained_model_name_or_path)
+}
+
+/// The folder or file of `model`, a path or a hub id.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_at(model: &str) -> Result<PathBuf> {
+    Ok(hub::resolve(model, &HubOptions::from_env())?)
 }
 
 /// The device of `--device`.

@@ -10,6 +10,7 @@ use driftless::adapter::BatchClock;
 use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
 use driftless::unet::{TextContext, UnetInput};
+use driftless::vae::Posterior;
 
 /// A pipeline, and how it is trained.
 pub struct StableDiffusion {
@@ -48,8 +49,15 @@ impl Model for StableDiffusion {
         [config.latent_channels, height / config.downscale(), width / config.downscale()]
     }
 
-    fn encode_pictures(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor> {
-        Ok(self.pipeline.encode_pictures(pictures, noise)?.to_dtype(DType::F32)?.detach())
+    fn posterior(&self, pictures: &Tensor) -> Result<Posterior> {
+        let pictures = pictures.to_device(self.device())?.to_dtype(self.pipeline.compute_dtype())?;
+        let Posterior { mean, log_variance } = self.pipeline.vae.encode(&pictures)?;
+        let plain = |tensor: Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::F32)?.detach()) };
+        Ok(Posterior { mean: plain(mean)?, log_variance: plain(log_variance)? })
+    }
+
+    fn latent_scale(&self) -> f64 {
+        self.pipeline.vae.config().scaling_factor
     }
 
     /// Captions of more than 75 tokens as kohya encodes them: pieces of 75 between start and end token, encoded apart; of all pieces the

@@ -24,6 +24,19 @@ enum Volume {
     Verbose,
 }
 
+/// An error with its causes, in one line; a cause that the sentence before it has told already is not told again.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// How often plain lines tell of progress.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 

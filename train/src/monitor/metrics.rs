@@ -1,12 +1,26 @@
-//! `metrics.jsonl`: one JSON object per optimiser step.
+//! `metrics.jsonl`: one JSON object per optimiser step; `validation.jsonl`: one per measurement on pictures that do not train.
 
 use super::memory::peak_rss_bytes;
 use crate::training::StepReport;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// The loss on pictures that do not train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Optimiser steps done.
+    pub step: usize,
+    /// Epochs done, when it was measured at the end of one.
+    pub epoch: Option<usize>,
+    /// The moving average of the training loss at that time.
+    pub training_loss: f64,
+    /// The loss on the pictures that do not train.
+    pub validation_loss: f64,
+}
 
 /// The file, open for appending.
 #[derive(Debug)]
@@ -22,7 +36,21 @@ impl Metrics {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(folder: &Path, done: usize) -> Result<Self> {
-        let path = folder.join("metrics.jsonl");
+        Self::open_named(folder, "metrics.jsonl", done)
+    }
+
+    /// The same for validation, and what was measured before.
+    ///
+    /// # Errors
+    /// As [`Metrics::open`].
+    pub fn open_validation(folder: &Path, done: usize) -> Result<(Self, Vec<Measurement>)> {
+        let log = Self::open_named(folder, "validation.jsonl", done)?;
+        let text = std::fs::read_to_string(&log.path).with_context(|| log.path.display().to_string())?;
+        Ok((log, text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+    }
+
+    fn open_named(folder: &Path, name: &str, done: usize) -> Result<Self> {
+        let path = folder.join(name);
         let named = || path.display().to_string();
         let kept = match std::fs::read_to_string(&path) {
             Ok(text) if done > 0 => text.lines().filter(|line| belongs(line, done)).map(|line| format!("{line}\n")).collect(),
@@ -49,6 +77,18 @@ impl Metrics {
             "seconds": report.seconds,
             "peak_rss_bytes": peak_rss_bytes(),
         });
+        self.line(&line)
+    }
+
+    /// Appends a measurement.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn measurement(&mut self, measurement: &Measurement) -> Result<()> {
+        self.line(&json!(measurement))
+    }
+
+    fn line(&mut self, line: &Value) -> Result<()> {
         // One write per line, so that a line is there whole or not at all.
         self.file.write_all(format!("{line}\n").as_bytes()).with_context(|| self.path.display().to_string())
     }

@@ -6,4 +6,4 @@ pub mod metrics;
 pub mod tensorboard;
 pub mod time;
 
-pub use console::Console;
+pub use console::{Console, sentence};

@@ -10,7 +10,7 @@ use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
 use driftless::adapter::{Algorithm, DropoutStyle, LokrOptions};
 
 /// Arguments of this module.
-const OWN: [&str; 17] = [
+const OWN: [&str; 15] = [
     "algo",
     "preset",
     "conv_dim",
@@ -26,12 +26,13 @@ const OWN: [&str; 17] = [
     "wd_on_output",
     "rs_lora",
     "rank_dropout_scale",
-    "train_norm",
-    "use_scalar",
 ];
 
+/// Switches of LyCORIS' that can be off alone; kohya_ss' interface writes them all.
+const SWITCHED_OFF: [&str; 5] = ["train_norm", "use_scalar", "bypass_mode", "rescaled", "unbalanced_factorization"];
+
 /// Arguments of LyCORIS' that are refused by name, because an adapter without them would be another one.
-const ELSEWHERE: [&str; 6] = ["block_size", "constraint", "rescaled", "bypass_mode", "unbalanced_factorization", "unet_targets"];
+const ELSEWHERE: [&str; 3] = ["block_size", "constraint", "unet_targets"];
 
 /// Names of algorithms that are trained.
 const ALGORITHMS: [&str; 5] = ["lora", "locon", "loha", "lokr", "full"];
@@ -66,7 +67,7 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
             "wd_on_output" => per_output = flag(argument)?,
             "rs_lora" => rs_lora = flag(argument)?,
             "rank_dropout_scale" => settings.dropout_style = DropoutStyle::Rows { rescale: flag(argument)? },
-            name @ ("train_norm" | "use_scalar") => ensure!(!flag(argument)?, "--network_args {name} is not supported"),
+            name if SWITCHED_OFF.contains(&name) => ensure!(!flag(argument)?, "--network_args {name} is not supported"),
             _ if common(&mut settings, argument)? => {}
             _ => refuse(argument, &OWN, &ELSEWHERE, "")?,
         }
@@ -75,9 +76,9 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
         ensure!(lokr.factor == -1 || lokr.factor > 0, "--network_args factor={} must be -1 or above 0", lokr.factor);
         *options = lokr;
     } else {
-        let given = network.network_args.iter().find(|a| ["factor", "decompose_both", "full_matrix"].contains(&a.key.as_str()));
-        if let Some(argument) = given {
-            bail!("--network_args {} is for algo=lokr", argument.key);
+        let unused = [("factor", lokr.factor != -1), ("decompose_both", lokr.decompose_both), ("full_matrix", lokr.full_matrix)];
+        if let Some((name, _)) = unused.into_iter().find(|(_, given)| *given) {
+            bail!("--network_args {name} is for algo=lokr");
         }
     }
     ensure!(
@@ -171,6 +172,11 @@ mod tests {
         assert_eq!((found.algorithm, found.tucker, found.dora), (Algorithm::Lokr(expected), true, Some(true)));
         assert_eq!(settings(&["dora_wd=True", "wd_on_output=False"]).unwrap().dora, Some(false));
         assert_eq!(settings(&["rs_lora=True"]).unwrap().linear.alpha, 4.0 * 8f64.sqrt());
+        // What kohya_ss' interface writes for LyCORIS' LoCon.
+        let interface = "preset=full conv_dim=32 conv_alpha=1 rank_dropout=0 bypass_mode=False dora_wd=False module_dropout=0 \
+                         use_tucker=False use_scalar=False rank_dropout_scale=False algo=locon train_norm=False";
+        let locon = settings(&interface.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()).unwrap();
+        assert_eq!((locon.algorithm, locon.convolution), (Algorithm::Lora, Some(RankAlpha { rank: 32, alpha: 1.0 })));
         let dropped = settings(&["rank_dropout=0.1", "rank_dropout_scale=True"]).unwrap();
         assert_eq!((dropped.dropout.rank, dropped.dropout_style), (0.1, DropoutStyle::Rows { rescale: true }));
         assert_eq!(settings(&["preset=attn-only"]).unwrap().text_encoder_targets, TextEncoderTargets::Attention);
@@ -189,6 +195,7 @@ mod tests {
             (vec!["algo=loha", "loraplus_lr_ratio=2"], "LoRA+"),
             (vec!["block_size=4"], "not supported"),
             (vec!["train_norm=True"], "train_norm is not supported"),
+            (vec!["bypass_mode=True"], "bypass_mode is not supported"),
             (vec!["algo=loha", "--save_model_as=diffusers"], "convert diffusers"),
             (vec!["algo=loha", "--scale_weight_norms=1"], "scale_weight_norms"),
         ] {

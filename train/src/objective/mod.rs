@@ -61,7 +61,21 @@ impl Objective {
     /// # Errors
     /// When a tensor operation fails.
     pub fn noised(&self, latents: &Tensor, generator: &mut Generator) -> driftless::Result<Noised> {
-        noise::noised(self, latents, generator)
+        noise::noised(self, latents, None, generator)
+    }
+
+    /// The same at a timestep that is not drawn, for all samples.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn noised_at(&self, latents: &Tensor, timestep: usize, generator: &mut Generator) -> driftless::Result<Noised> {
+        noise::noised(self, latents, Some(timestep), generator)
+    }
+
+    /// Four timesteps spread evenly over those that train, for validation (sd-scripts' `NUM_VALIDATION_TIMESTEPS`).
+    pub fn validation_timesteps(&self) -> [usize; 4] {
+        let (first, length) = (self.timesteps.start, self.timesteps.len());
+        [1, 2, 3, 4].map(|k| first + k * length / 5)
     }
 
     /// The weighted error of `prediction` `[b, c, h, w]`, a float32 scalar. `weights` has one number per sample.

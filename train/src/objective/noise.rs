@@ -16,7 +16,7 @@ pub struct Noised {
     pub timesteps: Vec<usize>,
 }
 
-pub(super) fn noised(objective: &Objective, latents: &Tensor, generator: &mut Generator) -> Result<Noised> {
+pub(super) fn noised(objective: &Objective, latents: &Tensor, fixed: Option<usize>, generator: &mut Generator) -> Result<Noised> {
     let options = &objective.options;
     let (device, shape) = (latents.device(), latents.dims());
     let mut noise = generator.randn_tensor(shape, device)?;
@@ -27,8 +27,13 @@ pub(super) fn noised(objective: &Objective, latents: &Tensor, generator: &mut Ge
         noise = multires(&noise, iterations, options.multires_noise_discount, generator)?;
     }
     let range = &objective.timesteps;
-    let timesteps = generator.randint(range.start as i64, range.end as i64, shape[0]);
-    let timesteps: Vec<usize> = timesteps.into_iter().map(|timestep| timestep as usize).collect();
+    let timesteps = match fixed {
+        Some(timestep) => vec![timestep; shape[0]],
+        None => {
+            let drawn = generator.randint(range.start as i64, range.end as i64, shape[0]);
+            drawn.into_iter().map(|timestep| timestep as usize).collect()
+        }
+    };
     let noisy = match options.ip_noise_gamma.filter(|gamma| *gamma > 0.0) {
         Some(gamma) => {
             let strength = if options.ip_noise_gamma_random_strength { gamma * uniform(generator) } else { gamma };

@@ -273,11 +273,12 @@ mod tests {
 
     #[test]
     fn options_of_kohya_are_named() {
-        let parsed = parse_words("--xformers --masked_loss --network_dropout 0 --max_data_loader_n_workers 2").unwrap();
+        let parsed = parse_words("--xformers --weighted_captions --network_dropout 0 --max_data_loader_n_workers 2").unwrap();
         assert_eq!(parsed.warnings.len(), 1, "{:?}", parsed.warnings);
-        assert!(parsed.warnings[0].contains("masked_loss"));
+        assert!(parsed.warnings[0].contains("weighted_captions"));
         assert_eq!(parsed.notices.len(), 2, "{:?}", parsed.notices);
         assert!(wrong("--v2").contains("Stable Diffusion 1.5"));
+        assert!(wrong("--masked_loss").contains("every pixel"));
     }
 
     #[test]

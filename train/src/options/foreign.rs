@@ -60,7 +60,7 @@ const NO_TRACKER: Treatment = LeftOut("logs go to TensorBoard and metrics.jsonl 
 const OTHER_MODEL: Treatment = LeftOut("it belongs to models other than Stable Diffusion 1.5");
 const FLOAT32_ADAPTER: Treatment = LeftOut("adapters, gradients and optimiser stay float32");
 const OWN_LOG: Treatment = Needless("messages are governed by --quiet, --verbose and --log_json");
-const NO_VALIDATION: Treatment = LeftOut("there is no validation during training yet; all pictures train");
+const NO_MASKS: Treatment = Refused("the loss counts every pixel alike; cut the pictures to what they shall teach");
 const RENUMBER: Treatment = Refused("to go on from a state use --resume, which restores epoch and step");
 
 const TABLE: &[Foreign] = &[
@@ -76,7 +76,6 @@ const TABLE: &[Foreign] = &[
     entry("log_config", Switch, LeftOut("options are not logged; the adapter's metadata hold them")),
     // Models.
     entry("v2", Switch, Refused("this program trains Stable Diffusion 1.5 only")),
-    entry("vae", One, Refused("a VAE apart from the model is not supported; put it into the model folder's `vae`")),
     entry("no_half_vae", Switch, LeftOut("the VAE computes in the same type as the rest")),
     entry("vae_batch_size", One, Needless("pictures are encoded one at a time")),
     entry("tokenizer_cache_dir", One, Needless("the tokenizer comes with the model")),
@@ -95,12 +94,10 @@ const TABLE: &[Foreign] = &[
     entry("dataset_class", One, Refused("data sets written in Python cannot be used")),
     entry("conditioning_data_dir", One, Refused("control pictures are not supported in training")),
     entry("cache_info", Switch, Needless("sizes and captions are read quickly enough")),
-    entry("cache_latents_to_disk", Switch, LeftOut("latents are not kept on disk; --cache_latents keeps them in memory")),
-    entry("skip_cache_check", Switch, Needless("there is no cache on disk")),
-    entry("color_aug", Switch, LeftOut("colours are not changed")),
+    entry("skip_cache_check", Switch, Needless("checking the cache takes no time to speak of")),
     entry("face_crop_aug_range", One, LeftOut("pictures are not cropped around faces")),
-    entry("alpha_mask", Switch, LeftOut("alpha channels are dropped")),
-    entry("masked_loss", Switch, LeftOut("the loss counts every pixel alike")),
+    entry("alpha_mask", Switch, NO_MASKS),
+    entry("masked_loss", Switch, NO_MASKS),
     entry("weighted_captions", Switch, LeftOut("brackets in captions are ordinary text")),
     entry("debug_dataset", Switch, Refused("use `train check` to look at the data set")),
     entry("max_data_loader_n_workers", One, OUR_LOADER),
@@ -152,12 +149,6 @@ const TABLE: &[Foreign] = &[
     entry("save_state_to_huggingface", Switch, NO_UPLOAD),
     entry("async_upload", Switch, NO_UPLOAD),
     entry("resume_from_huggingface", Switch, Refused("states are resumed from a local folder only")),
-    // Validation.
-    entry("validation_seed", One, NO_VALIDATION),
-    entry("validation_split", One, NO_VALIDATION),
-    entry("validate_every_n_steps", One, NO_VALIDATION),
-    entry("validate_every_n_epochs", One, NO_VALIDATION),
-    entry("max_validation_steps", One, NO_VALIDATION),
     // The interface's own, and options of the trainers for other models that it writes along.
     entry("output_config", Switch, Refused("options are not written back to a TOML file")),
     entry("epoch", One, Needless("the interface has already put it into max_train_steps")),

@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | `model_and_data`, `network`, `optimisation`, `objective`, `output` | the options, grouped as `--help` groups them |
+//! | `model_and_data`, `network`, `optimisation`, `objective`, `validation`, `output` | the options, grouped as `--help` groups them |
 //! | [`values`] | value types that kohya writes as text: `512,650`, `10%`, `key=value` |
 //! | [`arguments`] | the command line and the TOML file, brought into one list of arguments |
 //! | [`config_file`] | `--config_file`: a TOML whose sections are flattened into options |
@@ -19,6 +19,7 @@ mod network;
 mod objective;
 mod optimisation;
 mod output;
+mod validation;
 pub mod values;
 
 pub use model_and_data::{CaptionOptions, DataOptions, Interpolation, ModelOptions, Precision};
@@ -26,6 +27,7 @@ pub use network::NetworkOptions;
 pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
 pub use optimisation::OptimisationOptions;
 pub use output::{OutputOptions, RunOptions, SampleOptions, SaveFormat, SavePrecision};
+pub use validation::ValidationOptions;
 
 /// Everything that was asked for.
 #[derive(Debug, Clone, clap::Parser)]
@@ -55,6 +57,8 @@ pub struct Options {
     #[command(flatten)]
     pub objective: ObjectiveOptions,
     #[command(flatten)]
+    pub validation: ValidationOptions,
+    #[command(flatten)]
     pub output: OutputOptions,
     #[command(flatten)]
     pub samples: SampleOptions,
@@ -65,7 +69,7 @@ pub struct Options {
 /// What to do instead of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Action {
-    /// Print buckets, steps and captions, and stop.
+    /// Print buckets, steps, captions and a memory estimate, and stop.
     Check,
 }
 

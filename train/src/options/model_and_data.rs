@@ -8,8 +8,12 @@ use std::path::PathBuf;
 #[command(rename_all = "snake_case", next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Diffusers folder, hub id, or LDM-format file
-    #[arg(long, alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+    #[arg(long, visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
     pub pretrained_model_name_or_path: String,
+
+    /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
+    #[arg(long, value_name = "PATH")]
+    pub vae: Option<String>,
 
     /// Device: auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto")]
@@ -20,7 +24,7 @@ pub struct ModelOptions {
     pub threads: Option<usize>,
 
     /// Type that the frozen model computes in; adapters, optimiser and loss stay float32
-    #[arg(long, value_enum, default_value = "no")]
+    #[arg(long, visible_alias = "dtype", value_enum, default_value = "no")]
     pub mixed_precision: Precision,
 
     /// Hidden state of the text encoder to use, counted from the end (1: the last)
@@ -105,6 +109,10 @@ pub struct DataOptions {
     #[arg(long)]
     pub flip_aug: bool,
 
+    /// Change the hue or brightness of a third of the draws a little; not with cached latents
+    #[arg(long)]
+    pub color_aug: bool,
+
     /// Cut at a random place instead of the centre; not with cached latents
     #[arg(long)]
     pub random_crop: bool,
@@ -113,9 +121,24 @@ pub struct DataOptions {
     #[arg(long)]
     pub cache_latents: bool,
 
+    /// The same, kept in NAME.latents.safetensors beside each picture for later runs
+    #[arg(long)]
+    pub cache_latents_to_disk: bool,
+
+    /// Keep them in this folder instead of beside the pictures
+    #[arg(long, value_name = "DIR", requires = "cache_latents_to_disk")]
+    pub latent_cache_dir: Option<PathBuf>,
+
     /// Pictures per step
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub train_batch_size: usize,
+}
+
+impl DataOptions {
+    /// Whether pictures are encoded once; keeping latents on disk implies it.
+    pub fn caches_latents(&self) -> bool {
+        self.cache_latents || self.cache_latents_to_disk
+    }
 }
 
 /// kohya's `--resize_interpolation`.

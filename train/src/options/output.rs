@@ -148,7 +148,7 @@ pub struct SampleOptions {
 #[command(rename_all = "snake_case", next_help_heading = "Run")]
 pub struct RunOptions {
     /// Options in a TOML file; sections only group them
-    #[arg(long, alias = "config", value_name = "FILE")]
+    #[arg(long, visible_alias = "config", value_name = "FILE")]
     pub config_file: Option<PathBuf>,
 
     /// Seed of everything random (default: a random one, which is recorded)

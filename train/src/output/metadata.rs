@@ -123,6 +123,14 @@ fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
         put("sd_model_hash", old);
         put("new_sd_model_hash", new);
     }
+    if let Some(vae) = &facts.options.model.vae {
+        let path = Path::new(vae);
+        put("vae_name", path.file_name().map_or_else(|| vae.clone(), |name| name.to_string_lossy().into_owned()));
+        if let Ok((old, new)) = file_hashes(path) {
+            put("vae_hash", old);
+            put("new_vae_hash", new);
+        }
+    }
     put("v2", "False".into());
     put("base_model_version", "sd_v1".into());
 }
@@ -168,13 +176,19 @@ fn optimisation(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("seed", facts.seed.to_string());
     put("num_train_images", facts.data.num_train_images().to_string());
     put("num_reg_images", facts.data.num_reg_images().to_string());
-    put("num_validation_images", "0".into());
-    put("cache_latents", boolean(options.data.cache_latents));
+    put("num_validation_images", facts.data.num_validation_images().to_string());
+    put("cache_latents", boolean(options.data.caches_latents()));
     put("resize_interpolation", python(options.data.resize_interpolation.map(interpolation)));
-    for key in ["validation_seed", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps"] {
-        put(key, "None".into());
+    let validation = &options.validation;
+    for (key, value) in [
+        ("validation_seed", validation.validation_seed),
+        ("max_validation_steps", validation.max_validation_steps),
+        ("validate_every_n_epochs", validation.validate_every_n_epochs),
+        ("validate_every_n_steps", validation.validate_every_n_steps),
+    ] {
+        put(key, python(value.map(|number| number.to_string()).as_deref()));
     }
-    put("validation_split", "0.0".into());
+    put("validation_split", float(validation.validation_split));
 }
 
 fn text(facts: &Facts, put: &mut impl FnMut(&str, String)) {
@@ -214,7 +228,7 @@ fn dataset_from_folders(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("batch_size_per_device", options.data.train_batch_size.to_string());
     put("total_batch_size", (options.data.train_batch_size * steps.accumulation).to_string());
     put("resolution", format!("({}, {})", options.data.resolution.width, options.data.resolution.height));
-    put("color_aug", "False".into());
+    put("color_aug", boolean(options.data.color_aug));
     put("flip_aug", boolean(options.data.flip_aug));
     put("random_crop", boolean(options.data.random_crop));
     put("shuffle_caption", boolean(options.captions.shuffle_caption));
@@ -277,7 +291,7 @@ fn subset_info(subset: &Subset) -> Value {
     json!({
         "img_count": subset.pictures,
         "num_repeats": plan.repeats,
-        "color_aug": false,
+        "color_aug": plan.color,
         "flip_aug": plan.flip,
         "random_crop": plan.random_crop,
         "shuffle_caption": plan.captions.shuffle,

@@ -1,15 +1,27 @@
 //! `train check`: what a run would do, in words.
 
+use super::memory;
 use super::plan::Plan;
 use crate::data::scan::Dataset;
+use anyhow::Result;
 use std::fmt::Write;
 
 /// The plan as text for standard output.
-pub fn report(plan: &Plan) -> String {
+///
+/// # Errors
+/// When the model folder's configuration is damaged, or the adapter does not fit it.
+pub fn report(plan: &Plan) -> Result<String> {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write(plan, &mut text);
-    text
+    let memory::Estimate { weights, adapter, activations } = memory::estimate(plan)?;
+    let total = memory::shown(weights + adapter + activations);
+    let [weights, adapter, activations] = [weights, adapter, activations].map(memory::shown);
+    let _ = writeln!(
+        text,
+        "memory              about {total}: weights {weights}, adapter and optimiser {adapter}, activations {activations}"
+    );
+    Ok(text)
 }
 
 fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
@@ -23,6 +35,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "pictures x repeats  {}", data.num_train_images())?;
     if data.num_reg_images() > 0 {
         writeln!(out, "regularisation      {}", data.num_reg_images())?;
+    }
+    if data.num_validation_images() > 0 {
+        writeln!(out, "held back           {} pictures for validation", data.num_validation_images())?;
     }
     writeln!(out, "batches per epoch   {}", steps.batches_per_epoch)?;
     writeln!(out, "batches per step    {}", steps.accumulation)?;

@@ -1,28 +1,43 @@
 //! What is written and shown beside the loop: adapters, states, metrics, samples, progress.
 
+use super::comparison;
 use super::plan::Plan;
 use crate::interrupt;
 use crate::model::StableDiffusion;
-use crate::monitor::Console;
-use crate::monitor::metrics::Metrics;
+use crate::monitor::metrics::{Measurement, Metrics};
 use crate::monitor::tensorboard::TensorBoard;
+use crate::monitor::{Console, sentence};
 use crate::network::TrainedNetwork;
 use crate::output::When;
 use crate::output::metadata::RunMetadata;
 use crate::output::names::{epoch_to_remove, step_to_remove};
 use crate::samples::draw::{self, At};
+use crate::training::validation::Validation;
 use crate::training::{Hooks, StepReport, Trainer, state};
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// What the files are of.
+pub struct Parts<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The model with the adapter in it.
+    pub model: &'a StableDiffusion,
+    /// The adapter.
+    pub network: &'a TrainedNetwork,
+    /// What is written into the adapter's files.
+    pub metadata: &'a RunMetadata,
+    /// What is measured on pictures that do not train.
+    pub validation: Option<Validation<'a>>,
+}
 
 /// The files of a run.
 pub struct Files<'a> {
-    plan: &'a Plan,
-    model: &'a StableDiffusion,
-    network: &'a TrainedNetwork,
-    metadata: &'a RunMetadata,
+    parts: Parts<'a>,
     metrics: Metrics,
+    validations: Option<Metrics>,
+    measured: Vec<Measurement>,
     tensorboard: Option<TensorBoard>,
     console: &'a mut Console,
     started: Instant,
@@ -31,7 +46,9 @@ pub struct Files<'a> {
     /// Steps done in all.
     steps_done: usize,
     /// The state that was written last.
-    last_state: Option<std::path::PathBuf>,
+    last_state: Option<PathBuf>,
+    /// Whether it was said that metrics cannot be written.
+    metrics_failed: bool,
 }
 
 impl<'a> Files<'a> {
@@ -39,56 +56,117 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// When a log cannot be written.
-    pub fn new(
-        plan: &'a Plan,
-        model: &'a StableDiffusion,
-        network: &'a TrainedNetwork,
-        metadata: &'a RunMetadata,
-        steps_before: usize,
-        console: &'a mut Console,
-    ) -> Result<Self> {
-        let metrics = Metrics::open(&plan.options.output.output_dir, steps_before)?;
-        let tensorboard = TensorBoard::open(&plan.options.run)?;
-        console.begin("steps", plan.steps.total, steps_before);
+    pub fn new(parts: Parts<'a>, steps_before: usize, console: &'a mut Console) -> Result<Self> {
+        let options = &parts.plan.options;
+        let metrics = Metrics::open(&options.output.output_dir, steps_before)?;
+        let (validations, measured) = match parts.validation {
+            Some(_) => {
+                let (log, measured) = Metrics::open_validation(&options.output.output_dir, steps_before)?;
+                (Some(log), measured)
+            }
+            None => (None, vec![]),
+        };
+        let tensorboard = TensorBoard::open(&options.run)?;
+        console.begin("steps", parts.plan.steps.total, steps_before);
         Ok(Self {
-            plan,
-            model,
-            network,
-            metadata,
+            parts,
             metrics,
+            validations,
+            measured,
             tensorboard,
             console,
             started: Instant::now(),
             steps_before,
             steps_done: steps_before,
             last_state: None,
+            metrics_failed: false,
         })
     }
 
     /// Samples before the first step, when they are asked for.
     pub fn at_first(&mut self, trainer: &Trainer<StableDiffusion>) {
-        if self.plan.options.samples.sample_at_first && trainer.position.step == 0 {
+        if self.parts.plan.options.samples.sample_at_first && trainer.position.step == 0 {
             self.draw_samples(At::Step(0));
         }
     }
 
-    /// The last files.
+    /// The last files, and which one is best.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When the adapter cannot be written to its place; the error tells where it is instead.
     pub fn at_end(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<()> {
         self.console.finish();
-        let output = &self.plan.options.output;
-        if output.save_state || output.save_state_on_train_end {
-            self.save_state(trainer, When::End)?;
+        let (plan, output) = (self.parts.plan, &self.parts.plan.options.output);
+        let state = match output.save_state || output.save_state_on_train_end {
+            true => self.save_state(trainer, When::End),
+            false => Ok(()),
+        };
+        // The adapter first of all: a state that cannot be written must not cost it.
+        if let Err(error) = self.save_adapter(When::End, trainer.position.step, plan.steps.epochs) {
+            return Err(self.save_elsewhere(error, trainer));
         }
-        self.save_adapter(When::End, trainer.position.step, self.plan.steps.epochs)
+        state?;
+        let file = |one: &Measurement| {
+            let end = (one.step == plan.steps.total).then(|| plan.names.adapter(When::End));
+            let epoch = one.epoch.map(|epoch| plan.names.adapter(When::Epoch(epoch)));
+            let step = plan.names.adapter(When::Step(one.step));
+            end.into_iter().chain(epoch).chain([step]).find(|path| path.exists())
+        };
+        comparison::table(&self.measured, file).iter().for_each(|line| self.console.info(line));
+        Ok(())
+    }
+
+    /// Saves what there is when the loss is no number; answers where.
+    pub fn rescue(&mut self, trainer: &Trainer<StableDiffusion>) -> String {
+        self.console.finish();
+        let step = trainer.position.step;
+        if step == 0 {
+            return "nothing was trained yet".into();
+        }
+        match self.network_is_finite() {
+            Ok(true) => {}
+            _ => {
+                return format!("the adapter is spoilt by step {step} already; files that were saved before it are as they were");
+            }
+        }
+        let when = When::Step(step);
+        let adapter = self.save_adapter(when, step, trainer.position.epoch + 1);
+        let state = trainer.optimiser.state().map(|_| self.save_state(trainer, when));
+        let named = |saved: Result<()>, path: PathBuf| match saved {
+            Ok(()) => path.display().to_string(),
+            Err(error) => format!("({} could not be saved: {})", path.display(), sentence(&error)),
+        };
+        let names = &self.parts.plan.names;
+        let adapter = named(adapter, names.adapter(when));
+        let state = state.map(|state| format!(", and to go on with other settings --resume {}", named(state, names.state(when))));
+        format!("the adapter as it was after step {step} is {adapter}{}", state.unwrap_or_default())
+    }
+
+    fn network_is_finite(&self) -> Result<bool> {
+        for var in self.parts.network.variables() {
+            if !var.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// An adapter that took days must not be lost to a full disk.
+    fn save_elsewhere(&mut self, error: anyhow::Error, trainer: &Trainer<StableDiffusion>) -> anyhow::Error {
+        let (plan, folder) = (self.parts.plan, std::env::temp_dir());
+        let name = plan.names.adapter(When::End);
+        let path =
+            folder.join(format!("train-{}-{}", std::process::id(), name.file_name().unwrap_or_default().to_string_lossy()));
+        match self.write_adapter(&path, trainer.position.step, plan.steps.epochs) {
+            Ok(()) => error.context(format!("the adapter could not be saved where it belongs and is {} instead", path.display())),
+            Err(_) => error.context("the adapter could not be saved"),
+        }
     }
 
     /// What to do after an interruption.
     pub fn how_to_go_on(&mut self) -> String {
         self.console.finish();
-        let done = format!("{} of {} steps are done", self.steps_done, self.plan.steps.total);
+        let done = format!("{} of {} steps are done", self.steps_done, self.parts.plan.steps.total);
         match &self.last_state {
             Some(folder) => format!("{done}; go on with the same options and --resume {}", folder.display()),
             None => format!("{done}; without --save_state there is no state to go on from"),
@@ -96,29 +174,78 @@ impl<'a> Files<'a> {
     }
 
     fn save_adapter(&mut self, when: When, steps: usize, epoch: usize) -> Result<()> {
-        let output = &self.plan.options.output;
-        let path = self.plan.names.adapter(when);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
-        let metadata = self.metadata.at(steps, epoch);
-        self.network.write(&path, output.save_model_as, output.save_precision, &metadata)?;
+        let path = self.parts.plan.names.adapter(when);
+        self.write_adapter(&path, steps, epoch)?;
         self.console.info(format!("saved {}", path.display()));
         Ok(())
     }
 
+    fn write_adapter(&self, path: &Path, steps: usize, epoch: usize) -> Result<()> {
+        let output = &self.parts.plan.options.output;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        let metadata = self.parts.metadata.at(steps, epoch);
+        Ok(self.parts.network.write(path, output.save_model_as, output.save_precision, &metadata)?)
+    }
+
     fn save_state(&mut self, trainer: &Trainer<StableDiffusion>, when: When) -> Result<()> {
-        let folder = self.plan.names.state(when);
-        state::write(trainer, &self.metadata.configuration(), &folder)?;
+        let folder = self.parts.plan.names.state(when);
+        state::write(trainer, &self.parts.metadata.configuration(), &folder)?;
         self.console.info(format!("saved {}", folder.display()));
         self.last_state = Some(folder);
         Ok(())
     }
 
+    /// A file along the way that cannot be written is no reason to end a run: there may be room again later. Answers whether all
+    /// were written.
+    fn save_along_the_way(&mut self, trainer: &Trainer<StableDiffusion>, when: When, epoch: usize) -> bool {
+        let mut saved = self.save_adapter(when, trainer.position.step, epoch);
+        if saved.is_ok() && self.parts.plan.options.output.save_state {
+            saved = self.save_state(trainer, when);
+        }
+        if let Err(error) = &saved {
+            self.console.warn(format!("not saved, and training goes on: {}", sentence(error)));
+        }
+        saved.is_ok()
+    }
+
+    /// Measures the loss on pictures that do not train.
+    fn validate(&mut self, trainer: &Trainer<StableDiffusion>, epoch: Option<usize>) -> Result<()> {
+        let Parts { model, network, validation: Some(validation), .. } = self.parts else { return Ok(()) };
+        let step = trainer.position.step;
+        // A run that goes on from a state of this very step has measured it already, with the same result.
+        if self.measured.iter().any(|one| (one.step, one.epoch) == (step, epoch)) {
+            return Ok(());
+        }
+        let (unet, text_encoder) = (model.pipeline.unet.slots(), model.pipeline.text_encoder.slots());
+        let measured = network.frozen(unet, text_encoder, || validation.loss(model, &trainer.objective, interrupt::requested))?;
+        let Some(validation_loss) = measured else { return Ok(()) };
+        let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
+        self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));
+        if let Some(tensorboard) = &mut self.tensorboard {
+            tensorboard.validation(&measurement);
+        }
+        let written = self.validations.as_mut().map_or(Ok(()), |log| log.measurement(&measurement));
+        self.measured.push(measurement);
+        self.tell_of_metrics(written);
+        Ok(())
+    }
+
+    /// Numbers that cannot be written down are no reason to end a run either.
+    fn tell_of_metrics(&mut self, written: Result<()>) {
+        if let Err(error) = written
+            && !self.metrics_failed
+        {
+            self.console.warn(format!("numbers are no longer written down, and training goes on: {}", sentence(&error)));
+            self.metrics_failed = true;
+        }
+    }
+
     /// A sample that cannot be drawn is no reason to end a run.
     fn draw_samples(&mut self, at: At) {
-        let plan = self.plan;
-        match draw::draw(self.model, self.network, &plan.options, plan.seed, at, interrupt::requested) {
+        let Parts { plan, model, network, .. } = self.parts;
+        match draw::draw(model, network, &plan.options, plan.seed, at, interrupt::requested) {
             Ok(samples) => {
                 for sample in samples {
                     self.console.detail(format!("drew {}", sample.path.display()));
@@ -131,53 +258,61 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn after_saving_step(&mut self, trainer: &Trainer<StableDiffusion>, step: usize) -> Result<()> {
-        let output = &self.plan.options.output;
+    fn after_saving_step(&mut self, trainer: &Trainer<StableDiffusion>, step: usize) {
+        let (names, output) = (&self.parts.plan.names, &self.parts.plan.options.output);
         let Some(every) = output.save_every_n_steps.filter(|every| *every > 0 && step.is_multiple_of(*every)) else {
-            return Ok(());
+            return;
         };
-        self.save_adapter(When::Step(step), step, trainer.position.epoch + 1)?;
+        // What is older goes only once what is newer is there.
+        if !self.save_along_the_way(trainer, When::Step(step), trainer.position.epoch + 1) {
+            return;
+        }
         if let Some(old) = step_to_remove(step, every, output.save_last_n_steps) {
-            remove(&self.plan.names.adapter_to_remove(When::Step(old)));
+            remove(&names.adapter_to_remove(When::Step(old)));
         }
-        if output.save_state {
-            self.save_state(trainer, When::Step(step))?;
-            if let Some(old) = step_to_remove(step, every, output.save_last_n_steps_state.or(output.save_last_n_steps)) {
-                remove(&self.plan.names.state(When::Step(old)));
-            }
+        let keep = output.save_last_n_steps_state.or(output.save_last_n_steps).filter(|_| output.save_state);
+        if let Some(old) = step_to_remove(step, every, keep) {
+            remove(&names.state(When::Step(old)));
         }
-        Ok(())
     }
 }
 
 impl Hooks<StableDiffusion> for Files<'_> {
     fn after_step(&mut self, trainer: &Trainer<StableDiffusion>, report: &StepReport) -> Result<bool> {
         self.steps_done = report.step;
-        if let Some(most) = self.plan.options.network.scale_weight_norms {
-            let norms = self.network.limit_norms(most)?;
+        let plan = self.parts.plan;
+        if let Some(most) = plan.options.network.scale_weight_norms {
+            let norms = self.parts.network.limit_norms(most)?;
             if let Some(tensorboard) = &mut self.tensorboard {
                 tensorboard.scalar("max_norm/keys_scaled", norms.scaled as f64, report.step);
                 tensorboard.scalar("max_norm/max_key_norm", norms.largest, report.step);
                 tensorboard.scalar("norm/avg_key_norm", norms.mean, report.step);
             }
         }
-        self.metrics.step(report)?;
+        let written = self.metrics.step(report);
+        self.tell_of_metrics(written);
         if let Some(tensorboard) = &mut self.tensorboard {
             tensorboard.step(report);
         }
+        if self.tensorboard.take_if(|tensorboard| tensorboard.is_lost()).is_some() {
+            self.console.warn("the log for TensorBoard cannot be written any more, and training goes on");
+        }
         let per_step = self.started.elapsed().as_secs_f64() / (report.step - self.steps_before) as f64;
-        let left = per_step * (self.plan.steps.total - report.step) as f64;
-        self.console.step(report, self.plan.steps.total, self.plan.steps.epochs, left);
-        let samples = &self.plan.options.samples;
+        let left = per_step * (plan.steps.total - report.step) as f64;
+        self.console.step(report, plan.steps.total, plan.steps.epochs, left);
+        let samples = &plan.options.samples;
         let by_steps = samples.sample_every_n_steps.filter(|every| *every > 0 && samples.sample_every_n_epochs.is_none());
         if by_steps.is_some_and(|every| report.step.is_multiple_of(every)) {
             self.draw_samples(At::Step(report.step));
         }
-        self.after_saving_step(trainer, report.step)?;
+        if plan.options.validation.validate_every_n_steps.is_some_and(|every| (report.step as u64).is_multiple_of(every)) {
+            self.validate(trainer, None)?;
+        }
+        self.after_saving_step(trainer, report.step);
         if !interrupt::requested() {
             return Ok(true);
         }
-        if self.plan.options.output.save_state {
+        if plan.options.output.save_state {
             self.save_state(trainer, When::Step(report.step))?;
         }
         Ok(false)
@@ -187,19 +322,21 @@ impl Hooks<StableDiffusion> for Files<'_> {
         if let Some(tensorboard) = &mut self.tensorboard {
             tensorboard.epoch(epoch, trainer.average.average());
         }
-        let (plan, output) = (self.plan, &self.plan.options.output);
+        let (plan, output) = (self.parts.plan, &self.parts.plan.options.output);
+        if (epoch as u64).is_multiple_of(plan.options.validation.validate_every_n_epochs.unwrap_or(1)) {
+            self.validate(trainer, Some(epoch))?;
+        }
         let every = plan.steps.save_every_n_epochs(&plan.options);
         // The last epoch's file is the final one.
-        if let Some(every) = every.filter(|every| epoch.is_multiple_of(*every) && epoch < plan.steps.epochs) {
-            self.save_adapter(When::Epoch(epoch), trainer.position.step, epoch)?;
+        if let Some(every) = every.filter(|every| epoch.is_multiple_of(*every) && epoch < plan.steps.epochs)
+            && self.save_along_the_way(trainer, When::Epoch(epoch), epoch)
+        {
             if let Some(old) = epoch_to_remove(epoch, every, output.save_last_n_epochs) {
                 remove(&plan.names.adapter_to_remove(When::Epoch(old)));
             }
-            if output.save_state {
-                self.save_state(trainer, When::Epoch(epoch))?;
-                if let Some(old) = epoch_to_remove(epoch, every, output.save_last_n_epochs_state.or(output.save_last_n_epochs)) {
-                    remove(&plan.names.state(When::Epoch(old)));
-                }
+            let keep = output.save_last_n_epochs_state.or(output.save_last_n_epochs).filter(|_| output.save_state);
+            if let Some(old) = epoch_to_remove(epoch, every, keep) {
+                remove(&plan.names.state(When::Epoch(old)));
             }
         }
         if plan.options.samples.sample_every_n_epochs.is_some_and(|every| every > 0 && epoch.is_multiple_of(every)) {

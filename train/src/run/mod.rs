@@ -5,9 +5,12 @@
 //! | [`plan`] | everything that can be known and refused before the model is loaded |
 //! | [`check`] | `train check`: the plan in words |
 //! | [`train`] | model, adapter, loop |
-//! | [`hooks`] | what is written and shown beside the loop |
+//! | [`hooks`], [`comparison`] | what is written and shown beside the loop; the table at the end |
+//! | [`memory`] | how much memory a run will take, about |
 
 pub mod check;
+pub mod comparison;
 pub mod hooks;
+pub mod memory;
 pub mod plan;
 pub mod train;

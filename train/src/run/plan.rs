@@ -11,6 +11,7 @@ use crate::options::arguments::Parsed;
 use crate::output::Names;
 use crate::samples::prompts;
 use crate::steps::Steps;
+use crate::training::latents::Latents;
 use crate::training::state::{self, Record};
 use anyhow::{Result, ensure};
 
@@ -58,8 +59,11 @@ impl Plan {
         check_samples(&options, console)?;
         let resume = options.output.resume.as_deref().map(state::read_record).transpose()?;
         let seed = seed(&options, resume.as_ref(), console)?;
-        let data = DataSet::scan(data::plan(&options)?)?;
+        let data = DataSet::scan(data::plan(&options)?, seed)?;
         data.warnings.iter().for_each(|warning| console.warn(warning));
+        if options.data.caches_latents() {
+            Latents::check(&data)?;
+        }
         let steps = Steps::new(&options, data.batches_per_epoch())?;
         let schedule = Schedule::new(&options.optimisation, steps.total)?;
         let names = Names::new(&options.output);

@@ -1,21 +1,25 @@
 //! Training: the model is loaded, the adapter put in, the loop run, the result written.
 
-use super::hooks::Files;
+use super::hooks::{Files, Parts};
 use super::plan::Plan;
+use crate::data::DataSet;
 use crate::interrupt;
-use crate::model::{StableDiffusion, place};
+use crate::model::{StableDiffusion, place, prediction, vae};
 use crate::monitor::Console;
 use crate::network::TrainedNetwork;
 use crate::output::metadata::{Facts, RunMetadata};
 use crate::seeds::{Purpose, generator};
 use crate::training::average::LossAverage;
+use crate::training::latent_file::LatentFiles;
 use crate::training::latents::Latents;
 use crate::training::loader::Source;
-use crate::training::{Outcome, Position, Trainer, state};
-use anyhow::{Context, Result};
+use crate::training::validation::Validation;
+use crate::training::{NotANumber, Outcome, Position, Trainer, state};
+use anyhow::{Context, Result, anyhow};
 use driftless::pipeline::{ModelOptions, Pipeline};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +39,20 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     make_writable(&options.output.output_dir)?;
     let device = place::device(&options.model)?;
     let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base: None };
-    let pipeline = Pipeline::load(&place::find(&options.model)?, &loading)?;
+    let place = place::find(&options.model)?;
+    prediction::check(&place, options, console)?;
+    let mut pipeline = Pipeline::load(&place, &loading)?;
+    if let Some(vae) = vae::load(&options.model, &place, &loading)? {
+        pipeline.vae = Arc::new(vae);
+    }
     let network = TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
     if let Some(path) = &options.network.network_weights {
         network.start_from(path)?;
     }
     let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
-    let latents = match options.data.cache_latents {
-        true => match cache_latents(&model, plan, console)? {
-            Some(latents) => Some(latents),
-            None => return Ok(Ended::Interrupted("nothing was trained yet".into())),
-        },
-        false => None,
+    let Some(latents) = cache_latents(&model, &place, plan, console)? else {
+        return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
     let groups = network.groups();
     let optimiser = plan.optimiser.build(&groups)?;
@@ -64,7 +69,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         model: &model,
         source: Source {
             set: &plan.data,
-            latents: latents.as_ref(),
+            latents: latents.training.as_ref(),
             seed: plan.seed,
             prior_loss_weight: options.objective.prior_loss_weight,
             total_steps: plan.steps.total,
@@ -86,11 +91,26 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         changed.iter().for_each(|change| console.warn(format!("resumed with another setting: {change}")));
         console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
     }
-    let mut files = Files::new(plan, &model, &network, &metadata, trainer.position.step, console)?;
+    let validation = plan.data.validation.as_deref().map(|set| {
+        let given = set.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).find_map(|subset| subset.validation_seed);
+        let source = Source {
+            set,
+            latents: latents.validation.as_ref(),
+            seed: given.unwrap_or(plan.seed),
+            accumulation: 1,
+            ..trainer.source
+        };
+        let most = options.validation.max_validation_steps.map_or(usize::MAX, |most| most as usize);
+        Validation { source, batches: set.batches_per_epoch().min(most) }
+    });
+    let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
+    let mut files = Files::new(parts, trainer.position.step, console)?;
     files.at_first(&trainer);
-    match trainer.run(&mut files)? {
-        Outcome::Finished => files.at_end(&trainer).map(|()| Ended::Finished),
-        Outcome::Stopped => Ok(Ended::Interrupted(files.how_to_go_on())),
+    match trainer.run(&mut files) {
+        Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Finished),
+        Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on())),
+        Err(error) if error.is::<NotANumber>() => Err(anyhow!("{error}; {}", files.rescue(&trainer))),
+        Err(error) => Err(error),
     }
 }
 
@@ -115,21 +135,49 @@ fn announce(plan: &Plan, network: &TrainedNetwork, console: &Console) {
     console.detail(format!("seed: {}", plan.seed));
 }
 
-fn cache_latents(model: &StableDiffusion, plan: &Plan, console: &mut Console) -> Result<Option<Latents>> {
-    let mut begun = false;
-    let latents = Latents::encode(model, &plan.data, plan.seed, |done, total| {
-        if !begun {
-            console.begin("latents", total, 0);
-            begun = true;
-        }
-        console.encoded(done, total);
-        !interrupt::requested()
-    })?;
-    console.finish();
-    if let Some(latents) = &latents {
-        console.detail(format!("latents: {} different ones are kept", latents.count()));
+/// Latents of what trains and of what is held back, where they are cached.
+#[derive(Debug, Default)]
+struct Cached {
+    training: Option<Latents>,
+    validation: Option<Latents>,
+}
+
+/// `None` when the user wants to stop.
+fn cache_latents(model: &StableDiffusion, place: &Path, plan: &Plan, console: &mut Console) -> Result<Option<Cached>> {
+    let options = &plan.options;
+    if !options.data.caches_latents() {
+        return Ok(Some(Cached::default()));
     }
-    Ok(latents)
+    let files = match options.data.cache_latents_to_disk {
+        true => {
+            let vae = vae::identity(&options.model, place)?;
+            Some(LatentFiles { folder: options.data.latent_cache_dir.clone(), vae })
+        }
+        false => None,
+    };
+    let mut encode = |set: &DataSet| -> Result<Option<Latents>> {
+        let mut begun = false;
+        let latents = Latents::encode(model, set, plan.seed, files.as_ref(), |done, total| {
+            if !begun {
+                console.begin("latents", total, 0);
+                begun = true;
+            }
+            console.encoded(done, total);
+            !interrupt::requested()
+        })?;
+        console.finish();
+        if let Some(latents) = &latents {
+            console.detail(format!("latents: {} different ones are kept, {} files were read", latents.count(), latents.read));
+        }
+        Ok(latents)
+    };
+    let Some(training) = encode(&plan.data)? else { return Ok(None) };
+    let validation = match plan.data.validation.as_deref().map(&mut encode).transpose()? {
+        Some(None) => return Ok(None),
+        Some(latents) => latents,
+        None => None,
+    };
+    Ok(Some(Cached { training: Some(training), validation }))
 }
 
 /// Finds out now, not after an hour of training, whether results can be written.

@@ -1,9 +1,10 @@
-//! Latents of all pictures, made once before training (`--cache_latents`).
+//! Latents of all pictures, made once before training (`--cache_latents`), or read from the disk (`--cache_latents_to_disk`).
 //!
 //! One sample of each posterior is drawn and kept, as in sd-scripts; a mirrored picture is encoded apart. Equal pictures that are resized
 //! alike share one latent, so the paper's three caption groups are encoded once. What is drawn depends on the seed and the picture's
 //! bytes alone.
 
+use super::latent_file::{Kept, LatentFiles};
 use crate::data::buckets::Placement;
 use crate::data::pixels::{self, Draw};
 use crate::data::{DataSet, Sample};
@@ -12,14 +13,26 @@ use crate::options::Interpolation;
 use crate::seeds::{Purpose, generator};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
+use driftless::vae::Posterior;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// Latents by picture.
 #[derive(Debug, Default)]
 pub struct Latents {
     by_content: HashMap<Key, Tensor>,
     by_sample: HashMap<(usize, usize), [u8; 32]>,
+    /// How many were read from the disk.
+    pub read: usize,
+}
+
+/// A sample whose latents are wanted.
+struct Wanted<'a> {
+    sample: &'a Sample,
+    interpolation: Option<Interpolation>,
+    /// Whether the mirrored picture is wanted too.
+    flip: bool,
+    place: (usize, usize),
 }
 
 type Key = ([u8; 32], (usize, usize), (usize, usize), Option<u8>, bool);
@@ -29,42 +42,69 @@ fn key(content: [u8; 32], placement: Placement, interpolation: Option<Interpolat
 }
 
 impl Latents {
-    /// Encodes every picture of `set`. `progress` is told how many of how many are done, and answers whether to go on.
+    /// Encodes every picture of `set`, or reads what `files` keep of it. `progress` is told how many of how many are done, and answers
+    /// whether to go on.
     ///
     /// # Errors
-    /// When a picture cannot be read, or latents hold what is not a number; `None` when `progress` said to stop.
+    /// When a picture cannot be read, latents hold what is not a number, or they cannot be kept; `None` when `progress` said to stop.
     pub fn encode(
         model: &impl Model,
         set: &DataSet,
         seed: u64,
+        files: Option<&LatentFiles>,
         mut progress: impl FnMut(usize, usize) -> bool,
     ) -> Result<Option<Self>> {
         let mut latents = Self::default();
-        let mut wanted = BTreeMap::new();
-        for (dataset_index, dataset) in set.datasets.iter().enumerate() {
-            for (index, sample) in dataset.samples.iter().enumerate() {
-                let plan = &dataset.subsets[sample.subset].plan;
-                if plan.random_crop {
-                    bail!("--cache_latents does not go with random_crop: a cached latent is always cut alike");
-                }
-                let content = content(sample)?;
-                latents.by_sample.insert((dataset_index, index), content);
-                let flips: BTreeSet<bool> = [false, plan.flip].into();
-                for flipped in flips {
-                    let key = key(content, sample.placement, plan.interpolation, flipped);
-                    wanted.entry(key).or_insert((sample, plan.interpolation));
-                }
-            }
-        }
-        let total = wanted.len();
-        for (done, (key, (sample, interpolation))) in wanted.into_iter().enumerate() {
-            if !progress(done, total) {
+        let wanted = wanted(set)?;
+        // Samples with equal content that were encoded in this run: their files are written from the first one's.
+        let mut first_with: HashMap<Key, &Wanted> = HashMap::new();
+        for (done, one) in wanted.iter().enumerate() {
+            if !progress(done, wanted.len()) {
                 return Ok(None);
             }
-            latents.by_content.insert(key, encode_one(model, sample, interpolation, key, seed)?);
+            let kept = files.and_then(|files| files.read(one.sample, one.interpolation)).filter(|kept| one.is_in(kept));
+            latents.read += usize::from(kept.is_some());
+            let content = match &kept {
+                Some(kept) => kept.content,
+                None => content(one.sample)?,
+            };
+            latents.by_sample.insert(one.place, content);
+            let lacking = one.keys(content).into_iter().any(|key| !latents.by_content.contains_key(&key));
+            let first = key(content, one.sample.placement, one.interpolation, one.flip);
+            let posteriors = match (kept, first_with.get(&first).zip(files)) {
+                (Some(kept), _) => kept.posteriors,
+                (None, Some((earlier, files))) => {
+                    let kept = files.read(earlier.sample, earlier.interpolation).filter(|kept| one.is_in(kept));
+                    let posteriors = kept.map_or_else(|| one.encode(model), |kept| Ok(kept.posteriors))?;
+                    files.write(one.sample, one.interpolation, &Kept { content, posteriors: posteriors.clone() })?;
+                    posteriors
+                }
+                (None, None) if lacking || files.is_some() => {
+                    let posteriors = one.encode(model)?;
+                    if let Some(files) = files {
+                        files.write(one.sample, one.interpolation, &Kept { content, posteriors: posteriors.clone() })?;
+                        first_with.insert(first, one);
+                    }
+                    posteriors
+                }
+                (None, None) => continue,
+            };
+            for key in one.keys(content) {
+                if !latents.by_content.contains_key(&key) {
+                    latents.by_content.insert(key, one.draw(model, &posteriors, key, seed)?);
+                }
+            }
         }
-        progress(total, total);
+        progress(wanted.len(), wanted.len());
         Ok(Some(latents))
+    }
+
+    /// Whether latents of `set` can be kept at all.
+    ///
+    /// # Errors
+    /// When its pictures are not the same at every draw.
+    pub fn check(set: &DataSet) -> Result<()> {
+        wanted(set).map(drop)
     }
 
     /// The latent of a sample, `[c, h, w]` on the CPU.
@@ -82,18 +122,66 @@ impl Latents {
     }
 }
 
-fn encode_one(model: &impl Model, sample: &Sample, interpolation: Option<Interpolation>, key: Key, seed: u64) -> Result<Tensor> {
-    let flipped = key.4;
-    let pixels = pixels::load(sample, interpolation, Draw { flipped, ..Draw::PLAIN })?.to_tensor(model.device())?;
-    let [channels, height, width] = model.latent_shape(sample.placement.bucket);
-    let mut number = [0; 8];
-    number.copy_from_slice(&key.0[..8]);
-    let mut generator = generator(seed, Purpose::Latent, u64::from_le_bytes(number) ^ u64::from(flipped));
-    let noise = generator.randn_tensor(&[1, channels, height, width], model.device())?;
-    let latent = model.encode_pictures(&pixels, &noise)?.squeeze(0)?.to_device(&Device::Cpu)?;
-    let sum = latent.abs()?.sum_all()?.to_scalar::<f32>()?;
-    ensure!(sum.is_finite(), "{}: its latents are not numbers; train with --mixed_precision no or bf16", sample.path.display());
-    Ok(latent)
+fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>> {
+    let mut wanted = Vec::new();
+    for (dataset_index, dataset) in set.datasets.iter().enumerate() {
+        for (index, sample) in dataset.samples.iter().enumerate() {
+            let plan = &dataset.subsets[sample.subset].plan;
+            if plan.random_crop {
+                bail!("--cache_latents does not go with random_crop: a cached latent is always cut alike");
+            }
+            if plan.color {
+                bail!("--cache_latents does not go with color_aug: a cached latent always has the same colours");
+            }
+            let place = (dataset_index, index);
+            wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, place });
+        }
+    }
+    Ok(wanted)
+}
+
+impl Wanted<'_> {
+    fn flips(&self) -> &'static [bool] {
+        if self.flip { &[false, true] } else { &[false] }
+    }
+
+    fn keys(&self, content: [u8; 32]) -> Vec<Key> {
+        self.flips().iter().map(|flipped| key(content, self.sample.placement, self.interpolation, *flipped)).collect()
+    }
+
+    fn is_in(&self, kept: &Kept) -> bool {
+        self.flips().iter().all(|flipped| kept.posteriors.contains_key(flipped))
+    }
+
+    fn encode(&self, model: &impl Model) -> Result<BTreeMap<bool, Posterior>> {
+        let encode = |flipped: &bool| {
+            let draw = Draw { flipped: *flipped, ..Draw::PLAIN };
+            let pixels = pixels::load(self.sample, self.interpolation, draw)?.to_tensor(model.device())?;
+            let Posterior { mean, log_variance } = model.posterior(&pixels)?;
+            // Here already, so that a sample is drawn alike from a fresh posterior and from one that was read.
+            let posterior =
+                Posterior { mean: mean.to_device(&Device::Cpu)?, log_variance: log_variance.to_device(&Device::Cpu)? };
+            let sum = posterior.mean.abs()?.sum_all()?.to_scalar::<f32>()?;
+            ensure!(
+                sum.is_finite(),
+                "{}: its latents are not numbers; train with --mixed_precision no or bf16",
+                self.sample.path.display()
+            );
+            Ok((*flipped, posterior))
+        };
+        self.flips().iter().map(encode).collect()
+    }
+
+    /// The sample of the posterior that the run keeps, `[c, h, w]`.
+    fn draw(&self, model: &impl Model, posteriors: &BTreeMap<bool, Posterior>, key: Key, seed: u64) -> Result<Tensor> {
+        let flipped = key.4;
+        let posterior = posteriors.get(&flipped).with_context(|| format!("{}: was not encoded", self.sample.path.display()))?;
+        let mut number = [0; 8];
+        number.copy_from_slice(&key.0[..8]);
+        let mut generator = generator(seed, Purpose::Latent, u64::from_le_bytes(number) ^ u64::from(flipped));
+        let noise = generator.randn_tensor(posterior.mean.dims(), &Device::Cpu)?;
+        Ok(model.sample(posterior, &noise)?.squeeze(0)?)
+    }
 }
 
 fn content(sample: &Sample) -> Result<[u8; 32]> {

@@ -5,12 +5,15 @@
 
 use super::latents::Latents;
 use crate::data::DataSet;
-use crate::data::batches::Batch;
+use crate::data::batches::{self, Batch};
 use crate::data::caption::Moment;
 use crate::data::pixels::{self, Draw};
+use crate::model::Model;
 use crate::seeds::{Purpose, generator};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
+use driftless::rng::Generator;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -27,6 +30,23 @@ pub struct Prepared {
     pub captions_are_fixed: bool,
     /// Weights of the samples in the loss.
     pub weights: Vec<f64>,
+}
+
+impl Prepared {
+    /// The latents: those that are cached, or a sample with noise from `generator`.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn latents(&self, model: &impl Model, generator: &mut Generator) -> Result<Tensor> {
+        let device = model.device();
+        let pixels = match &self.pictures {
+            Pictures::Latents(latents) => return Ok(latents.to_device(device)?),
+            Pictures::Pixels(pixels) => pixels.to_device(device)?,
+        };
+        let [channels, height, width] = model.latent_shape(self.size);
+        let noise = generator.randn_tensor(&[self.captions.len(), channels, height, width], device)?;
+        Ok(model.encode_pictures(&pixels, &noise)?)
+    }
 }
 
 /// What is known of the pictures.
@@ -59,27 +79,24 @@ pub struct Source<'a> {
 const AHEAD: usize = 4;
 
 impl<'a> Source<'a> {
-    /// Prepares `batches` of `epoch` (from 0) from the one numbered `first` on, in a thread of `scope`. `steps_before` are the optimiser
-    /// steps done before the epoch.
-    pub fn spawn<'scope>(
-        self,
-        scope: &'scope Scope<'scope, '_>,
-        batches: Vec<Batch>,
-        epoch: usize,
-        steps_before: usize,
-        first: usize,
-    ) -> Receiver<Result<Prepared>>
+    /// Prepares the batches of `epochs` (from 0), of the first of them from the batch numbered `first` on, in a thread of `scope`.
+    pub fn spawn<'scope>(self, scope: &'scope Scope<'scope, '_>, epochs: Range<usize>, first: usize) -> Receiver<Result<Prepared>>
     where
         'a: 'scope,
     {
         let (sender, receiver) = sync_channel(AHEAD);
         scope.spawn(move || {
-            for (index, batch) in batches.iter().enumerate().skip(first) {
-                let moment =
-                    Moment { epoch: epoch + 1, step: steps_before + index / self.accumulation, total_steps: self.total_steps };
-                // The receiver is gone when the loop ended early; then nobody wants the rest.
-                if sender.send(self.prepare(batch, index, moment)).is_err() {
-                    break;
+            for epoch in epochs.clone() {
+                let batches = batches::of_epoch(self.set, self.seed, epoch);
+                let steps_before = epoch * batches.len().div_ceil(self.accumulation);
+                let done = if epoch == epochs.start { first } else { 0 };
+                for (index, batch) in batches.iter().enumerate().skip(done) {
+                    let step = steps_before + index / self.accumulation;
+                    let moment = Moment { epoch: epoch + 1, step, total_steps: self.total_steps };
+                    // The receiver is gone when the loop ended early; then nobody wants the rest.
+                    if sender.send(self.prepare(batch, index, moment)).is_err() {
+                        return;
+                    }
                 }
             }
         });

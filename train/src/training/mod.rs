@@ -4,14 +4,17 @@
 //! | --- | --- |
 //! | [`trainer`] | the loop itself: epochs, batches, steps |
 //! | [`loader`] | batches prepared in the background |
-//! | [`latents`] | pictures encoded once, before training |
+//! | [`latents`], [`latent_file`] | pictures encoded once, before training; kept on disk |
 //! | [`average`] | kohya's moving average of the loss |
+//! | [`validation`] | the loss on pictures that do not train |
 //! | [`state`] | folders from which a run goes on |
 
 pub mod average;
+pub mod latent_file;
 pub mod latents;
 pub mod loader;
 pub mod state;
 pub mod trainer;
+pub mod validation;
 
-pub use trainer::{Hooks, Outcome, Position, StepReport, Trainer};
+pub use trainer::{Hooks, NotANumber, Outcome, Position, StepReport, Trainer};

@@ -44,7 +44,7 @@ const OPTIMISER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
 
 /// Settings that a run may go on with changed; the result is then that of neither the old nor the new settings throughout.
-const MAY_CHANGE: [&str; 14] = [
+const MAY_CHANGE: [&str; 17] = [
     "ss_output_name",
     "ss_training_comment",
     "ss_max_train_steps",
@@ -59,6 +59,9 @@ const MAY_CHANGE: [&str; 14] = [
     "ss_sd_model_name",
     "ss_sd_scripts_commit_hash",
     "ss_session_id",
+    "ss_max_validation_steps",
+    "ss_validate_every_n_epochs",
+    "ss_validate_every_n_steps",
 ];
 
 /// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole.

@@ -1,17 +1,18 @@
 //! The loop: epochs of batches, gradients of some batches into one step, and hooks for all that is written and shown.
 
 use super::average::LossAverage;
-use super::loader::{Pictures, Prepared, Source};
-use crate::data::batches;
+use super::loader::{Prepared, Source};
 use crate::model::Model;
 use crate::objective::Objective;
 use crate::optimise::schedule::Schedule;
 use crate::optimise::{Gradients, Group, Optimiser};
 use crate::steps::Steps;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
 use driftless::rng::Generator;
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 /// Everything that training changes, and what it needs to do so.
@@ -87,6 +88,26 @@ pub trait Hooks<M> {
     fn after_epoch(&mut self, trainer: &Trainer<M>, epoch: usize) -> Result<()>;
 }
 
+/// The loss or its gradient is infinite or no number: whatever step followed would spoil the adapter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NotANumber {
+    what: &'static str,
+    value: f64,
+    step: usize,
+}
+
+impl std::fmt::Display for NotANumber {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, value, step } = self;
+        write!(
+            formatter,
+            "the {what} of step {step} is {value}, so the run stops; lower the learning rate, or use --mixed_precision no"
+        )
+    }
+}
+
+impl std::error::Error for NotANumber {}
+
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -102,41 +123,50 @@ impl<M: Model> Trainer<'_, M> {
     /// # Errors
     /// When a picture cannot be read, the loss is no number, or a hook fails.
     pub fn run(&mut self, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
-        while self.position.step < self.steps.total {
-            if self.run_epoch(hooks)? == Outcome::Stopped {
-                return Ok(Outcome::Stopped);
-            }
-            self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
-            hooks.after_epoch(self, self.position.epoch)?;
-        }
-        Ok(Outcome::Finished)
-    }
-
-    fn run_epoch(&mut self, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
-        let (source, epoch) = (self.source, self.position.epoch);
-        let order = batches::of_epoch(source.set, source.seed, epoch);
-        let (count, first) = (order.len(), self.position.batch);
+        let (source, from) = (self.source, self.position);
         std::thread::scope(|scope| {
-            let prepared = source.spawn(scope, order, epoch, epoch * self.steps.per_epoch, first);
-            let mut next = first;
-            while next < count && self.position.step < self.steps.total {
-                let last = (next / self.steps.accumulation + 1) * self.steps.accumulation;
-                let batches = next..last.min(count);
-                let report = self.step(batches.clone(), || {
-                    prepared.recv().context("pictures are no longer prepared").and_then(std::convert::identity)
-                })?;
-                next = batches.end;
-                self.position = Position { batch: next, step: self.position.step + 1, ..self.position };
-                if !hooks.after_step(self, &report)? {
+            // One thread for the whole run, so that the first pictures of an epoch are ready when the last of the one before are done.
+            let prepared = source.spawn(scope, from.epoch..self.steps.epochs, from.batch);
+            while self.position.step < self.steps.total {
+                if self.run_epoch(&prepared, hooks)? == Outcome::Stopped {
                     return Ok(Outcome::Stopped);
                 }
+                self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
+                hooks.after_epoch(self, self.position.epoch)?;
             }
             Ok(Outcome::Finished)
         })
     }
 
+    fn run_epoch(&mut self, prepared: &Receiver<Result<Prepared>>, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
+        let count = self.steps.batches_per_epoch;
+        let mut next = self.position.batch;
+        while next < count && self.position.step < self.steps.total {
+            let last = (next / self.steps.accumulation + 1) * self.steps.accumulation;
+            let batches = next..last.min(count);
+            let report = self.step_or_nothing(batches.clone(), prepared)?;
+            next = batches.end;
+            self.position = Position { batch: next, step: self.position.step + 1, ..self.position };
+            if !hooks.after_step(self, &report)? {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// A step; when it fails, the trainer is as it was before, so that it can be saved.
+    fn step_or_nothing(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Prepared>>) -> Result<StepReport> {
+        let before = (self.generator.clone(), self.average.clone());
+        let report =
+            self.step(numbers, || prepared.recv().context("pictures are no longer prepared").and_then(std::convert::identity));
+        if report.is_err() {
+            (self.generator, self.average) = before;
+        }
+        report
+    }
+
     /// One optimiser step over the batches with these numbers.
-    fn step(&mut self, numbers: std::ops::Range<usize>, mut prepared: impl FnMut() -> Result<Prepared>) -> Result<StepReport> {
+    fn step(&mut self, numbers: Range<usize>, mut prepared: impl FnMut() -> Result<Prepared>) -> Result<StepReport> {
         let started = Instant::now();
         let mut gradients = Gradients::new(&self.groups);
         let (mut sum, count) = (0.0, numbers.len());
@@ -146,7 +176,7 @@ impl<M: Model> Trainer<'_, M> {
             let loss = self.loss(&prepared()?)?;
             let value = loss.to_scalar::<f32>()?;
             if !value.is_finite() {
-                bail!("{}", self.not_a_number(value));
+                return Err(NotANumber { what: "loss", value: value.into(), step: self.position.step + 1 }.into());
             }
             self.average.add(number, value);
             sum += f64::from(value);
@@ -156,7 +186,7 @@ impl<M: Model> Trainer<'_, M> {
         }
         let gradient_norm = gradients.clip(self.max_grad_norm)?;
         if !gradient_norm.is_finite() {
-            bail!("{}", self.not_a_number(gradient_norm as f32));
+            return Err(NotANumber { what: "gradient", value: gradient_norm, step: self.position.step + 1 }.into());
         }
         let factor = self.schedule.factor(self.position.step);
         let rates: Vec<f64> = self.groups.iter().map(|group| group.rate * factor).collect();
@@ -173,22 +203,11 @@ impl<M: Model> Trainer<'_, M> {
     }
 
     fn loss(&mut self, batch: &Prepared) -> Result<Tensor> {
-        let latents = self.latents(batch)?;
+        let latents = batch.latents(self.model, &mut self.generator)?;
         let text = self.text(batch)?;
         let noised = self.objective.noised(&latents, &mut self.generator)?;
         let prediction = self.model.predict(&noised.noisy, &noised.timesteps, &text)?;
         Ok(self.objective.loss(&prediction, &noised, &batch.weights)?)
-    }
-
-    fn latents(&mut self, batch: &Prepared) -> Result<Tensor> {
-        let device = self.model.device();
-        let pixels = match &batch.pictures {
-            Pictures::Latents(latents) => return Ok(latents.to_device(device)?),
-            Pictures::Pixels(pixels) => pixels.to_device(device)?,
-        };
-        let [channels, height, width] = self.model.latent_shape(batch.size);
-        let noise = self.generator.randn_tensor(&[batch.captions.len(), channels, height, width], device)?;
-        Ok(self.model.encode_pictures(&pixels, &noise)?)
     }
 
     /// States of the captions. They are kept where neither captions nor the text encoder change.
@@ -206,14 +225,5 @@ impl<M: Model> Trainer<'_, M> {
         let states =
             batch.captions.iter().map(|caption| self.texts.get(caption).ok_or_else(|| anyhow!("{caption}: was not encoded")));
         Ok(Tensor::cat(&states.collect::<Result<Vec<_>>>()?, 0)?)
-    }
-
-    fn not_a_number(&self, value: f32) -> String {
-        format!(
-            "the loss of step {} is {value}; the run stops here, and the adapter is as it was after step {}. Lower the learning rate, or \
-             use --mixed_precision no",
-            self.position.step + 1,
-            self.position.step
-        )
     }
 }

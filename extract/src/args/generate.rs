@@ -1,0 +1,80 @@
+//! Options of extracting while a picture is generated.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use driftless::taps::AttentionCategory;
+
+use super::{DeviceChoice, Logging, LoraFile, OutputPrecision, Precision, non_empty_path};
+
+/// Options of `extract generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
+    #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
+    pub model: Option<String>,
+    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
+    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
+    pub base: Option<String>,
+    /// Branch, tag or commit of a hub id [default: main]
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    pub revision: Option<String>,
+    /// Compute type [default: float16 on a GPU, float32 on a CPU]
+    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
+    pub dtype: Option<Precision>,
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = "Model")]
+    pub device: DeviceChoice,
+    /// LoRA adapter with a strength [default strength: 1]; repeatable
+    #[arg(long, value_name = "FILE[:SCALE]", help_heading = "Model")]
+    pub lora: Vec<LoraFile>,
+
+    /// What to show
+    #[arg(long, value_name = "TEXT", help_heading = "Picture")]
+    pub prompt: String,
+    /// What not to show
+    #[arg(long, default_value = "", value_name = "TEXT", help_heading = "Picture")]
+    pub negative_prompt: String,
+    /// Denoising steps of the model's own scheduler
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Picture")]
+    pub steps: u32,
+    /// Weight of the prompt against the negative prompt; 1 or less turns guidance off
+    #[arg(long, default_value_t = 7.5, value_name = "X", help_heading = "Picture")]
+    pub guidance_scale: f64,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Picture")]
+    pub seed: u64,
+    /// Height in pixels, a multiple of 8
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Picture")]
+    pub height: usize,
+    /// Width in pixels, a multiple of 8
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Picture")]
+    pub width: usize,
+
+    /// Calls of the UNet, from 1, at which features are kept; PNDM makes one more than there are steps
+    #[arg(long, required = true, value_delimiter = ',', num_args = 1.., value_name = "N,N,...", help_heading = "What to extract")]
+    pub at_steps: Vec<usize>,
+    /// JSON file of layers [default: all layers]
+    #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "What to extract")]
+    pub layer: Option<PathBuf>,
+    /// Aggregated attention maps as one more layer, `attn`
+    #[arg(long, num_args = 1.., value_name = "CATEGORY", help_heading = "What to extract")]
+    pub attention: Vec<AttentionCategory>,
+    /// Average features over squares of this many pixels
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "What to extract")]
+    pub feature_resize: usize,
+
+    /// Folder of picture.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's
+    #[arg(long, default_value = "./output/", value_name = "DIR", value_parser = non_empty_path, help_heading = "Output")]
+    pub output_dir: PathBuf,
+    /// Type of the numbers in files
+    #[arg(long, value_enum, default_value = "float16", value_name = "float16|float32", help_heading = "Output")]
+    pub output_dtype: OutputPrecision,
+
+    /// Threads of the CPU [default: all]
+    #[arg(long, value_name = "N", help_heading = "Running")]
+    pub threads: Option<usize>,
+    /// How much is told.
+    #[command(flatten)]
+    pub logging: Logging,
+}

@@ -1,0 +1,130 @@
+//! `extract generate`: features met while a picture is generated from a prompt (the original's background extraction).
+//!
+//! Files are named as the original's example names them, `LAYER-CALL-ROW.npy`. Differences: calls are counted anew for each picture,
+//! the folder need not exist, and the picture is written beside them.
+
+use anyhow::{Context, Result, anyhow};
+use driftless::pipeline::{ModelOptions, Pipeline, Sampling, Start, Watched, WatchedCall};
+use driftless::rng::Generator;
+use driftless::scheduler;
+use driftless::taps::{LayerId, TapPlan};
+use driftless::unet::TextContext;
+use driftless::vision::Rgb;
+
+use crate::args::{GenerateArgs, Precision};
+use crate::model::ModelPlace;
+use crate::outputs::{split_batch, write_npy};
+use crate::plan::{DEFAULT_MODEL, Fault, LayerChoice, ModelChoice};
+use crate::report::Reporter;
+use crate::run::{Outcome, set_threads};
+use crate::{device, interrupt};
+
+/// Generates the picture and writes it with its features.
+///
+/// # Errors
+/// When the request is wrong, the model cannot be loaded, or a file cannot be written.
+pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome> {
+    check(args)?;
+    set_threads(args.threads)?;
+    let device = device::open(args.device)?;
+    let dtype = args.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
+    let options = ModelOptions { dtype, device, base: None };
+    let place = ModelPlace::find(&model_choice(args), &options, reporter)?;
+    let config = place.unet_config()?;
+    let layers = match &args.layer {
+        Some(path) => LayerChoice::from_file(path)?,
+        None => LayerChoice::Everything,
+    };
+    let layers = layers.resolve(&config.layout(), !args.attention.is_empty())?;
+    if layers.contains(&LayerId::VaeOut) {
+        return Err(Fault::failure("`vae-out` is no layer of a generation; picture.png is what comes out of it").into());
+    }
+    let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
+    let pipeline = place.load(&options)?;
+    pipeline.vae.load_decoder()?;
+    for lora in &args.lora {
+        pipeline.attach_adapter(&lora.file, lora.scale).context("--lora")?;
+    }
+    let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
+    let Some(picture) = draw(args, &pipeline, &mut watched, reporter)? else {
+        reporter.info("stopped; nothing was written");
+        return Ok(Outcome::Interrupted);
+    };
+    write(args, &picture, watched.kept, reporter)?;
+    Ok(Outcome::Done)
+}
+
+fn check(args: &GenerateArgs) -> Result<(), Fault> {
+    for (name, side) in [("--height", args.height), ("--width", args.width)] {
+        if !side.is_multiple_of(8) || !(8..=8192).contains(&side) {
+            return Err(Fault::usage(format!("{name} {side}: expected a multiple of 8 from 8 to 8192")));
+        }
+    }
+    if args.at_steps.contains(&0) {
+        return Err(Fault::usage("--at-steps 0: calls are counted from 1"));
+    }
+    if args.feature_resize == 0 || !args.guidance_scale.is_finite() {
+        return Err(Fault::usage("--feature-resize has to be 1 or more, --guidance-scale a finite number"));
+    }
+    Ok(())
+}
+
+fn model_choice(args: &GenerateArgs) -> ModelChoice {
+    let named = |name: &Option<String>| name.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    ModelChoice {
+        model: named(&args.model),
+        base: named(&args.base),
+        revision: args.revision.clone(),
+        device: args.device,
+        dtype: args.dtype.map(Precision::dtype),
+    }
+}
+
+/// The picture; `None` when the user stopped it.
+fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, reporter: &mut Reporter) -> Result<Option<Rgb>> {
+    let mut scheduler = scheduler::from_config(&pipeline.scheduler_config)?;
+    let steps = args.steps as usize;
+    scheduler.set_timesteps(steps)?;
+    let calls = scheduler.timesteps().len();
+    if let Some(beyond) = args.at_steps.iter().find(|call| **call > calls) {
+        return Err(Fault::failure(format!("--at-steps {beyond}: {steps} steps make {calls} calls of the UNet")).into());
+    }
+    let context = |text: &str| pipeline.encode_prompt(text).map(TextContext::new);
+    let sampling = Sampling {
+        prompt: &context(&args.prompt)?,
+        negative_prompt: &context(&args.negative_prompt)?,
+        guidance_scale: args.guidance_scale,
+        steps,
+        start: Start::Noise { height: args.height, width: args.width },
+        conditions: &[],
+    };
+    reporter.begin(calls);
+    let mut generator = Generator::manual_seed(args.seed);
+    let mut stopped = false;
+    // Sampling ends early by an error only, so being stopped is told apart here.
+    let drawn = pipeline.sample_tapped(&sampling, scheduler.as_mut(), &mut generator, watched, &mut |_| {
+        reporter.advance(1, 0);
+        stopped = interrupt::requested();
+        if stopped { Err(driftless::Error::argument("generate", "interrupted")) } else { Ok(()) }
+    });
+    reporter.end();
+    if stopped { Ok(None) } else { Ok(Some(Rgb::from_tensor(&drawn?)?)) }
+}
+
+fn write(args: &GenerateArgs, picture: &Rgb, kept: Vec<WatchedCall>, reporter: &Reporter) -> Result<()> {
+    let folder = &args.output_dir;
+    std::fs::create_dir_all(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
+    let guided = kept.iter().any(|call| call.negative);
+    let mut files = 0;
+    for WatchedCall { call, negative, mut features, attention } in kept {
+        features.extend(attention.map(|maps| (LayerId::Attn, maps)));
+        let row = usize::from(guided && !negative);
+        for (id, feature) in split_batch(features, args.feature_resize)?.into_iter().flatten() {
+            write_npy(&folder.join(format!("{id}-{call}-{row}.npy")), &feature, args.output_dtype.dtype())?;
+            files += 1;
+        }
+    }
+    picture.save_png(folder.join("picture.png"))?;
+    reporter.info(&format!("picture.png and {files} features written to {}", folder.display()));
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What the tests of the `train` binary share: a model, a place with pictures, and the command. Each test program uses a part of it.
+#![allow(dead_code)]
+
+use candle_core::DType;
+use driftless::miniature::{Size, write_dataset, write_model};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The model is written once; no test changes it.
+pub fn model() -> &'static Path {
+    static MODEL: OnceLock<TempDir> = OnceLock::new();
+    MODEL
+        .get_or_init(|| {
+            let folder = TempDir::new().unwrap();
+            write_model(folder.path(), Size::Miniature, DType::F32, 0).unwrap();
+            folder
+        })
+        .path()
+}
+
+/// A data set of four pictures in three caption groups, and a place for output.
+pub struct Place(TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        Self::of(4, 64)
+    }
+
+    /// The same with `count` pictures of `side` pixels.
+    pub fn of(count: u64, side: usize) -> Self {
+        let folder = TempDir::new().unwrap();
+        write_dataset(&folder.path().join("data"), count, side).unwrap();
+        // One draw per picture and epoch, so that runs are short.
+        for group in ["empty", "wd", "kosmos"] {
+            let data = folder.path().join("data");
+            std::fs::rename(data.join(format!("10_{group}")), data.join(format!("1_{group}"))).unwrap();
+        }
+        Self(folder)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The options that every run needs.
+    pub fn command(&self, output: &str) -> Command {
+        let mut command = train();
+        command.arg("--pretrained_model_name_or_path").arg(model());
+        command.arg("--train_data_dir").arg(self.path("data")).arg("--output_dir").arg(self.path(output));
+        command.args(
+            "--resolution 64 --network_dim 4 --network_alpha 2 --learning_rate 1e-2 --seed 3 --output_name a --device cpu"
+                .split(' '),
+        );
+        command.args("--train_batch_size 3 --threads 2".split(' '));
+        command
+    }
+}
+
+pub fn train() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+    // No test may ask a hub.
+    command.env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+pub fn words(command: &mut Command, line: &str) -> Output {
+    command.args(line.split_whitespace()).output().unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn assert_done(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+#[track_caller]
+pub fn assert_fails(output: &Output, status: i32, expected: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(status), "{message}");
+    let errors = message.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, 1, "one error in: {message}");
+    for part in expected {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+}
+
+pub fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

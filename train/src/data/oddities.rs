@@ -1,0 +1,37 @@
+//! Pictures of sizes that nobody means to train on: they are used, and named.
+
+use super::Sample;
+
+/// A picture that is enlarged more than this on a side teaches the resampling filter.
+const MOST_ENLARGED: f64 = 4.0;
+/// A picture of which less than this is left after cutting is seldom what was meant.
+const LEAST_SEEN: f64 = 0.25;
+
+/// A sentence on the pictures of a folder that are enlarged much, and one on those of which most is cut off.
+pub fn describe(folder: &impl std::fmt::Display, samples: &[Sample]) -> Vec<String> {
+    let enlarged = list(samples, |sample| {
+        let factor = sample.placement.resized.0 as f64 / sample.size.0.max(1) as f64;
+        (factor > MOST_ENLARGED).then(|| format!("{}x{} pixels", sample.size.0, sample.size.1))
+    });
+    let cut = list(samples, |sample| {
+        let (bucket, resized) = (sample.placement.bucket, sample.placement.resized);
+        let seen = (bucket.0 * bucket.1) as f64 / (resized.0 as f64 * resized.1 as f64);
+        (seen < LEAST_SEEN).then(|| format!("{}x{} pixels, {:.0} % seen", sample.size.0, sample.size.1, seen * 100.0))
+    });
+    let enlarged = enlarged.map(|list| format!("{folder}: enlarged more than {MOST_ENLARGED} times: {list}"));
+    let cut = cut.map(|list| format!("{folder}: cut to less than a quarter: {list}; see --enable_bucket"));
+    enlarged.into_iter().chain(cut).collect()
+}
+
+/// The first five names with a remark, and how many more there are.
+fn list(samples: &[Sample], remark: impl Fn(&Sample) -> Option<String>) -> Option<String> {
+    let found: Vec<String> = samples
+        .iter()
+        .filter_map(|sample| {
+            let name = sample.path.file_name().unwrap_or_default().to_string_lossy();
+            remark(sample).map(|remark| format!("{name} ({remark})"))
+        })
+        .collect();
+    let more = if found.len() > 5 { format!(" and {} more", found.len() - 5) } else { String::new() };
+    (!found.is_empty()).then(|| format!("{}{more}", found[..found.len().min(5)].join(", ")))
+}
