@@ -1,7 +1,7 @@
 //! The `convert` command from outside: what it writes, what it says, and what it refuses.
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::adapter_file::Factors;
+use driftless::adapter::Adapter;
 use driftless::checkpoint::naming::ldm::Part;
 use driftless::checkpoint::{AdapterFile, Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
@@ -56,11 +56,11 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 
 /// Changes of all layers, to compare files in different formats.
 fn changes(path: &Path) -> BTreeMap<String, Vec<f64>> {
-    let change = |factors: &Factors| {
-        let (down, up, scale) = factors.lora(&Device::Cpu).unwrap();
-        let (rank, outputs) = (down.dims()[0], up.dims()[0]);
+    let change = |adapter: &Adapter| {
+        let lora = adapter.as_plain_lora().expect("plain LoRA");
+        let (rank, outputs) = (lora.down.dims()[0], lora.up.dims()[0]);
         let matrix = |t: &Tensor, rows: usize| t.to_dtype(DType::F64).unwrap().reshape((rows, ())).unwrap();
-        numbers(&(matrix(&up, outputs).matmul(&matrix(&down, rank)).unwrap() * scale).unwrap())
+        numbers(&(matrix(&lora.up, outputs).matmul(&matrix(&lora.down, rank)).unwrap() * adapter.scale()).unwrap())
     };
     AdapterFile::open(path).unwrap().entries.iter().map(|((network, path), f)| (format!("{network}.{path}"), change(f))).collect()
 }

@@ -1,19 +1,25 @@
 //! Adapters into the formats of diffusers, kohya and PEFT.
 
 use crate::args::AdapterOptions;
+use crate::model::Model;
 use crate::output;
+use crate::plain::Plain;
 use crate::report::Report;
-use driftless::checkpoint::adapter_file::{DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
-use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{AdapterFile, AtomicFolder, Component, WeightFile};
+use driftless::checkpoint::adapter_file::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
+use driftless::checkpoint::{AdapterFile, AtomicFolder, WeightFile};
 use driftless::{Error, Result};
+use std::collections::BTreeMap;
 
 /// `convert kohya`.
 pub fn to_kohya(options: &AdapterOptions, report: &Report) -> Result<()> {
     if !output::names_safetensors(&options.output) {
         return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
     }
-    let adapter = read(&WeightFile::open(&options.input)?, options, report)?;
+    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, report)?;
+    if options.rank.is_some() {
+        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+        forget_network(&mut adapter.metadata);
+    }
     output::prepare(&options.input, &options.output)?;
     AdapterFile::write_kohya(&options.output, &adapter.entries, &adapter.metadata, options.dtype.map(|dtype| dtype.dtype()))?;
     report.say(format!("{}: {}", options.output.display(), summary(&adapter)));
@@ -22,19 +28,25 @@ pub fn to_kohya(options: &AdapterOptions, report: &Report) -> Result<()> {
 
 /// `convert peft`.
 pub fn to_peft(options: &AdapterOptions, report: &Report) -> Result<()> {
-    if output::names_safetensors(&options.output) {
-        return Err(Error::file(
-            &options.output,
-            "names a file; PEFT's format is a folder for each network",
-            "give the name of a folder",
-        ));
+    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, report)?;
+    let dtype = options.dtype.map(|dtype| dtype.dtype());
+    let target = &options.output;
+    if output::names_safetensors(target) {
+        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+        output::prepare(&options.input, target)?;
+        AdapterFile::write_diffusers(target, &adapter.entries, &adapter.metadata, dtype)?;
+        report.say(format!("{}: {}", target.display(), summary(&adapter)));
+        report.say("one file under PEFT's names for both networks, scale folded in; a folder's name as --output gives PEFT's own folders");
+        return Ok(());
     }
-    let adapter = read(&WeightFile::open(&options.input)?, options, report)?;
-    output::prepare(&options.input, &options.output)?;
-    AdapterFile::write_peft(&options.output, &adapter.entries, &adapter.metadata, options.dtype.map(|dtype| dtype.dtype()))?;
-    for (network, folder) in [(Network::Unet, "unet"), (Network::TextEncoder, "text_encoder")] {
+    if options.rank.is_some() || !adapter_file::fits_peft(&adapter.entries) {
+        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+    }
+    output::prepare(&options.input, target)?;
+    AdapterFile::write_peft(target, &adapter.entries, &adapter.metadata, dtype)?;
+    for network in [Network::Unet, Network::TextEncoder] {
         if adapter.entries.keys().any(|(n, _)| *n == network) {
-            report.say(format!("{}", options.output.join(folder).display()));
+            report.say(format!("{}", target.join(network.name()).display()));
         }
     }
     report.say(summary(&adapter));
@@ -43,7 +55,8 @@ pub fn to_peft(options: &AdapterOptions, report: &Report) -> Result<()> {
 
 /// `convert diffusers`, for an adapter.
 pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, report: &Report) -> Result<()> {
-    let adapter = read(file, options, report)?;
+    let (mut adapter, base) = read(file, options, report)?;
+    plain(options, base.as_ref()).apply(&mut adapter, report)?;
     let target = &options.output;
     output::prepare(&options.input, target)?;
     let write = |path: &std::path::Path| {
@@ -65,30 +78,44 @@ pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, report: &Report
     Ok(())
 }
 
+fn plain<'a>(options: &AdapterOptions, base: Option<&'a Model>) -> Plain<'a> {
+    Plain { rank: options.rank.map(|rank| rank as usize), base, drop_biases: options.drop_biases }
+}
+
+/// Takes out what described the family that an adapter was before it became plain.
+fn forget_network(metadata: &mut BTreeMap<String, String>) {
+    metadata.retain(|key, _| !key.starts_with("ss_network_"));
+}
+
 /// Reads the adapter, with the base model's layers at hand where one is given.
-fn read(file: &WeightFile, options: &AdapterOptions, report: &Report) -> Result<AdapterFile> {
+fn read(file: &WeightFile, options: &AdapterOptions, report: &Report) -> Result<(AdapterFile, Option<Model>)> {
     let unknown = if options.allow_unknown { UnknownKeys::Collect } else { UnknownKeys::Refuse };
     let adapter = AdapterFile::from_weights(file, unknown)?;
     report.unknown_keys(&adapter.unknown_keys);
-    if let Some(base) = &options.base {
-        let has = |network| adapter.entries.keys().any(|(n, _)| *n == network);
-        let open = |network, part| if has(network) { Component::open(part, base).map(Some) } else { Ok(None) };
-        let unet = open(Network::Unet, Part::Unet)?;
-        let text_encoder = open(Network::TextEncoder, Part::TextEncoder)?;
-        adapter.check_fit(|network, path| {
-            let component = if network == Network::Unet { &unet } else { &text_encoder };
-            Some(component.as_ref()?.info(&format!("{path}.weight"))?.shape.clone())
-        })?;
+    let base = options.base.as_deref().map(|base| Model::open(base, false, report)).transpose()?;
+    if let Some(base) = &base {
+        adapter.check_fit(|network, path| base.weight_shape(network, path))?;
     }
-    Ok(adapter)
+    Ok((adapter, base))
 }
 
 /// One line on what an adapter holds.
 pub fn summary(adapter: &AdapterFile) -> String {
     let count = |network| adapter.entries.keys().filter(|(n, _)| *n == network).count();
-    let ranks: std::collections::BTreeSet<usize> = adapter.entries.values().map(|factors| factors.rank()).collect();
+    let ranks: std::collections::BTreeSet<usize> = adapter.entries.values().filter_map(|layer| layer.factors.rank()).collect();
     let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
     let networks = [(count(Network::Unet), "UNet"), (count(Network::TextEncoder), "text-encoder")];
     let layers: Vec<String> = networks.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name} layers")).collect();
-    format!("{}, rank {}", layers.join(" and "), ranks.join(", "))
+    let ranks = if ranks.is_empty() { String::new() } else { format!(", rank {}", ranks.join(", ")) };
+    format!("{}: {}{ranks}", families(adapter).join(", "), layers.join(" and "))
+}
+
+/// The families that an adapter is made of.
+pub fn families(adapter: &AdapterFile) -> Vec<String> {
+    let mut families: std::collections::BTreeSet<String> = adapter.entries.values().map(|layer| layer.family()).collect();
+    if families.contains("LoCon") {
+        // LoCon is LoRA's name where convolutions are among the layers.
+        families.remove("LoRA");
+    }
+    families.into_iter().collect()
 }

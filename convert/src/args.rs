@@ -4,6 +4,7 @@ use candle_core::DType;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Converts checkpoints and adapters of Stable Diffusion 1.5 between LDM, diffusers, kohya and PEFT. What a file is, is told by
 /// its content, not by its name; pickles are read without executing anything.
@@ -36,10 +37,15 @@ pub enum Command {
     Diffusers(DiffusersOptions),
     /// Makes a kohya file of an adapter.
     Kohya(AdapterOptions),
-    /// Makes a PEFT folder for each network that an adapter changes: unet/ and text_encoder/.
+    /// Makes a PEFT folder for each network that an adapter changes, unet/ and text_encoder/; or one .safetensors file with both
+    /// networks' layers under PEFT's names (unet.*.lora_A.weight, text_encoder.*), the scale folded in.
     Peft(AdapterOptions),
     /// Makes one LDM file of a pipeline folder.
     Ckpt(CheckpointOptions),
+    /// Finds the adapter inside a merged checkpoint, by singular values of each layer's difference to the base model.
+    ExtractLora(ExtractOptions),
+    /// Merges adapters of any family into a model.
+    Merge(MergeOptions),
 }
 
 /// Options of `convert diffusers`.
@@ -63,13 +69,21 @@ pub struct AdapterOptions {
     /// Where the result goes: a file or a folder.
     #[arg(long, short)]
     pub output: PathBuf,
-    /// A diffusers folder of the base model: gives a whole checkpoint its configurations and missing parts, and every layer of an
-    /// adapter is checked against it.
-    #[arg(long)]
-    pub base: Option<PathBuf>,
-    /// Element type of the result [default: as stored].
+    /// The base model, a diffusers folder or a hub id: gives a whole checkpoint its configurations and missing parts; every layer of
+    /// an adapter is checked against it, and adapters whose change depends on it (DoRA, IA3) become plain LoRA beside it (for those an
+    /// LDM file does too).
+    #[arg(long, value_name = "MODEL")]
+    pub base: Option<String>,
+    /// Element type of the result [default: as stored; float32 for layers that became plain LoRA].
     #[arg(long)]
     pub dtype: Option<Precision>,
+    /// Cuts every layer to plain LoRA of at most this rank, and says what that leaves out. Without it LoHa, LoKr, DoRA, IA3 and full
+    /// differences become LoRA of whatever rank they need (diffusers, peft) or stay what they are (kohya).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub rank: Option<u32>,
+    /// Leaves out differences of biases (diff_b), which LoRA cannot hold, in the place of failing.
+    #[arg(long)]
+    pub drop_biases: bool,
     /// Warns of keys that are not understood, and leaves them out, in the place of failing.
     #[arg(long)]
     pub allow_unknown: bool,
@@ -86,6 +100,103 @@ pub struct CheckpointOptions {
     /// Element type of the result [default: as stored].
     #[arg(long)]
     pub dtype: Option<Precision>,
+}
+
+/// Options of `convert extract-lora`.
+#[derive(Debug, Args)]
+pub struct ExtractOptions {
+    /// The tuned model: a checkpoint file, a diffusers folder or a hub id.
+    #[arg(value_name = "MERGED")]
+    pub input: String,
+    /// The model it was tuned from: a diffusers folder, a checkpoint file or a hub id.
+    #[arg(long, value_name = "MODEL")]
+    pub base: String,
+    /// Rank of every layer, or `auto`: for each layer the smallest that holds --share of the difference.
+    #[arg(long, value_name = "N|auto", default_value = "auto")]
+    pub rank: RankChoice,
+    /// With --rank auto: the share of each layer's squared difference to hold, apart from what rounding made.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.99, value_parser = share)]
+    pub share: f64,
+    /// The .safetensors file to write, in kohya's format.
+    #[arg(long, short)]
+    pub output: PathBuf,
+    /// Element type of the result [default: float32].
+    #[arg(long)]
+    pub dtype: Option<Precision>,
+    /// Takes the moving averages of the tuned checkpoint's UNet (model_ema.*).
+    #[arg(long)]
+    pub ema: bool,
+}
+
+/// Options of `convert merge`.
+#[derive(Debug, Args)]
+pub struct MergeOptions {
+    /// Adapters of any family, each with a strength behind a colon [default strength: 1].
+    #[arg(value_name = "ADAPTER[:SCALE]", required = true)]
+    pub adapters: Vec<ScaledAdapter>,
+    /// The model to merge into: a diffusers folder, a checkpoint file or a hub id.
+    #[arg(long, value_name = "MODEL")]
+    pub base: String,
+    /// Where the result goes: a folder, or one LDM file when it ends in .safetensors.
+    #[arg(long, short)]
+    pub output: PathBuf,
+    /// Element type of the result [default: as the base is stored].
+    #[arg(long)]
+    pub dtype: Option<Precision>,
+    /// Takes the moving averages of the base checkpoint's UNet (model_ema.*).
+    #[arg(long)]
+    pub ema: bool,
+}
+
+/// A rank for every layer, or each layer's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RankChoice {
+    /// This rank.
+    Fixed(usize),
+    /// The smallest that holds a share of the difference.
+    Auto,
+}
+
+impl FromStr for RankChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => match text.parse() {
+                Ok(rank @ 1..=65_536) => Ok(Self::Fixed(rank)),
+                _ => Err("a rank of 1 or more, or `auto`".into()),
+            },
+        }
+    }
+}
+
+/// An adapter file and how much of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledAdapter {
+    /// The file.
+    pub file: PathBuf,
+    /// Its strength.
+    pub scale: f64,
+}
+
+impl FromStr for ScaledAdapter {
+    type Err = String;
+
+    /// `FILE` or `FILE:SCALE`; a last part that is no number belongs to the name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let scaled = text.rsplit_once(':').and_then(|(file, scale)| Some((file, scale.parse::<f64>().ok()?)));
+        let (file, scale) = scaled.unwrap_or((text, 1.0));
+        if file.is_empty() || !scale.is_finite() {
+            return Err("expected FILE or FILE:SCALE with a finite scale".into());
+        }
+        Ok(Self { file: file.into(), scale })
+    }
+}
+
+/// A share, above 0 and below 1.
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0).ok_or_else(|| "a number between 0 and 1".into())
 }
 
 /// Where the text encoder comes from.
@@ -150,6 +261,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Parsed::command().debug_assert();
+    }
+
+    #[test]
+    fn scales_and_ranks() {
+        let adapter = |text: &str| ScaledAdapter::from_str(text).map(|adapter| (adapter.file, adapter.scale));
+        assert_eq!(adapter("a.safetensors:0.5"), Ok(("a.safetensors".into(), 0.5)));
+        assert_eq!(adapter("C:\\a.safetensors"), Ok(("C:\\a.safetensors".into(), 1.0)));
+        assert!(adapter(":0.5").is_err() && adapter("a:inf").is_err());
+        assert_eq!(RankChoice::from_str("64"), Ok(RankChoice::Fixed(64)));
+        assert_eq!(RankChoice::from_str("auto"), Ok(RankChoice::Auto));
+        assert!(RankChoice::from_str("0").is_err() && RankChoice::from_str("all").is_err());
     }
 
     #[test]

@@ -2,53 +2,75 @@
 
 use crate::args::CheckpointOptions;
 use crate::output;
+use crate::pipeline_folder::Transform;
 use crate::report::Report;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use driftless::checkpoint::naming::{ldm, ldm::Part, vae_attention};
 use driftless::checkpoint::{Component, TensorSpec, cast, kind, require_finite, write_safetensors_streaming};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Converts the folder.
 pub fn run(options: &CheckpointOptions, report: &Report) -> Result<()> {
     if !options.input.is_dir() {
         return Err(Error::file(&options.input, "is no folder", "give a diffusers pipeline folder"));
     }
-    if !output::names_safetensors(&options.output) {
-        return Err(Error::file(&options.output, "does not end in .safetensors", "LDM files are written as .safetensors"));
+    refuse_other_names(&options.output)?;
+    let components = Part::ALL.into_iter().map(|part| Component::open(part, &options.input)).collect::<Result<Vec<_>>>()?;
+    output::prepare(&options.input, &options.output)?;
+    let dtype = options.dtype.map(|dtype| dtype.dtype());
+    let count = write(&options.output, &components.iter().collect::<Vec<_>>(), dtype, &|_, _, tensor| Ok(tensor), report)?;
+    report.say(format!("{}: {count} weights", options.output.display()));
+    Ok(())
+}
+
+/// LDM files are written as safetensors alone: a pickle would be a file that readers have to distrust.
+pub fn refuse_other_names(output: &Path) -> Result<()> {
+    if output::names_safetensors(output) {
+        return Ok(());
     }
-    let mut components = BTreeMap::new();
+    let problem = "does not end in .safetensors";
+    Err(Error::file(output, problem, "LDM files are written as .safetensors, which every program that reads .ckpt reads too"))
+}
+
+/// Writes networks as one LDM file; how many weights there are.
+pub fn write(
+    output: &Path,
+    components: &[&Component],
+    dtype: Option<DType>,
+    transform: &Transform,
+    report: &Report,
+) -> Result<usize> {
     let mut specs = Vec::new();
     let mut sources = BTreeMap::new();
-    for part in Part::ALL {
-        let component = Component::open(part, &options.input)?;
-        let path = component.file().path().to_owned();
-        let pairs = ldm::table_to_ldm(component.names(), part).map_err(|unknown| kind::unknown_keys_error(&path, &unknown))?;
+    for component in components {
+        let part = component.part();
+        let path = component.file().path();
+        let pairs = ldm::table_to_ldm(component.names(), part).map_err(|unknown| kind::unknown_keys_error(path, &unknown))?;
         for (name, stored) in pairs {
-            let Some((info, dtype)) = component.info(&name).and_then(|info| Some((info, info.tensor_dtype()?))) else {
-                return Err(Error::tensor(&path, name, "has a type that is not supported"));
+            let Some((info, own)) = component.info(&name).and_then(|info| Some((info, info.tensor_dtype()?))) else {
+                return Err(Error::tensor(path, name, "has a type that is not supported"));
             };
             let mut shape = info.shape.clone();
             if part == Part::Vae && vae_attention::is_projection_weight(&name) {
                 shape.resize(4, 1);
             }
-            let dtype = options.dtype.map_or(dtype, |dtype| dtype.dtype());
-            specs.push(TensorSpec { name: stored.clone(), dtype, shape });
-            sources.insert(stored, (part, name));
+            specs.push(TensorSpec { name: stored.clone(), dtype: dtype.unwrap_or(own), shape });
+            sources.insert(stored, (*component, name));
         }
-        components.insert(part, component);
     }
-    output::prepare(&options.input, &options.output)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let count = specs.len();
-    write_safetensors_streaming(&options.output, specs, &metadata, |spec| {
-        let (part, name) = &sources[&spec.name];
-        let component = &components[part];
+    let progress = report.progress("weights", count);
+    write_safetensors_streaming(output, specs, &metadata, |spec| {
+        let (component, name) = &sources[&spec.name];
         let wrong = |problem| Error::tensor(component.file().path(), name, problem);
         let tensor = component.tensor(name, &Device::Cpu)?;
         require_finite(&tensor).map_err(wrong)?;
+        let tensor = transform(component.part(), name, tensor)?;
+        progress.advance();
         Ok(cast(&tensor, spec.dtype).map_err(wrong)?.reshape(spec.shape.as_slice())?)
     })?;
-    report.say(format!("{}: {count} weights", options.output.display()));
-    Ok(())
+    Ok(count)
 }

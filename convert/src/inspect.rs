@@ -1,6 +1,6 @@
 //! `convert inspect`: what a file is.
 
-use crate::adapters::summary;
+use crate::adapters::{families, summary};
 use crate::report::Report;
 use driftless::Result;
 use driftless::checkpoint::adapter_file::UnknownKeys;
@@ -90,12 +90,12 @@ fn describe_adapter(file: &WeightFile, found: &mut Map<String, Value>) {
         }
     };
     let schemes: Vec<String> = adapter.schemes.iter().map(ToString::to_string).collect();
-    let ranks: BTreeSet<usize> = adapter.entries.values().map(|factors| factors.rank()).collect();
-    let mut alphas: Vec<f64> = adapter.entries.values().filter_map(|factors| factors.alpha()).collect();
+    let ranks: BTreeSet<usize> = adapter.entries.values().filter_map(|layer| layer.factors.rank()).collect();
+    let mut alphas: Vec<f64> = adapter.entries.values().filter_map(|layer| layer.alpha).collect();
     alphas.sort_by(f64::total_cmp);
     alphas.dedup();
     found.insert("format".into(), schemes.join(", ").into());
-    found.insert("type".into(), if adapter.entries.values().any(|f| f.is_convolution()) { "LoCon" } else { "LoRA" }.into());
+    found.insert("type".into(), families(&adapter).join(", ").into());
     found.insert("layers".into(), summary(&adapter).into());
     found.insert("rank".into(), one_or_all(ranks.into_iter().map(Value::from).collect()));
     found.insert("alpha".into(), one_or_all(alphas.into_iter().map(Value::from).collect()));

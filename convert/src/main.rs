@@ -4,9 +4,13 @@ mod adapters;
 mod args;
 mod checkpoint_file;
 mod diffusers;
+mod extract_lora;
 mod inspect;
+mod merge;
+mod model;
 mod output;
 mod pipeline_folder;
+mod plain;
 mod report;
 
 use args::{Command, Parsed};
@@ -44,5 +48,7 @@ fn run(arguments: &Parsed) -> Result<()> {
         Command::Kohya(options) => adapters::to_kohya(options, &report),
         Command::Peft(options) => adapters::to_peft(options, &report),
         Command::Ckpt(options) => checkpoint_file::run(options, &report),
+        Command::ExtractLora(options) => extract_lora::run(options, &report),
+        Command::Merge(options) => merge::run(options, &report),
     }
 }

@@ -3,10 +3,10 @@
 //! Configurations, tokenizer and scheduler come from a base model's folder, against whose weights every name and shape is checked
 //! before anything is written. Weights go from file to file one at a time.
 
-use crate::args::{DiffusersOptions, TextEncoder};
-use crate::output;
-use crate::report::Report;
-use candle_core::Device;
+use crate::args::{DiffusersOptions, Precision, TextEncoder};
+use crate::report::{Progress, Report};
+use crate::{model, output};
+use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::naming::ldm::Part;
 use driftless::checkpoint::{
     AtomicFolder, Component, LdmCheckpoint, TensorSpec, UnetWeights, WeightFile, cast, kind, read_config, require_finite,
@@ -38,6 +38,19 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
         let problem = "is a whole checkpoint, which holds no tokenizer and no configurations";
         return Err(Error::file(file.path(), problem, "name a diffusers folder of its base model with --base"));
     };
+    for (given, option) in [(options.adapter.rank.is_some(), "--rank"), (options.adapter.drop_biases, "--drop-biases")] {
+        if given {
+            return Err(Error::argument(option, "is for adapters, and the input is a whole checkpoint"));
+        }
+    }
+    let base = &model::place(base, options.adapter.dtype == Some(Precision::Float16), report)?;
+    if base.is_file() {
+        return Err(Error::file(
+            base,
+            "is a file, which holds no tokenizer and no configurations",
+            "give a diffusers folder as --base",
+        ));
+    }
     if output::names_safetensors(target) {
         return Err(Error::file(target, "names a file; a whole checkpoint becomes a folder", "give the name of a folder"));
     }
@@ -53,7 +66,9 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
     }
     report.unknown_keys(&unknown);
     checkpoint.dropped.iter().for_each(|key| report.detail(format!("left out: {key}")));
-    write(base, target, &options.adapter.input, &parts, options)?;
+    output::prepare(&options.adapter.input, target)?;
+    let folder = Folder { base, dtype: options.adapter.dtype.map(|dtype| dtype.dtype()), transform: &|_, _, tensor| Ok(tensor) };
+    folder.write(target, &parts, report)?;
     for chosen in &parts {
         report.say(format!("{}: {} weights {}", chosen.component.part(), chosen.names.len(), chosen.origin));
     }
@@ -62,10 +77,13 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
 }
 
 /// A network's weights, and where they come from.
-struct Chosen {
-    component: Component,
-    names: Vec<String>,
-    origin: &'static str,
+pub struct Chosen {
+    /// The weights.
+    pub component: Component,
+    /// Those that are written.
+    pub names: Vec<String>,
+    /// In words.
+    pub origin: &'static str,
 }
 
 /// The checkpoint's weights of a network where it has them and they are wanted, the base's otherwise; checked against the base.
@@ -109,60 +127,76 @@ fn choose(
     Ok(Chosen { component: own.clone(), names, origin: "from the checkpoint" })
 }
 
-/// Writes the folder.
-fn write(base: &Path, target: &Path, input: &Path, parts: &[Chosen], options: &DiffusersOptions) -> Result<()> {
-    let index = model_index(base)?;
-    for (folder, name, needed) in COPIED {
-        let path = base.join(folder).join(name);
-        if needed && !path.is_file() {
-            return Err(Error::file(&path, "no such file", "give a complete diffusers folder as --base"));
-        }
-    }
-    output::prepare(input, target)?;
-    let folder = AtomicFolder::create(target)?;
-    for (part, name, _) in COPIED {
-        let (from, to) = (base.join(part).join(name), folder.path().join(part));
-        if from.is_file() {
-            std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
-            let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
-            write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
-        }
-    }
-    for chosen in parts {
-        write_weights(chosen, folder.path(), options)?;
-    }
-    let text = format!("{:#}\n", Value::Object(index));
-    write_atomically(folder.path().join("model_index.json"), |file| file.write_bytes(text.as_bytes()))?;
-    folder.commit()
+/// What a pipeline folder is made of.
+pub struct Folder<'a> {
+    /// The folder that gives everything but the weights.
+    pub base: &'a Path,
+    /// Element type of the weights; without it as stored.
+    pub dtype: Option<DType>,
+    /// What becomes of each weight.
+    pub transform: &'a Transform<'a>,
 }
 
-/// Writes one network's weights under the names of today's diffusers.
-fn write_weights(chosen: &Chosen, folder: &Path, options: &DiffusersOptions) -> Result<()> {
-    let component = &chosen.component;
-    let name = match component.part() {
-        Part::TextEncoder => "model.safetensors",
-        Part::Unet | Part::Vae => "diffusion_pytorch_model.safetensors",
-    };
-    let path = folder.join(component.part().folder()).join(name);
-    let wanted = options.adapter.dtype.map(|dtype| dtype.dtype());
-    let mut specs = Vec::with_capacity(chosen.names.len());
-    for name in &chosen.names {
-        if let Some(info) = component.info(name)
-            && let Some(stored) = info.tensor_dtype()
-        {
-            specs.push(TensorSpec { name: name.clone(), dtype: wanted.unwrap_or(stored), shape: info.shape.clone() });
+/// What becomes of a weight of a part.
+pub type Transform<'a> = dyn Fn(Part, &str, Tensor) -> Result<Tensor> + 'a;
+
+impl Folder<'_> {
+    /// Writes the folder; nothing or an empty folder may stand there.
+    pub fn write(&self, target: &Path, parts: &[Chosen], report: &Report) -> Result<()> {
+        let index = model_index(self.base)?;
+        for (folder, name, needed) in COPIED {
+            let path = self.base.join(folder).join(name);
+            if needed && !path.is_file() {
+                return Err(Error::file(&path, "no such file", "give a complete diffusers folder as --base"));
+            }
         }
+        let folder = AtomicFolder::create(target)?;
+        for (part, name, _) in COPIED {
+            let (from, to) = (self.base.join(part).join(name), folder.path().join(part));
+            if from.is_file() {
+                std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
+                let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
+                write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
+            }
+        }
+        let progress = report.progress("weights", parts.iter().map(|chosen| chosen.names.len()).sum());
+        for chosen in parts {
+            self.write_weights(chosen, folder.path(), &progress)?;
+        }
+        let text = format!("{:#}\n", Value::Object(index));
+        write_atomically(folder.path().join("model_index.json"), |file| file.write_bytes(text.as_bytes()))?;
+        folder.commit()
     }
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors_streaming(&path, specs, &metadata, |spec| {
-        let wrong = |problem| {
-            let stored = component.stored_name(&spec.name).unwrap_or(&spec.name);
-            Error::tensor(component.file().path(), stored, problem)
+
+    /// Writes one network's weights under the names of today's diffusers.
+    fn write_weights(&self, chosen: &Chosen, folder: &Path, progress: &Progress) -> Result<()> {
+        let component = &chosen.component;
+        let name = match component.part() {
+            Part::TextEncoder => "model.safetensors",
+            Part::Unet | Part::Vae => "diffusion_pytorch_model.safetensors",
         };
-        let tensor = component.tensor(&spec.name, &Device::Cpu)?;
-        require_finite(&tensor).map_err(wrong)?;
-        cast(&tensor, spec.dtype).map_err(wrong)
-    })
+        let path = folder.join(component.part().folder()).join(name);
+        let mut specs = Vec::with_capacity(chosen.names.len());
+        for name in &chosen.names {
+            if let Some(info) = component.info(name)
+                && let Some(stored) = info.tensor_dtype()
+            {
+                specs.push(TensorSpec { name: name.clone(), dtype: self.dtype.unwrap_or(stored), shape: info.shape.clone() });
+            }
+        }
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        write_safetensors_streaming(&path, specs, &metadata, |spec| {
+            let wrong = |problem| {
+                let stored = component.stored_name(&spec.name).unwrap_or(&spec.name);
+                Error::tensor(component.file().path(), stored, problem)
+            };
+            let tensor = component.tensor(&spec.name, &Device::Cpu)?;
+            require_finite(&tensor).map_err(wrong)?;
+            let tensor = (self.transform)(component.part(), &spec.name, tensor)?;
+            progress.advance();
+            cast(&tensor, spec.dtype).map_err(wrong)
+        })
+    }
 }
 
 /// The base's list of parts, without those that are not written.

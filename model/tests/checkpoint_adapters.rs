@@ -1,7 +1,8 @@
 //! Adapter files: every spelling means the same change, and every writer's file reads back as it.
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::adapter_file::{Factors, Network, UnknownKeys};
+use driftless::adapter::{Adapter, Factors, Lora};
+use driftless::checkpoint::adapter_file::{Network, UnknownKeys};
 use driftless::checkpoint::{AdapterFile, WeightFile, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,21 +12,21 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// The change that factors make, flattened to a matrix, in float64.
-fn change(factors: &Factors) -> Vec<f64> {
-    let (down, up, scale) = factors.lora(&Device::Cpu).unwrap();
-    let (rank, outputs) = (down.dims()[0], up.dims()[0]);
-    let down = down.to_dtype(DType::F64).unwrap().reshape((rank, ())).unwrap();
-    let up = up.to_dtype(DType::F64).unwrap().reshape((outputs, rank)).unwrap();
-    (up.matmul(&down).unwrap() * scale).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+fn change(adapter: &Adapter) -> Vec<f64> {
+    let lora = adapter.as_plain_lora().expect("plain LoRA");
+    let (rank, outputs) = (lora.down.dims()[0], lora.up.dims()[0]);
+    let down = lora.down.to_dtype(DType::F64).unwrap().reshape((rank, ())).unwrap();
+    let up = lora.up.to_dtype(DType::F64).unwrap().reshape((outputs, rank)).unwrap();
+    (up.matmul(&down).unwrap() * adapter.scale()).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Checks an adapter's changes against the expected ones; answers how many layers it has.
 fn assert_changes(adapter: &AdapterFile, tolerance: f64) -> usize {
     let expected = WeightFile::open(fixture("expected.safetensors")).unwrap();
-    for ((network, path), factors) in &adapter.entries {
+    for ((network, path), layer) in &adapter.entries {
         let expected = expected.tensor(&format!("{network}.{path}"), &Device::Cpu).unwrap();
         let expected = expected.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        let found = change(factors);
+        let found = change(layer);
         assert_eq!(found.len(), expected.len(), "{network}.{path}");
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
         let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
@@ -84,11 +85,12 @@ fn every_writer_reads_back_as_the_same_change() {
     assert_eq!(unet + text, adapter.entries.len());
     // One rank per network, no alpha, no metadata that only some versions read.
     for network in [Network::Unet, Network::TextEncoder] {
-        let mut ranks: Vec<usize> = read.entries.iter().filter(|((n, _), _)| *n == network).map(|(_, f)| f.rank()).collect();
+        let mut ranks: Vec<usize> =
+            read.entries.iter().filter(|((n, _), _)| *n == network).map(|(_, a)| a.factors.rank().unwrap()).collect();
         ranks.dedup();
         assert_eq!(ranks.len(), 1, "{network}");
     }
-    assert!(read.entries.values().all(|factors| factors.alpha().is_none()));
+    assert!(read.entries.values().all(|adapter| adapter.alpha.is_none()));
     let file = WeightFile::open(&diffusers).unwrap();
     assert!(file.names().all(|name| name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight")));
     assert_eq!(
@@ -138,8 +140,12 @@ fn what_is_wrong_is_refused_by_name() {
             with(vec![("lora_unet_mid_block_nothing.alpha", number(1.0))]),
             &["lora_unet_mid_block_nothing.alpha", "not understood"],
         ),
-        (with(vec![("lora_unet_conv_in.hada_w1_a", t(&[2, 2]))]), &["hada_w1_a", "LoHa"]),
-        (with(vec![("lora_unet_conv_in.dora_scale", t(&[2, 1]))]), &["dora_scale", "DoRA"]),
+        (with(vec![("lora_unet_conv_in.hada_w1_a", t(&[2, 2]))]), &["hada_w1_a", "hada_w1_b", "missing"]),
+        (with(vec![("lora_unet_conv_in.dora_scale", t(&[2, 1]))]), &["dora_scale", "without the factors"]),
+        (with(vec![("lora_unet_mid_block_attentions_0_proj_in.diff", t(&[4, 3]))]), &["diff", "full difference", "LoRA"]),
+        (with(vec![("lora_unet_mid_block_attentions_0_proj_in.dora_scale", t(&[2, 3]))]), &["dora_scale", "[2, 3]"]),
+        (with(vec![("lora_unet_mid_block_attentions_0_proj_in.w_norm", t(&[3]))]), &["w_norm", "norm", "supported are"]),
+        (vec![("lora_unet_conv_in.weight", t(&[4]))], &["weight", "on_input", "missing"]),
         (with(vec![("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha", number(1.0))]), &["SDXL"]),
         (vec![("conv_in.weight", t(&[2, 2]))], &["is no adapter", "conv_in.weight"]),
         (vec![("model.diffusion_model.out.2.weight", t(&[2, 2]))], &["not an adapter", "checkpoint"]),
@@ -176,7 +182,13 @@ fn cores_are_contracted() {
     ];
     write_safetensors(&path, tensors.map(|(part, tensor)| (name(part), tensor.clone())), &BTreeMap::new()).unwrap();
     let adapter = AdapterFile::open(&path).unwrap();
-    let found = change(&adapter.entries[&(Network::Unet, "mid_block.resnets.0.conv1".to_owned())]);
+    let layer = &adapter.entries[&(Network::Unet, "mid_block.resnets.0.conv1".to_owned())];
+    let base = Tensor::zeros((5, 3, 3, 2), DType::F32, &Device::Cpu).unwrap();
+    let found = layer.delta(&base).unwrap().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let Factors::Lora(lora) = &layer.factors else { panic!("{}", layer.family()) };
+    let contracted = Lora { down: lora.down_with_core().unwrap(), up: lora.up.clone(), mid: None };
+    let contracted = change(&Adapter { alpha: layer.alpha, ..Factors::Lora(contracted).into() });
+    assert!(found.iter().zip(&contracted).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)));
     let at = |tensor: &Tensor, index: usize| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()[index] as f64;
     let mut position = 0;
     for o in 0..5 {
@@ -217,13 +229,8 @@ fn overflow_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let layer = (Network::Unet, "conv_in".to_owned());
     let large = |shape: &[usize]| (Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap() * 1e5).unwrap();
-    let factors = driftless::checkpoint::adapter_file::LoraFactors {
-        down: large(&[1, 2, 3, 3]),
-        up: large(&[3, 1, 1, 1]),
-        mid: None,
-        alpha: None,
-    };
-    let entries = BTreeMap::from([(layer, Factors::Lora(factors))]);
+    let factors = Factors::Lora(Lora { down: large(&[1, 2, 3, 3]), up: large(&[3, 1, 1, 1]), mid: None });
+    let entries = BTreeMap::from([(layer, factors.into())]);
     for result in [
         AdapterFile::write_kohya(folder.path().join("a.safetensors"), &entries, &BTreeMap::new(), Some(DType::F16)),
         AdapterFile::write_diffusers(folder.path().join("b.safetensors"), &entries, &BTreeMap::new(), Some(DType::F16)),

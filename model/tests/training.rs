@@ -8,8 +8,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
-use driftless::adapter::Lora;
+use candle_core::{Device, Tensor, Var};
+use driftless::adapter::Trainable;
 use driftless::checkpoint::AdapterFile;
 use driftless::checkpoint::naming::{Network, kohya};
 use driftless::ops::GradientSink;
@@ -22,19 +22,17 @@ const LIMIT: f64 = 1e-4;
 /// Attaches a file's adapters as variables; returns them by kohya's tensor names.
 fn attach(pipeline: &Pipeline, file: &str) -> BTreeMap<String, Var> {
     let mut variables = BTreeMap::new();
-    for ((network, path), factors) in &AdapterFile::open(fixture(file)).unwrap().entries {
-        let (down, up, scale) = factors.lora(&Device::Cpu).unwrap();
-        let variable = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32).unwrap()).unwrap();
-        let (down, up) = (variable(&down), variable(&up));
+    for ((network, path), adapter) in &AdapterFile::open(fixture(file)).unwrap().entries {
+        let trainable = Trainable::of(adapter).unwrap();
         let slots = match network {
             Network::Unet => pipeline.unet.slots(),
             Network::TextEncoder => pipeline.text_encoder.slots(),
         };
-        let lora = Lora { down: down.as_tensor().clone(), up: up.as_tensor().clone(), scale };
-        slots.get(path).unwrap_or_else(|| panic!("no layer {path}")).attach(path, lora).unwrap();
+        slots.get(path).unwrap_or_else(|| panic!("no layer {path}")).attach(path, trainable.adapter).unwrap();
         let name = kohya::name(*network, path);
-        variables.insert(format!("{name}.lora_down.weight"), down);
-        variables.insert(format!("{name}.lora_up.weight"), up);
+        for (part, variable) in trainable.variables {
+            variables.insert(format!("{name}.{}", part.name()), variable);
+        }
     }
     variables
 }

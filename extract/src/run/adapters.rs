@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use driftless::adapter::Lora;
+use driftless::adapter::Adapter;
 use driftless::layers::Slot;
 use driftless::pipeline::Pipeline;
 
@@ -19,7 +19,7 @@ pub struct Adapters {
 
 struct Combination {
     files: Vec<LoraFile>,
-    layers: Vec<(String, Arc<Slot>, Vec<Arc<Lora>>)>,
+    layers: Vec<(String, Arc<Slot>, Vec<Arc<Adapter>>)>,
 }
 
 impl Adapters {
@@ -56,7 +56,7 @@ impl Adapters {
         if self.active != Some(number) {
             pipeline.detach_adapters();
             for (path, slot, adapters) in &self.combinations[number].layers {
-                adapters.iter().try_for_each(|adapter| slot.attach(path, Lora::clone(adapter)))?;
+                adapters.iter().try_for_each(|adapter| slot.attach(path, Adapter::clone(adapter)))?;
             }
             self.active = Some(number);
         }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-use driftless::adapter::TrainableLora;
 use driftless::adapter::targets::UnetTargets;
+use driftless::adapter::{Algorithm, Trainable, TrainableOptions};
 use driftless::controlnet::ControlNet;
 use driftless::ops::GradientSink;
 use driftless::pipeline::{ModelFiles, ModelOptions};
@@ -78,9 +78,11 @@ fn attach_lora(unet: &Unet, rank: usize) -> Result<Vec<Var>> {
     let mut variables = Vec::new();
     for (path, slot) in unet.slots().all() {
         if UnetTargets::Transformers.matches(&path) {
-            let lora = TrainableLora::init(slot.kind(), rank, rank as f64 / 2.0, &mut generator, &Device::Cpu)?;
-            slot.attach(&path, lora.lora())?;
-            variables.extend([lora.down, lora.up]);
+            let options =
+                TrainableOptions { algorithm: Algorithm::Lora, rank, alpha: rank as f64 / 2.0, tucker: false, dora: None };
+            let lora = Trainable::init(slot.kind(), &slot.weight(), false, &options, &mut generator, &Device::Cpu)?;
+            slot.attach(&path, lora.adapter)?;
+            variables.extend(lora.variables.into_iter().map(|(_, variable)| variable));
         }
     }
     Ok(variables)

@@ -29,6 +29,22 @@ impl LayerKind {
         }
     }
 
+    /// The shape of the layer's weight.
+    pub fn weight_shape(self) -> Vec<usize> {
+        match self {
+            Self::Linear { c_in, c_out } => vec![c_out, c_in],
+            Self::Conv2d { c_in, c_out, kernel } => vec![c_out, c_in, kernel, kernel],
+        }
+    }
+
+    /// Height and width of the kernel; 1 for linear layers.
+    pub fn kernel(self) -> usize {
+        match self {
+            Self::Linear { .. } => 1,
+            Self::Conv2d { kernel, .. } => kernel,
+        }
+    }
+
     /// The shapes of LoRA's `down` and `up` matrices at a rank.
     pub fn lora_shapes(self, rank: usize) -> (Vec<usize>, Vec<usize>) {
         match self {

@@ -1,55 +1,26 @@
-//! LoRA (Hu et al., arXiv 2106.09685) on linear layers and convolutions: `delta W = scale * up down`, `scale = alpha / r`.
+//! LoRA (Hu et al., arXiv 2106.09685) on linear layers and convolutions: `dW = up down`.
 //!
-//! Mirrors kohya's `networks/lora.py` `LoRAModule` and peft's `lora.Linear`/`lora.Conv2d`: for a convolution `down` has the layer's
-//! kernel, stride and padding, and `up` is 1x1. Initialisation is kohya's: `down` uniform (Kaiming, a = sqrt 5), `up` zero.
+//! Mirrors kohya's `networks/lora.py` `LoRAModule`, peft's `lora.Linear` and `lora.Conv2d`, and LyCORIS' `LoConModule`: for a
+//! convolution `down` has the layer's kernel, stride and padding, and `up` is 1x1. With a core (LyCORIS, `use_tucker`) the kernel is
+//! the core's: `dW[o, c, a, b] = sum over i, j of up[o, i] mid[i, j, a, b] down[j, c]`.
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor};
 
-use super::LayerKind;
-use crate::ops::{self, Padding};
-use crate::rng::Generator;
-use crate::{Error, Result};
+use super::core_product::{core_product, matrix};
+use super::rebuilt::Application;
+use super::{LayerKind, Part};
+use crate::Result;
+use crate::ops::Padding;
 
-/// One layer's LoRA matrices. The tensors may be [`Var`]s (in training) or plain (in use).
+/// LoRA's factors. The tensors may be variables (in training) or plain.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    /// `[r, c_in]`, or `[r, c_in, kernel, kernel]` for a convolution.
+    /// `[r, c_in]`, for a convolution `[r, c_in, k, k]`, with a core `[r, c_in, 1, 1]`.
     pub down: Tensor,
-    /// `[c_out, r]`, or `[c_out, r, 1, 1]` for a convolution.
+    /// `[c_out, r]`, for a convolution `[c_out, r, 1, 1]`.
     pub up: Tensor,
-    /// What the product is multiplied with: `alpha / r`, times the strength asked for.
-    pub scale: f64,
-}
-
-/// A [`Lora`] in training: the two variables and the layer they belong to.
-#[derive(Clone, Debug)]
-pub struct TrainableLora {
-    /// `down` as a variable.
-    pub down: Var,
-    /// `up` as a variable.
-    pub up: Var,
-    /// See [`Lora::scale`].
-    pub scale: f64,
-}
-
-impl TrainableLora {
-    /// A fresh adapter that changes nothing yet: `down` uniform in plus/minus `1 / sqrt(fan_in)`, `up` zero.
-    ///
-    /// # Errors
-    /// When the device has no memory for the matrices.
-    pub fn init(kind: LayerKind, rank: usize, alpha: f64, generator: &mut Generator, device: &Device) -> Result<Self> {
-        let (down_shape, up_shape) = kind.lora_shapes(rank);
-        let fan_in: usize = down_shape[1..].iter().product();
-        let bound = 1.0 / (fan_in as f32).sqrt();
-        let uniform: Vec<f32> = generator.rand(&down_shape).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
-        let down = Tensor::from_vec(uniform, down_shape, device)?;
-        Ok(Self { down: Var::from_tensor(&down)?, up: Var::zeros(up_shape, DType::F32, device)?, scale: alpha / rank as f64 })
-    }
-
-    /// The adapter that a layer computes with; it shares the variables.
-    pub fn lora(&self) -> Lora {
-        Lora { down: self.down.as_tensor().clone(), up: self.up.as_tensor().clone(), scale: self.scale }
-    }
+    /// `[r, r, k, k]`.
+    pub mid: Option<Tensor>,
 }
 
 impl Lora {
@@ -58,69 +29,91 @@ impl Lora {
         self.down.dims()[0]
     }
 
-    /// LoRA's term for a linear layer, `scale * (x down^T) up^T`.
+    /// `up down`, float32, `[c_out, c_in * k * k]`.
+    ///
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn product(&self) -> Result<Tensor> {
+        let (up, down) = (matrix(&self.up)?, matrix(&self.down)?);
+        match &self.mid {
+            None => Ok(up.matmul(&down)?),
+            Some(mid) => core_product(&up.t()?.contiguous()?, mid, &down),
+        }
+    }
+
+    /// `down` with the core contracted into it (then in float32): exact at the same rank.
     ///
     /// # Shapes
-    /// `x` `[.., c_in]`; returns `[.., c_out]`.
+    /// `[r, c_in]` or `[r, c_in, k, k]`.
     /// # Errors
     /// When the shapes disagree.
-    pub fn linear(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = ops::linear_trainable(x, &cast(&self.down, x)?)?;
-        // The scale goes onto the thin inner product, which is smaller than the output.
-        let inner = (inner * self.scale)?;
-        ops::linear_trainable(&inner, &cast(&self.up, x)?)
+    pub fn down_with_core(&self) -> Result<Tensor> {
+        let Some(mid) = &self.mid else { return Ok(self.down.clone()) };
+        let (rank, inner, height, width) = mid.dims4()?;
+        let inputs = self.down.dims()[1];
+        // [i, a, b, j] times [j, c] is [i, a, b, c].
+        let core = mid.to_dtype(DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?.reshape((rank * height * width, inner))?;
+        let contracted = core.matmul(&matrix(&self.down)?)?.reshape((rank, height, width, inputs))?;
+        Ok(contracted.permute((0, 3, 1, 2))?.contiguous()?)
     }
 
-    /// LoRA's term for a convolution: `scale * up(down(x))`, `down` with the layer's stride and padding.
-    ///
-    /// # Shapes
-    /// `x` `[b, c_in, h, w]`; returns `[b, c_out, h', w']`.
-    /// # Errors
-    /// When the shapes disagree.
-    pub fn conv2d(&self, x: &Tensor, stride: usize, padding: Padding) -> Result<Tensor> {
-        let inner = ops::conv2d_trainable(x, &cast(&self.down, x)?, stride, padding)?;
-        let inner = (inner * self.scale)?;
-        ops::conv2d_trainable(&inner, &cast(&self.up, x)?, 1, Padding::same(0))
-    }
-
-    /// The change of the layer's weight, float32, `[c_out, c_in * kernel * kernel]`.
-    ///
-    /// # Errors
-    /// When the shapes disagree.
-    pub fn delta(&self) -> Result<Tensor> {
-        let rank = self.rank();
-        let up = self.up.detach().to_dtype(DType::F32)?.reshape(((), rank))?;
-        let down = self.down.detach().to_dtype(DType::F32)?.reshape((rank, ()))?;
-        Ok((up.matmul(&down)? * self.scale)?)
-    }
-
-    /// The same adapter at another strength.
-    pub fn scaled(&self, strength: f64) -> Self {
-        Self { scale: self.scale * strength, ..self.clone() }
-    }
-
-    /// The adapter with its matrices in the shapes that a layer of `kind` computes with; published files keep the factors of 1x1
-    /// convolutions and linear layers in each other's shape.
-    pub(crate) fn fitted(mut self, kind: LayerKind) -> Result<Self, String> {
-        let rank = self.rank();
-        let (down, up) = kind.lora_shapes(rank);
-        let fit = |name: &str, tensor: &Tensor, shape: &[usize]| -> Result<Tensor, String> {
-            if tensor.dims() == shape {
-                return Ok(tensor.clone());
-            }
-            let plain = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
-            if plain(tensor.dims()) == plain(shape) {
-                return tensor.reshape(shape).map_err(|error| error.to_string());
-            }
-            Err(format!("`{name}` has shape {:?}, this layer needs {shape:?}", tensor.dims()))
+    /// The term `up(mid(down(x)))`, without scale. `inner` changes the output of `down` (dropout), `up` is the factor to use for `up`.
+    pub(super) fn term(
+        &self,
+        x: &Tensor,
+        application: Application,
+        up: &Tensor,
+        inner: impl FnOnce(Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let cast = |factor: &Tensor| factor.to_dtype(x.dtype());
+        let pointwise = application.pointwise();
+        let down = cast(&self.down)?;
+        let hidden = match &self.mid {
+            None => application.apply(x, &down)?,
+            Some(mid) => application.apply(&pointwise.apply(x, &down)?, &cast(mid)?)?,
         };
-        self.down = fit("down", &self.down, &down)?;
-        self.up = fit("up", &self.up, &up)?;
-        Ok(self)
+        pointwise.apply(&inner(hidden)?, &cast(up)?)
+    }
+
+    pub(super) fn parts(&self) -> Vec<(Part, &Tensor)> {
+        let factors = [(Part::Down, Some(&self.down)), (Part::Up, Some(&self.up)), (Part::Mid, self.mid.as_ref())];
+        factors.into_iter().filter_map(|(part, tensor)| Some((part, tensor?))).collect()
+    }
+
+    pub(super) fn map(&self, change: &mut impl FnMut(Part, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self {
+            down: change(Part::Down, &self.down)?,
+            up: change(Part::Up, &self.up)?,
+            mid: self.mid.as_ref().map(|mid| change(Part::Mid, mid)).transpose()?,
+        })
+    }
+
+    /// The factors in the shapes that a layer of `kind` computes with; published files keep those of 1x1 convolutions and linear
+    /// layers in each other's shape.
+    pub(super) fn fitted(&self, kind: LayerKind) -> Result<Self, String> {
+        let (mut down, up) = kind.lora_shapes(self.rank());
+        let mut mid = None;
+        if let (Some(core), LayerKind::Conv2d { kernel, .. }) = (&self.mid, kind) {
+            down[2..].fill(1);
+            mid = Some(fit("mid", core, &[self.rank(), self.rank(), kernel, kernel])?);
+        } else if self.mid.is_some() {
+            return Err("has a core, which linear layers do not take".into());
+        }
+        Ok(Self { down: fit("down", &self.down, &down)?, up: fit("up", &self.up, &up)?, mid })
     }
 }
 
-/// Adapters stay float32 while they train; a half-precision network sees them rounded (and the gradient goes back in float32).
-fn cast(matrix: &Tensor, x: &Tensor) -> Result<Tensor> {
-    if matrix.dtype() == x.dtype() { Ok(matrix.clone()) } else { matrix.to_dtype(x.dtype()).map_err(Error::from) }
+/// `tensor` in `shape`, where both differ in sizes of one alone.
+pub(super) fn fit(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<Tensor, String> {
+    if tensor.dims() == shape {
+        return Ok(tensor.clone());
+    }
+    let plain = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    if plain(tensor.dims()) == plain(shape) {
+        return tensor.reshape(shape).map_err(|error| error.to_string());
+    }
+    Err(format!("`{name}` has shape {:?}, this layer needs {shape:?}", tensor.dims()))
 }
+
+/// How convolutions pad around 1x1 kernels: not at all.
+pub(super) const NO_PADDING: Padding = Padding { top: 0, bottom: 0, left: 0, right: 0 };

@@ -13,7 +13,6 @@ use crate::ops::{self, Padding};
 #[derive(Debug)]
 pub struct Conv2d {
     slot: Arc<Slot>,
-    bias: Tensor,
     stride: usize,
     padding: Padding,
 }
@@ -42,8 +41,8 @@ impl Conv2d {
     ) -> Result<Self> {
         let weight = weights.weight("weight", &[c_out, c_in, kernel, kernel])?;
         let bias = weights.parameter("bias", &[c_out])?;
-        let slot = weights.register(Slot::new(LayerKind::Conv2d { c_in, c_out, kernel }, weight));
-        Ok(Self { slot, bias, stride, padding })
+        let slot = weights.register(Slot::new(LayerKind::Conv2d { c_in, c_out, kernel }, weight, Some(bias)));
+        Ok(Self { slot, stride, padding })
     }
 
     /// # Shapes
@@ -51,9 +50,12 @@ impl Conv2d {
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut y = ops::conv2d(x, &self.slot.weight(), Some(&self.bias), self.stride, self.padding)?;
+        let weight = self.slot.weight();
+        let mut y = ops::conv2d(x, &weight, self.slot.bias().as_ref(), self.stride, self.padding)?;
         for adapter in self.slot.adapters() {
-            y = (y + adapter.conv2d(x, self.stride, self.padding)?)?;
+            if let Some(term) = adapter.conv2d(x, &weight, self.stride, self.padding)? {
+                y = (y + term)?;
+            }
         }
         Ok(y)
     }

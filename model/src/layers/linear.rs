@@ -12,7 +12,6 @@ use crate::{Result, ops};
 #[derive(Debug)]
 pub struct Linear {
     slot: Arc<Slot>,
-    bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -22,7 +21,7 @@ impl Linear {
     /// When a tensor is missing or has another shape.
     pub fn load(c_in: usize, c_out: usize, weights: Weights) -> Result<Self> {
         let bias = Some(weights.parameter("bias", &[c_out])?);
-        Ok(Self { bias, ..Self::load_no_bias(c_in, c_out, weights)? })
+        Self::with_bias(c_in, c_out, bias, weights)
     }
 
     /// The same without a bias.
@@ -30,9 +29,13 @@ impl Linear {
     /// # Errors
     /// As [`Linear::load`].
     pub fn load_no_bias(c_in: usize, c_out: usize, weights: Weights) -> Result<Self> {
+        Self::with_bias(c_in, c_out, None, weights)
+    }
+
+    fn with_bias(c_in: usize, c_out: usize, bias: Option<Tensor>, weights: Weights) -> Result<Self> {
         let weight = weights.weight("weight", &[c_out, c_in])?;
-        let slot = weights.register(Slot::new(LayerKind::Linear { c_in, c_out }, weight));
-        Ok(Self { slot, bias: None })
+        let slot = weights.register(Slot::new(LayerKind::Linear { c_in, c_out }, weight, bias));
+        Ok(Self { slot })
     }
 
     /// # Shapes
@@ -40,9 +43,12 @@ impl Linear {
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut y = ops::linear(x, &self.slot.weight(), self.bias.as_ref())?;
+        let weight = self.slot.weight();
+        let mut y = ops::linear(x, &weight, self.slot.bias().as_ref())?;
         for adapter in self.slot.adapters() {
-            y = (y + adapter.linear(x)?)?;
+            if let Some(term) = adapter.linear(x, &weight)? {
+                y = (y + term)?;
+            }
         }
         Ok(y)
     }

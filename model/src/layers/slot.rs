@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
 
-use crate::adapter::{LayerKind, Lora};
+use crate::adapter::{Adapter, LayerKind};
 use crate::{Error, Result};
 
 /// A layer's frozen weight and the adapters on it. Adapters can be swapped while the network is in use elsewhere.
@@ -13,12 +13,13 @@ use crate::{Error, Result};
 pub struct Slot {
     kind: LayerKind,
     weight: RwLock<Tensor>,
-    adapters: RwLock<Vec<Arc<Lora>>>,
+    bias: RwLock<Option<Tensor>>,
+    adapters: RwLock<Vec<Arc<Adapter>>>,
 }
 
 impl Slot {
-    pub(super) fn new(kind: LayerKind, weight: Tensor) -> Self {
-        Self { kind, weight: RwLock::new(weight), adapters: RwLock::default() }
+    pub(super) fn new(kind: LayerKind, weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { kind, weight: RwLock::new(weight), bias: RwLock::new(bias), adapters: RwLock::default() }
     }
 
     /// The layer's kind and sizes.
@@ -32,8 +33,13 @@ impl Slot {
         self.weight.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The frozen bias, in the compute type, where the layer has one.
+    pub fn bias(&self) -> Option<Tensor> {
+        self.bias.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The adapters now in force.
-    pub fn adapters(&self) -> Vec<Arc<Lora>> {
+    pub fn adapters(&self) -> Vec<Arc<Adapter>> {
         self.adapters.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -41,11 +47,11 @@ impl Slot {
     ///
     /// # Errors
     /// [`Error::Argument`] when its matrices have other sizes.
-    pub fn check(&self, path: &str, adapter: &Lora) -> Result<()> {
+    pub fn check(&self, path: &str, adapter: &Adapter) -> Result<()> {
         self.fit(path, adapter.clone()).map(drop)
     }
 
-    fn fit(&self, path: &str, adapter: Lora) -> Result<Lora> {
+    fn fit(&self, path: &str, adapter: Adapter) -> Result<Adapter> {
         adapter.fitted(self.kind).map_err(|problem| Error::argument(format!("adapter on `{path}`"), problem))
     }
 
@@ -53,7 +59,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`Error::Argument`] when the adapter's matrices do not fit this layer.
-    pub fn attach(&self, path: &str, adapter: Lora) -> Result<()> {
+    pub fn attach(&self, path: &str, adapter: Adapter) -> Result<()> {
         let adapter = self.fit(path, adapter)?;
         self.adapters.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(adapter));
         Ok(())
@@ -64,7 +70,8 @@ impl Slot {
         self.adapters.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Adds every adapter's change to the frozen weight (computed in float32, rounded once to the storage type) and removes them.
+    /// Adds every adapter's change to the frozen weight and bias (computed in float32, rounded once to the storage type) and removes
+    /// them. Each changes the weight as it was before, as attached adapters do.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -72,8 +79,16 @@ impl Slot {
         let mut weight = self.weight.write().unwrap_or_else(PoisonError::into_inner);
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
         let mut merged = weight.to_dtype(candle_core::DType::F32)?;
+        let mut bias = self.bias.write().unwrap_or_else(PoisonError::into_inner);
         for adapter in adapters.drain(..) {
-            merged = (merged + adapter.delta()?.reshape(weight.shape())?)?;
+            merged = (merged + adapter.delta(&weight)?)?;
+            if let Some(change) = &adapter.bias {
+                let change = (change * adapter.strength)?;
+                *bias = Some(match bias.take() {
+                    Some(bias) => (&bias + change.to_dtype(bias.dtype())?)?,
+                    None => change,
+                });
+            }
         }
         *weight = merged.to_dtype(weight.dtype())?;
         Ok(())

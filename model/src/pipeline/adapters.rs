@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::Pipeline;
-use crate::adapter::Lora;
 use crate::checkpoint::adapter_file::{AdapterFile, Network};
 use crate::layers::Slots;
 use crate::{Error, Result};
@@ -27,7 +26,7 @@ impl Pipeline {
         let file = AdapterFile::open(path)?;
         let mut placed = Vec::new();
         let mut report = AdapterReport::default();
-        for ((network, layer), factors) in &file.entries {
+        for ((network, layer), adapter) in &file.entries {
             let (slots, count) = match network {
                 Network::Unet => (self.unet.slots(), &mut report.unet),
                 Network::TextEncoder => (self.text_encoder.slots(), &mut report.text_encoder),
@@ -39,16 +38,15 @@ impl Pipeline {
                     "is for a layer that this model does not have; is it another architecture's?",
                 )
             })?;
-            let (down, up, scale) = factors.lora(self.device())?;
-            placed.push((layer, slot, Lora { down, up, scale: scale * strength }));
+            placed.push((layer, slot, adapter.to_device(self.device())?.scaled(strength)));
             *count += 1;
         }
         // Sizes are checked for all before the first is attached, so that an error leaves the networks as they were.
-        for (layer, slot, lora) in &placed {
-            slot.check(layer, lora)
+        for (layer, slot, adapter) in &placed {
+            slot.check(layer, adapter)
                 .map_err(|error| Error::file(path, error.to_string(), "the adapter belongs to a model of other sizes"))?;
         }
-        placed.into_iter().try_for_each(|(layer, slot, lora)| slot.attach(layer, lora))?;
+        placed.into_iter().try_for_each(|(layer, slot, adapter)| slot.attach(layer, adapter))?;
         Ok(report)
     }
 

@@ -64,6 +64,9 @@ pub trait Model {
     /// When the tokenizer does not fit, or a tensor operation fails.
     fn encode_captions(&self, captions: &[&str]) -> Result<Tensor>;
 
+    /// Tells the model that another batch begins, by a number that no other batch of the run has; dropout follows from it.
+    fn begin_batch(&self, _number: u64) {}
+
     /// Whether the states of a caption change during training.
     fn trains_text_encoder(&self) -> bool;
 

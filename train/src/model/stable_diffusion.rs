@@ -1,10 +1,12 @@
 //! Stable Diffusion 1.5 in training: `driftless::pipeline` with trained adapters in its slots.
 
 use super::Model;
+use crate::network::TrainedNetwork;
 use crate::options::Options;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use driftless::Result;
+use driftless::adapter::BatchClock;
 use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
 use driftless::unet::{TextContext, UnetInput};
@@ -17,19 +19,22 @@ pub struct StableDiffusion {
     clip_skip: usize,
     max_token_length: usize,
     trains_text_encoder: bool,
+    /// The batch in hand, for the adapter's dropout.
+    clock: BatchClock,
     /// Set with gradient checkpointing: gradients from inside recomputed blocks.
     sink: Option<GradientSink>,
 }
 
 impl StableDiffusion {
-    /// `pipeline` with the adapter matrices `variables` already in its slots.
-    pub fn new(pipeline: Pipeline, options: &Options, variables: Vec<Var>, trains_text_encoder: bool) -> Self {
+    /// `pipeline` with the adapter matrices of `network` already in its slots.
+    pub fn new(pipeline: Pipeline, options: &Options, network: &TrainedNetwork) -> Self {
         Self {
             pipeline,
             clip_skip: options.model.clip_skip.unwrap_or(1) as usize,
             max_token_length: options.model.max_token_length.unwrap_or(75),
-            trains_text_encoder,
-            sink: options.optimisation.gradient_checkpointing.then(|| GradientSink::new(variables)),
+            trains_text_encoder: network.trains_text_encoder(),
+            clock: network.clock.clone(),
+            sink: options.optimisation.gradient_checkpointing.then(|| GradientSink::new(network.variables())),
         }
     }
 }
@@ -68,6 +73,10 @@ impl Model for StableDiffusion {
             _ => encoder.forward(&pieces, self.clip_skip)?,
         };
         join(&states, captions.len())
+    }
+
+    fn begin_batch(&self, number: u64) {
+        self.clock.set(number);
     }
 
     fn trains_text_encoder(&self) -> bool {

@@ -1,10 +1,11 @@
 //! The adapter's files: kohya's and diffusers' layout, and an existing adapter to start from.
 
-use super::TrainedNetwork;
+use super::{TrainedLayer, TrainedNetwork};
 use crate::options::{Options, SaveFormat, SavePrecision};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::DType;
-use driftless::checkpoint::adapter_file::{AdapterFile, Factors, LoraFactors, Network};
+use driftless::adapter::{Adapter, Factors, Part};
+use driftless::checkpoint::adapter_file::{AdapterFile, Entries, Network};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,13 +33,8 @@ impl TrainedNetwork {
         }
     }
 
-    fn entries(&self) -> driftless::Result<BTreeMap<(Network, String), Factors>> {
-        let entry = |layer: &super::TrainedLayer| {
-            let lora = layer.snapshot()?;
-            let factors = LoraFactors { down: lora.down, up: lora.up, mid: None, alpha: Some(layer.alpha) };
-            Ok(((layer.network, layer.path.clone()), Factors::Lora(factors)))
-        };
-        self.layers.iter().map(entry).collect()
+    fn entries(&self) -> driftless::Result<Entries> {
+        self.layers.iter().map(|layer| Ok(((layer.network, layer.path.clone()), layer.snapshot()?))).collect()
     }
 
     /// Gives the matrices the values of the adapter at `path`.
@@ -47,25 +43,13 @@ impl TrainedNetwork {
     /// When the file is no adapter, or its layers or ranks are not those of this one.
     pub fn start_from(&self, path: &Path) -> Result<()> {
         let file = AdapterFile::open(path).context("--network_weights")?;
-        let mut left: BTreeMap<&(Network, String), &Factors> = file.entries.iter().collect();
+        let mut left: BTreeMap<&(Network, String), &Adapter> = file.entries.iter().collect();
         for layer in &self.layers {
             let key = (layer.network, layer.path.clone());
-            let Some(factors) = left.remove(&key) else {
+            let Some(adapter) = left.remove(&key) else {
                 bail!("--network_weights {}: has nothing for {}, which is to be trained", path.display(), layer.name());
             };
-            let (down, up, scale) = factors.lora(layer.lora.down.device())?;
-            let rank = layer.lora.lora().rank();
-            ensure!(
-                down.dims().first() == Some(&rank),
-                "--network_weights {}: {} has rank {}, not {rank}; give --dim_from_weights, or that rank as --network_dim",
-                path.display(),
-                layer.name(),
-                down.dims().first().copied().unwrap_or_default()
-            );
-            // The file's scale may differ from this run's; the product must not.
-            let up = (up.to_dtype(DType::F32)? * (scale / layer.lora.scale))?;
-            layer.lora.down.set(&down.to_dtype(DType::F32)?.reshape(layer.lora.down.shape())?)?;
-            layer.lora.up.set(&up.reshape(layer.lora.up.shape())?)?;
+            take(layer, adapter).with_context(|| format!("--network_weights {}: {}", path.display(), layer.name()))?;
         }
         if let Some((network, layer)) = left.keys().next() {
             bail!(
@@ -76,6 +60,32 @@ impl TrainedNetwork {
         }
         Ok(())
     }
+}
+
+/// The parts that carry a change of scale, of which each family has one.
+const SCALED: [Part; 4] = [Part::Up, Part::HadamardW1A, Part::KroneckerW1, Part::KroneckerW1A];
+
+/// Gives one layer's matrices the values of an adapter of the same family and sizes.
+fn take(layer: &TrainedLayer, adapter: &Adapter) -> Result<()> {
+    let ours = &layer.trainable.adapter;
+    let (family, expected) = (adapter.family(), ours.family());
+    ensure!(family == expected, "is {family}, not {expected}");
+    if let (Some(rank), Some(expected)) = (adapter.factors.rank(), ours.factors.rank()) {
+        ensure!(rank == expected, "has rank {rank}, not {expected}; give --dim_from_weights, or that rank as --network_dim");
+    }
+    // The file's scale may differ from this run's; the change must not.
+    let ratio = adapter.scale() / ours.scale();
+    let parts = adapter.parts();
+    for (part, variable) in &layer.trainable.variables {
+        let found = parts.iter().find(|(other, _)| other == part);
+        let Some((_, tensor)) = found.filter(|(_, tensor)| tensor.elem_count() == variable.elem_count()) else {
+            bail!("has no `{}` of shape {:?}, or one of another shape", part.name(), variable.dims());
+        };
+        let tensor = tensor.to_device(variable.device())?.to_dtype(DType::F32)?.reshape(variable.shape())?;
+        let tensor = if SCALED.contains(part) { (tensor * ratio)? } else { tensor };
+        variable.set(&tensor)?;
+    }
+    Ok(())
 }
 
 /// `options` with the rank and alpha of the adapter that `--dim_from_weights` names.
@@ -92,10 +102,12 @@ pub fn with_dimensions_of_file(options: &Options) -> Result<Options> {
     let file = AdapterFile::open(path).context("--network_weights")?;
     let shape = |wide: bool| -> Result<Option<(usize, f64)>> {
         let mut found = None;
-        for ((network, layer), factors) in &file.entries {
-            let Factors::Lora(lora) = factors else { continue };
-            let is_wide = lora.down.dims().get(2).is_some_and(|kernel| *kernel > 1);
-            let this = (lora.rank(), lora.alpha.unwrap_or(lora.rank() as f64));
+        for ((network, layer), adapter) in &file.entries {
+            let Factors::Lora(lora) = &adapter.factors else {
+                bail!("{}: {layer} is {}; --dim_from_weights is for LoRA", path.display(), adapter.family());
+            };
+            let is_wide = lora.mid.is_some() || lora.down.dims().get(2).is_some_and(|kernel| *kernel > 1);
+            let this = (lora.rank(), adapter.alpha.unwrap_or(lora.rank() as f64));
             match found {
                 _ if is_wide != wide => {}
                 None => found = Some(this),

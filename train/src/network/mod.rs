@@ -1,21 +1,25 @@
 //! The adapter in training: which layers it sits on, its matrices, its parameter groups, its files.
 //!
-//! Mirrors `networks/lora.py` of sd-scripts 48d368f: text encoder before UNet, up matrices zero. Deliberate difference: first values come
-//! from one generator per network in the order of module paths.
+//! Mirrors `networks/lora.py` of sd-scripts 48d368f and `kohya.py` of LyCORIS 4.1.3: text encoder before UNet, a change of zero first.
+//! Deliberate difference: first values come from one generator per network in the order of module paths.
 
 pub mod file;
+mod kohya;
+mod lycoris;
 pub mod settings;
 
-pub use settings::{NetworkSettings, RankAlpha};
+pub use settings::NetworkSettings;
 
 use crate::optimise::{Group, Parameter};
 use crate::options::Options;
 use crate::seeds::{Purpose, generator};
 use anyhow::{Result, ensure};
-use candle_core::{DType, Device, Tensor, Var};
-use driftless::adapter::{Lora, TrainableLora, targets};
+use candle_core::{DType, Device, Var};
+use driftless::adapter::targets::TextEncoderTargets;
+use driftless::adapter::{Adapter, BatchClock, Dropout, Factors, Part, Trainable, TrainableOptions};
 use driftless::checkpoint::adapter_file::Network;
 use driftless::layers::{Slot, Slots};
+use driftless::rng::Generator;
 use std::sync::Arc;
 
 /// A trained adapter.
@@ -25,6 +29,8 @@ pub struct TrainedNetwork {
     pub layers: Vec<TrainedLayer>,
     /// What was asked for.
     pub settings: NetworkSettings,
+    /// The batch in hand, by which dropout is drawn; set before each.
+    pub clock: BatchClock,
     rates: Rates,
 }
 
@@ -36,9 +42,7 @@ pub struct TrainedLayer {
     /// Module path as in diffusers, `text_model.` included.
     pub path: String,
     /// The matrices.
-    pub lora: TrainableLora,
-    /// Numerator of the scale.
-    pub alpha: f64,
+    pub trainable: Trainable,
 }
 
 /// Learning rates of the two parts; a part without is not trained.
@@ -70,10 +74,14 @@ impl TrainedNetwork {
     /// # Errors
     /// When options are wrong, or there is no memory for the matrices.
     pub fn attach(options: &Options, seed: u64, unet: &Slots, text_encoder: &Slots, device: &Device) -> Result<Self> {
-        let (settings, rates) = (NetworkSettings::new(options)?, Rates::new(options)?);
-        let mut network = Self { layers: vec![], settings, rates };
+        let (settings, mut rates) = (NetworkSettings::new(options)?, Rates::new(options)?);
+        if settings.text_encoder_targets == TextEncoderTargets::None {
+            rates.text_encoder = None;
+        }
+        let mut network = Self { layers: vec![], settings, clock: BatchClock::default(), rates };
         if rates.text_encoder.is_some() {
-            network.add(Network::TextEncoder, seed, text_encoder, device, targets::text_encoder_matches)?;
+            let targets = network.settings.text_encoder_targets;
+            network.add(Network::TextEncoder, seed, text_encoder, device, |path| targets.matches(path))?;
         }
         if rates.unet.is_some() {
             let targets = network.settings.targets;
@@ -86,14 +94,34 @@ impl TrainedNetwork {
     fn add(&mut self, part: Network, seed: u64, slots: &Slots, device: &Device, chosen: impl Fn(&str) -> bool) -> Result<()> {
         let mut generator = generator(seed, Purpose::Adapter, (part == Network::Unet).into());
         for (path, slot) in slots.all() {
-            let Some(RankAlpha { rank, alpha }) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else {
-                continue;
-            };
-            let lora = TrainableLora::init(slot.kind(), rank, alpha, &mut generator, device)?;
-            slot.attach(&path, lora.lora())?;
-            self.layers.push(TrainedLayer { network: part, path: canonical(part, path), lora, alpha });
+            let Some(options) = self.settings.for_layer(slot.kind()).filter(|_| chosen(&path)) else { continue };
+            let mut trainable = self.first_values(&slot, &options, &mut generator, device)?;
+            trainable.adapter.dropout = self.dropout(seed);
+            slot.attach(&path, trainable.adapter.clone())?;
+            self.layers.push(TrainedLayer { network: part, path: canonical(part, path), trainable });
         }
         Ok(())
+    }
+
+    fn first_values(
+        &self,
+        slot: &Slot,
+        options: &TrainableOptions,
+        generator: &mut Generator,
+        device: &Device,
+    ) -> driftless::Result<Trainable> {
+        Trainable::init(slot.kind(), &slot.weight(), slot.bias().is_some(), options, generator, device)
+    }
+
+    /// The dropout of the next layer; each has masks of its own.
+    fn dropout(&self, seed: u64) -> Option<Arc<Dropout>> {
+        let (rates, style) = (self.settings.dropout, self.settings.dropout_style);
+        if [rates.value, rates.rank, rates.module] == [0.0; 3] {
+            return None;
+        }
+        // First values take the first two generators of this purpose.
+        let seed = generator(seed, Purpose::Adapter, 2 + self.layers.len() as u64).random64();
+        Some(Arc::new(Dropout { rates, style, seed, clock: self.clock.clone() }))
     }
 
     /// Whether the text encoder has adapters.
@@ -103,7 +131,8 @@ impl TrainedNetwork {
 
     /// All matrices.
     pub fn variables(&self) -> Vec<Var> {
-        self.layers.iter().flat_map(|layer| [layer.lora.down.clone(), layer.lora.up.clone()]).collect()
+        let of_layer = |layer: &TrainedLayer| layer.trainable.variables.iter().map(|(_, var)| var.clone()).collect::<Vec<_>>();
+        self.layers.iter().flat_map(of_layer).collect()
     }
 
     /// Numbers that are trained.
@@ -122,11 +151,11 @@ impl TrainedNetwork {
             let Some(rate) = rate else { continue };
             let (mut ordinary, mut plus) = (Vec::new(), Vec::new());
             for layer in self.layers.iter().filter(|layer| layer.network == part) {
-                let parameter =
-                    |matrix: &str, var: &Var| Parameter { key: format!("{}.{matrix}", layer.name()), var: var.clone() };
-                ordinary.push(parameter("lora_down", &layer.lora.down));
-                let faster = if ratio == 1.0 { &mut ordinary } else { &mut plus };
-                faster.push(parameter("lora_up", &layer.lora.up));
+                for (part, var) in &layer.trainable.variables {
+                    let parameter = Parameter { key: format!("{}.{}", layer.name(), short_name(*part)), var: var.clone() };
+                    let faster = *part == Part::Up && ratio != 1.0;
+                    if faster { &mut plus } else { &mut ordinary }.push(parameter);
+                }
             }
             groups.push(Group { name: name.into(), rate, parameters: ordinary });
             if !plus.is_empty() {
@@ -136,33 +165,38 @@ impl TrainedNetwork {
         groups
     }
 
-    /// Runs `work` with a copy of the adapter in the slots that nothing tracks: else every activation would be kept for a backward pass
+    /// Runs `work` with a copy of the adapter in the slots that nothing tracks, without dropout: else every activation would be kept for a backward pass
     /// that does not come.
     ///
     /// # Errors
     /// Those of `work`, and when a tensor operation fails.
     pub fn frozen<T>(&self, unet: &Slots, text_encoder: &Slots, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.put(unet, text_encoder, |layer| {
-            let trained = layer.lora.lora();
-            Lora { down: trained.down.detach(), up: trained.up.detach(), scale: trained.scale }
+            let still = layer.trainable.adapter.map(|_, tensor| Ok(tensor.detach()))?;
+            Ok(Adapter { dropout: None, ..still })
         })?;
         let result = work();
-        self.put(unet, text_encoder, |layer| layer.lora.lora())?;
+        self.put(unet, text_encoder, |layer| Ok(layer.trainable.adapter.clone()))?;
         result
     }
 
-    fn put(&self, unet: &Slots, text_encoder: &Slots, adapter: impl Fn(&TrainedLayer) -> Lora) -> Result<()> {
+    fn put(
+        &self,
+        unet: &Slots,
+        text_encoder: &Slots,
+        adapter: impl Fn(&TrainedLayer) -> driftless::Result<Adapter>,
+    ) -> Result<()> {
         for layer in &self.layers {
             let slots = if layer.network == Network::Unet { unet } else { text_encoder };
             if let Some(slot) = slot(slots, &layer.path) {
                 slot.detach();
-                slot.attach(&layer.path, adapter(layer))?;
+                slot.attach(&layer.path, adapter(layer)?)?;
             }
         }
         Ok(())
     }
 
-    /// Scales down every layer's adapter whose norm `|scale up down|` is above `most`, sharing the change between both matrices
+    /// Scales down every layer's LoRA whose norm `|scale up down|` is above `most`, sharing the change between its matrices
     /// (`apply_max_norm_regularization`). Returns how many were, and the mean and largest norm after.
     ///
     /// # Errors
@@ -170,13 +204,15 @@ impl TrainedNetwork {
     pub fn limit_norms(&self, most: f64) -> driftless::Result<Norms> {
         let mut norms = Norms { scaled: 0, mean: 0.0, largest: 0.0 };
         for layer in &self.layers {
-            let mut norm =
-                f64::from(layer.lora.lora().delta()?.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.sqrt());
+            let Factors::Lora(lora) = &layer.trainable.adapter.factors else { continue };
+            let square = lora.product()?.detach().sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+            let mut norm = f64::from(square.sqrt()) * layer.trainable.adapter.scale();
             // Half the limit at least, as in kohya: it keeps a norm of zero out of the division.
             let ratio = norm.clamp(most / 2.0, most) / norm.max(most / 2.0);
             if ratio != 1.0 {
-                for var in [&layer.lora.down, &layer.lora.up] {
-                    var.set(&(var.as_tensor() * ratio.sqrt())?)?;
+                let count = layer.trainable.variables.len() as f64;
+                for (_, var) in &layer.trainable.variables {
+                    var.set(&(var.as_tensor() * ratio.powf(1.0 / count))?)?;
                 }
                 norms.scaled += 1;
                 norm *= ratio;
@@ -209,10 +245,15 @@ impl TrainedLayer {
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub fn snapshot(&self) -> driftless::Result<Lora> {
-        let copy = |var: &Var| -> driftless::Result<Tensor> { Ok(var.as_detached_tensor().copy()?.to_device(&Device::Cpu)?) };
-        Ok(Lora { down: copy(&self.lora.down)?, up: copy(&self.lora.up)?, scale: self.lora.scale })
+    pub fn snapshot(&self) -> driftless::Result<Adapter> {
+        let still = self.trainable.adapter.map(|_, tensor| Ok(tensor.detach().copy()?.to_device(&Device::Cpu)?))?;
+        Ok(Adapter { dropout: None, ..still })
     }
+}
+
+/// A part's name in states.
+fn short_name(part: Part) -> &'static str {
+    part.name().trim_end_matches(".weight")
 }
 
 /// Text encoders are addressed with and without the leading `text_model.`; files have it.

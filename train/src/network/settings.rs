@@ -1,23 +1,35 @@
 //! Which layers are adapted, and how: `--network_module`, `--network_dim` and their like.
-//!
-//! Meaning of the arguments as in sd-scripts 48d368f `networks/lora.py`.
 
-use crate::options::Options;
+use super::{kohya, lycoris};
+use crate::options::values::KeyValue;
+use crate::options::{Options, SaveFormat};
 use anyhow::{Result, anyhow, bail, ensure};
-use driftless::adapter::LayerKind;
-use driftless::adapter::targets::UnetTargets;
+use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
+use driftless::adapter::{Algorithm, DropoutRates, DropoutStyle, LayerKind, TrainableOptions};
 
 /// What the trained adapter looks like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkSettings {
+    /// The family.
+    pub algorithm: Algorithm,
     /// Rank and alpha of linear layers and 1x1 convolutions.
     pub linear: RankAlpha,
     /// Rank and alpha of larger convolutions, when they are adapted.
     pub convolution: Option<RankAlpha>,
+    /// Cores for larger convolutions.
+    pub tucker: bool,
+    /// DoRA: whether norms are per output.
+    pub dora: Option<bool>,
     /// Layers of the UNet.
     pub targets: UnetTargets,
+    /// Layers of the text encoder.
+    pub text_encoder_targets: TextEncoderTargets,
     /// How many times faster the up matrices of each part learn (LoRA+, arXiv 2402.12354).
     pub plus: LearningRatios,
+    /// Dropout.
+    pub dropout: DropoutRates,
+    /// What dropout means.
+    pub dropout_style: DropoutStyle,
 }
 
 /// Rank and alpha; the adapter is scaled by `alpha / rank`.
@@ -38,30 +50,6 @@ pub struct LearningRatios {
     pub text_encoder: f64,
 }
 
-/// Arguments of kohya's and LyCORIS' that are refused by name, because an adapter without them would be another one.
-const REFUSED: [&str; 20] = [
-    "algo",
-    "preset",
-    "dropout",
-    "rank_dropout",
-    "module_dropout",
-    "block_dims",
-    "block_alphas",
-    "conv_block_dims",
-    "conv_block_alphas",
-    "down_lr_weight",
-    "mid_lr_weight",
-    "up_lr_weight",
-    "block_lr_zero_threshold",
-    "use_tucker",
-    "use_scalar",
-    "factor",
-    "dora_wd",
-    "decompose_both",
-    "rs_lora",
-    "train_norm",
-];
-
 impl NetworkSettings {
     /// What `options` ask for.
     ///
@@ -69,69 +57,66 @@ impl NetworkSettings {
     /// When a module or an argument is not supported, or a number out of range.
     pub fn new(options: &Options) -> Result<Self> {
         let network = &options.network;
-        match network.network_module.as_str() {
-            "networks.lora" => {}
-            "lycoris.kohya" => bail!(
-                "--network_module lycoris.kohya is not supported yet; networks.lora with --network_args conv_dim=N conv_alpha=A adapts the \
-                 same layers as LyCORIS' LoCon"
-            ),
-            other => return Err(driftless::Error::unknown("network module", other, ["networks.lora"]).into()),
-        }
         ensure!(network.network_dim > 0, "--network_dim is 0; a rank must be at least 1");
-        let mut settings = Self {
-            linear: RankAlpha { rank: network.network_dim, alpha: network.network_alpha },
-            convolution: None,
-            targets: UnetTargets::Transformers,
-            plus: LearningRatios { unet: 1.0, text_encoder: 1.0 },
+        let mut settings = match network.network_module.as_str() {
+            "networks.lora" => kohya::settings(network)?,
+            "lycoris.kohya" => lycoris::settings(network)?,
+            other => return Err(driftless::Error::unknown("network module", other, ["networks.lora", "lycoris.kohya"]).into()),
         };
-        let (mut conv_rank, mut conv_alpha) = (None, 1.0);
-        for argument in &network.network_args {
-            let number = || argument.number::<f64>().map_err(|problem| anyhow!("--network_args {problem}"));
-            match argument.key.as_str() {
-                "conv_dim" => {
-                    conv_rank = Some(argument.number::<usize>().map_err(|problem| anyhow!("--network_args {problem}"))?)
-                }
-                "conv_alpha" => conv_alpha = number()?,
-                "unet_targets" => settings.targets = argument.value.parse()?,
-                "loraplus_lr_ratio" => settings.plus = LearningRatios { unet: number()?, text_encoder: number()? },
-                "loraplus_unet_lr_ratio" => settings.plus.unet = number()?,
-                "loraplus_text_encoder_lr_ratio" => settings.plus.text_encoder = number()?,
-                refused if REFUSED.contains(&refused) => {
-                    bail!(
-                        "--network_args {refused} is not supported; there are conv_dim, conv_alpha, unet_targets and loraplus_*_lr_ratio"
-                    )
-                }
-                unknown => {
-                    let names = [
-                        "conv_dim",
-                        "conv_alpha",
-                        "unet_targets",
-                        "loraplus_lr_ratio",
-                        "loraplus_unet_lr_ratio",
-                        "loraplus_text_encoder_lr_ratio",
-                    ];
-                    bail!("--network_args: {}", driftless::Error::unknown("argument", unknown, names));
-                }
-            }
-        }
-        if let Some(rank) = conv_rank {
-            ensure!(rank > 0, "--network_args conv_dim is 0; a rank must be at least 1");
-            settings.convolution = Some(RankAlpha { rank, alpha: conv_alpha }.settled());
-            settings.targets = UnetTargets::TransformersAndConvolutions;
-        }
         settings.linear = settings.linear.settled();
-        let ratios = [settings.plus.unet, settings.plus.text_encoder];
-        ensure!(ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite()), "--network_args: LoRA+ ratios must be above 0");
-        ensure!(conv_alpha >= 0.0 && conv_alpha.is_finite(), "--network_args conv_alpha={conv_alpha} must not be negative");
+        settings.convolution = settings.convolution.map(RankAlpha::settled);
+        settings.check(options)?;
         Ok(settings)
     }
 
-    /// Rank and alpha for a layer; `None` when it is not adapted.
-    pub fn for_layer(&self, kind: LayerKind) -> Option<RankAlpha> {
-        match kind {
-            LayerKind::Conv2d { kernel, .. } if kernel > 1 => self.convolution,
-            _ => Some(self.linear),
+    /// Plain LoRA on kohya's targets.
+    pub(super) fn plain(linear: RankAlpha) -> Self {
+        Self {
+            algorithm: Algorithm::Lora,
+            linear,
+            convolution: None,
+            tucker: false,
+            dora: None,
+            targets: UnetTargets::Transformers,
+            text_encoder_targets: TextEncoderTargets::All,
+            plus: LearningRatios { unet: 1.0, text_encoder: 1.0 },
+            dropout: DropoutRates { value: 0.0, rank: 0.0, module: 0.0 },
+            dropout_style: DropoutStyle::Inner,
         }
+    }
+
+    /// Whether this is LoRA without DoRA, with cores or without.
+    pub fn is_lora(&self) -> bool {
+        self.algorithm == Algorithm::Lora && self.dora.is_none()
+    }
+
+    fn check(&self, options: &Options) -> Result<()> {
+        let ratios = [self.plus.unet, self.plus.text_encoder];
+        ensure!(ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite()), "--network_args: LoRA+ ratios must be above 0");
+        if let Some(convolution) = self.convolution {
+            ensure!(convolution.rank > 0, "--network_args conv_dim is 0; a rank must be at least 1");
+            let alpha = convolution.alpha;
+            ensure!(alpha >= 0.0 && alpha.is_finite(), "--network_args conv_alpha={alpha} must not be negative");
+        }
+        let DropoutRates { value, rank, module } = self.dropout;
+        for (name, rate) in [("dropout", value), ("rank_dropout", rank), ("module_dropout", module)] {
+            ensure!((0.0..1.0).contains(&rate), "--network_args {name}={rate} must be at least 0 and below 1");
+        }
+        if !self.is_lora() {
+            ensure!(ratios == [1.0, 1.0], "--network_args: LoRA+ ratios are for algo=lora without dora_wd");
+            ensure!(options.network.scale_weight_norms.is_none(), "--scale_weight_norms is for LoRA, not for this algo");
+            ensure!(
+                options.output.save_model_as == SaveFormat::Safetensors,
+                "--save_model_as diffusers holds LoRA alone; save this algo as safetensors, and `convert diffusers` makes LoRA of it"
+            );
+        }
+        Ok(())
+    }
+
+    /// What a layer's adapter is to be; `None` when it is not adapted.
+    pub fn for_layer(&self, kind: LayerKind) -> Option<TrainableOptions> {
+        let RankAlpha { rank, alpha } = if kind.kernel() > 1 { self.convolution? } else { self.linear };
+        Some(TrainableOptions { algorithm: self.algorithm, rank, alpha, tucker: self.tucker, dora: self.dora })
     }
 }
 
@@ -142,45 +127,46 @@ impl RankAlpha {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The number of an argument.
+pub(super) fn number<T: std::str::FromStr>(argument: &KeyValue) -> Result<T> {
+    argument.number().map_err(|problem| anyhow!("--network_args {problem}"))
+}
 
-    fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
-        NetworkSettings::new(&Options::of(arguments))
-    }
+/// The truth of an argument.
+pub(super) fn flag(argument: &KeyValue) -> Result<bool> {
+    argument.flag().map_err(|problem| anyhow!("--network_args {problem}"))
+}
 
-    #[test]
-    fn plain_lora() {
-        let plain = settings(&["--network_dim=64", "--network_alpha=32"]).unwrap();
-        assert_eq!(plain.linear, RankAlpha { rank: 64, alpha: 32.0 });
-        assert_eq!(plain.targets, UnetTargets::Transformers);
-        assert_eq!(plain.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 1 }), Some(plain.linear));
-        assert_eq!(plain.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 }), None);
-        assert_eq!(settings(&["--network_dim=8", "--network_alpha=0"]).unwrap().linear.alpha, 8.0);
+/// Takes LoRA+'s and the dropouts' arguments, which both modules have; whether it was one.
+pub(super) fn common(settings: &mut NetworkSettings, argument: &KeyValue) -> Result<bool> {
+    match argument.key.as_str() {
+        "loraplus_lr_ratio" => settings.plus = LearningRatios { unet: number(argument)?, text_encoder: number(argument)? },
+        "loraplus_unet_lr_ratio" => settings.plus.unet = number(argument)?,
+        "loraplus_text_encoder_lr_ratio" => settings.plus.text_encoder = number(argument)?,
+        "dropout" => settings.dropout.value = number(argument)?,
+        "rank_dropout" => settings.dropout.rank = number(argument)?,
+        "module_dropout" => settings.dropout.module = number(argument)?,
+        _ => return Ok(false),
     }
+    Ok(true)
+}
 
-    #[test]
-    fn convolutions_have_their_own_rank() {
-        let locon = settings(&["--network_dim=64", "--network_args", "conv_dim=32", "loraplus_lr_ratio=16"]).unwrap();
-        assert_eq!(locon.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 }), Some(RankAlpha { rank: 32, alpha: 1.0 }));
-        assert_eq!(locon.targets, UnetTargets::TransformersAndConvolutions);
-        assert_eq!(locon.plus, LearningRatios { unet: 16.0, text_encoder: 16.0 });
-    }
+/// Names of the arguments that [`common`] takes.
+pub(super) const COMMON: [&str; 6] = [
+    "loraplus_lr_ratio",
+    "loraplus_unet_lr_ratio",
+    "loraplus_text_encoder_lr_ratio",
+    "dropout",
+    "rank_dropout",
+    "module_dropout",
+];
 
-    #[test]
-    fn what_is_not_there_is_refused_by_name() {
-        for (arguments, expected) in [
-            (vec!["--network_dim=0"], "at least 1"),
-            (vec!["--network_module=lycoris.kohya"], "lycoris.kohya"),
-            (vec!["--network_module=networks.lroa"], "did you mean `networks.lora`"),
-            (vec!["--network_args=algo=loha"], "algo is not supported"),
-            (vec!["--network_args=conv_dmi=3"], "did you mean `conv_dim`"),
-            (vec!["--network_args=conv_dim=three"], "conv_dim=three"),
-            (vec!["--network_args=loraplus_lr_ratio=0"], "above 0"),
-        ] {
-            let message = settings(&arguments).unwrap_err().to_string();
-            assert!(message.contains(expected), "{arguments:?}: {message}");
-        }
+/// The error for an argument that a module does not take: refused by name where another program knows it.
+pub(super) fn refuse<T>(argument: &KeyValue, own: &[&'static str], elsewhere: &[&str], advice: &str) -> Result<T> {
+    let names: Vec<&'static str> = own.iter().copied().chain(COMMON).collect();
+    let key = argument.key.as_str();
+    if elsewhere.contains(&key) {
+        bail!("--network_args {key} is not supported{advice}; there are {}", names.join(", "));
     }
+    bail!("--network_args: {}", driftless::Error::unknown("argument", key, names))
 }

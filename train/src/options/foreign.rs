@@ -103,7 +103,6 @@ const TABLE: &[Foreign] = &[
     entry("max_data_loader_n_workers", One, OUR_LOADER),
     entry("persistent_data_loader_workers", Switch, OUR_LOADER),
     // Network.
-    entry("network_dropout", One, LeftOut("adapters are trained without dropout")),
     entry("stop_text_encoder_training", One, LeftOut("the text encoder is trained to the end or not at all")),
     // Precision and memory.
     entry("full_fp16", Switch, FLOAT32_ADAPTER),

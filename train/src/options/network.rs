@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 #[command(rename_all = "snake_case", next_help_heading = "Network")]
 pub struct NetworkOptions {
-    /// Kind of adapter: networks.lora
+    /// Kind of adapter: networks.lora or lycoris.kohya
     #[arg(long, value_name = "MODULE", default_value = "networks.lora")]
     pub network_module: String,
 
@@ -19,10 +19,16 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "ALPHA", default_value_t = 1.0, value_parser = super::values::not_negative)]
     pub network_alpha: f64,
 
-    /// Further settings of the adapter: conv_dim=N conv_alpha=A loraplus_lr_ratio=R loraplus_unet_lr_ratio=R
-    /// loraplus_text_encoder_lr_ratio=R
+    /// Further settings of the adapter: conv_dim=N conv_alpha=A rank_dropout=P module_dropout=P loraplus_lr_ratio=R
+    /// loraplus_unet_lr_ratio=R loraplus_text_encoder_lr_ratio=R; with lycoris.kohya also algo=lora|locon|loha|lokr|full
+    /// preset=full|full-lin|attn-mlp|attn-only|unet-only|unet-transformer-only|unet-convblock-only dora_wd=True wd_on_output=False
+    /// use_tucker=True rs_lora=True rank_dropout_scale=True, and for lokr factor=N decompose_both=True full_matrix=True
     #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
     pub network_args: Vec<KeyValue>,
+
+    /// Probability with which a number between down and up matrix is dropped in training (networks.lora)
+    #[arg(long, value_name = "P", value_parser = super::values::probability)]
+    pub network_dropout: Option<f64>,
 
     /// Start from this adapter
     #[arg(long, value_name = "FILE")]

@@ -140,7 +140,7 @@ fn network(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("network_module", network.network_module.clone());
     put("network_dim", network.network_dim.to_string());
     put("network_alpha", float(network.network_alpha));
-    put("network_dropout", "None".into());
+    put("network_dropout", python(network.network_dropout.map(float).as_deref()));
     if !network.network_args.is_empty() {
         let arguments: Map<String, Value> =
             network.network_args.iter().map(|argument| (argument.key.clone(), argument.value.clone().into())).collect();

@@ -50,7 +50,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     if let Some(path) = &options.network.network_weights {
         network.start_from(path)?;
     }
-    let model = StableDiffusion::new(pipeline, options, network.variables(), network.trains_text_encoder());
+    let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
     let Some(latents) = cache_latents(&model, &place, plan, console)? else {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));

@@ -171,6 +171,8 @@ impl<M: Model> Trainer<'_, M> {
         let mut gradients = Gradients::new(&self.groups);
         let (mut sum, count) = (0.0, numbers.len());
         for number in numbers {
+            // An epoch has fewer batches than 2^32.
+            self.model.begin_batch(((self.position.epoch as u64) << 32) | number as u64);
             let loss = self.loss(&prepared()?)?;
             let value = loss.to_scalar::<f32>()?;
             if !value.is_finite() {

@@ -2,8 +2,9 @@
 
 use super::super::naming::{LayerKind, layer_kind};
 use super::super::safetensors::{Hashes, hash_tensors};
+use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
-use super::{Factors, Network};
+use crate::adapter::{Factors, Part};
 use crate::error::Result;
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,32 +44,47 @@ pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<Str
 
 /// kohya's least metadata for an adapter, without replacing entries that are there: module, rank and alpha (`Dynamic` when they
 /// differ by layer), for SD1.5.
-pub fn kohya_metadata(
-    entries: &BTreeMap<(Network, String), Factors>,
-    metadata: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
+pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut filled = without_tensor_entries(metadata);
-    let (mut linear, mut convolution, mut core) = (Summary::default(), Summary::default(), false);
-    for ((network, path), Factors::Lora(lora)) in entries {
+    let (mut linear, mut convolution) = (Summary::default(), Summary::default());
+    let (mut families, mut core, mut magnitudes) = (BTreeSet::new(), false, false);
+    for ((network, path), adapter) in entries {
         // kohya counts 1x1 convolutions with the linear layers.
         let wide = layer_kind(*network, path) == Some(LayerKind::Convolution);
-        let summary = if wide { &mut convolution } else { &mut linear };
-        summary.add(lora.rank(), lora.alpha.unwrap_or(lora.rank() as f64));
-        core |= lora.mid.is_some();
+        if let Some(rank) = adapter.factors.rank() {
+            let summary = if wide { &mut convolution } else { &mut linear };
+            summary.add(rank, adapter.alpha.unwrap_or(rank as f64));
+        }
+        families.insert(match &adapter.factors {
+            Factors::Lora(_) => "locon",
+            Factors::Loha(_) => "loha",
+            Factors::Lokr(_) => "lokr",
+            Factors::Full(_) => "full",
+            Factors::Ia3(_) => "ia3",
+        });
+        core |= adapter.parts().iter().any(|(part, _)| matches!(part, Part::Mid | Part::HadamardT1 | Part::KroneckerT2));
+        magnitudes |= adapter.magnitude.is_some();
     }
+    let plain = !core && !magnitudes && families.iter().all(|family| *family == "locon");
     let mut arguments = serde_json::Map::new();
     if !convolution.ranks.is_empty() {
         arguments.insert("conv_dim".into(), convolution.rank().into());
         arguments.insert("conv_alpha".into(), convolution.alpha().into());
     }
-    if core {
-        arguments.insert("algo".into(), "locon".into());
+    if !plain {
+        arguments.insert("algo".into(), families.first().copied().unwrap_or("locon").into());
+    }
+    for (given, name) in [(core, "use_tucker"), (magnitudes, "dora_wd")] {
+        if given {
+            arguments.insert(name.into(), "True".into());
+        }
     }
     let main = if linear.ranks.is_empty() { &convolution } else { &linear };
+    let module = if plain { "networks.lora" } else { "lycoris.kohya" };
     let least = [
         ("ss_v2", "False".to_owned()),
         ("ss_base_model_version", "sd_v1".to_owned()),
-        ("ss_network_module", if core { "lycoris.kohya" } else { "networks.lora" }.to_owned()),
+        ("ss_network_module", module.to_owned()),
         ("ss_network_dim", main.rank()),
         ("ss_network_alpha", main.alpha()),
         ("ss_network_args", serde_json::Value::Object(arguments).to_string()),

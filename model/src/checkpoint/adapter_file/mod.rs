@@ -1,17 +1,19 @@
-//! Adapter files: LoRA and LoCon for SD1.5 in the spellings of kohya, diffusers (today's and older), PEFT and LyCORIS.
+//! Adapter files for SD1.5: LoRA and LoCon in the spellings of kohya, diffusers (today's and older) and PEFT; LoHa, LoKr, DoRA, IA3
+//! and full differences in those of LyCORIS.
 //!
 //! An adapter changes a weight by `multiplier * dW`. What a file says is kept as it is stored (element type, rank and alpha of
 //! each layer); shapes are brought to one form: matrices for linear layers, four dimensions for convolutions. Meaning of the
-//! entries as in kohya sd-scripts `networks/lora.py` and LyCORIS 3.2, whose forward passes the formulas equal.
+//! entries as in kohya sd-scripts `networks/lora.py` and LyCORIS 4.1, whose forward passes the formulas equal.
 //!
 //! Deliberate differences from the reference readers: an entry that is not understood is an error and not skipped; so are ranks
 //! that disagree, a factor without its partner, alpha 0 (kohya's trainer and its merge script disagree on what it means), NaN and
 //! infinities, and a layer that occurs twice under two spellings. PEFT files need their `adapter_config.json`, which holds the
 //! scale, beside them.
 
-mod factors;
 mod fit;
+mod layer;
 mod metadata;
+mod parts;
 mod peft_config;
 mod read;
 mod write_diffusers;
@@ -20,15 +22,19 @@ mod write_peft;
 
 pub use super::naming::Network;
 pub use super::naming::adapter_key::Scheme;
-pub use factors::{Factors, LoraFactors};
 pub use metadata::{kohya_metadata, tensor_hashes};
 pub use read::UnknownKeys;
 pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
+pub use write_peft::fits_peft;
 
 use super::WeightFile;
+use crate::adapter::Adapter;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// What stands on each layer, by network and module path.
+pub type Entries = BTreeMap<(Network, String), Adapter>;
 
 /// An adapter as a file holds it.
 #[derive(Debug, Clone)]
@@ -37,7 +43,7 @@ pub struct AdapterFile {
     pub path: PathBuf,
     /// What stands on each layer, by network and module path (`down_blocks.0.resnets.1.conv1`,
     /// `text_model.encoder.layers.3.mlp.fc2`).
-    pub entries: BTreeMap<(Network, String), Factors>,
+    pub entries: Entries,
     /// The file's free text entries; none for pickles.
     pub metadata: BTreeMap<String, String>,
     /// The spellings found; usually one.

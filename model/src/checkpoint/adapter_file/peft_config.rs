@@ -76,11 +76,7 @@ impl AdapterConfig {
         {
             return Err(wrong("peft_type", &format!("is {kind}; only \"LORA\" is supported")));
         }
-        for (name, what) in [
-            ("use_dora", "DoRA adapters are"),
-            ("fan_in_fan_out", "transposed weights are"),
-            ("lora_bias", "biases of factors are"),
-        ] {
+        for (name, what) in [("fan_in_fan_out", "transposed weights are"), ("lora_bias", "biases of factors are")] {
             if entry(name).is_some_and(|value| value != &Value::Bool(false)) {
                 return Err(wrong(name, &format!("{what} not supported")));
             }

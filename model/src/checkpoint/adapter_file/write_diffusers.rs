@@ -7,7 +7,8 @@
 use super::super::elements::cast;
 use super::super::safetensors::write_safetensors;
 use super::metadata::without_network_entries;
-use super::{AdapterFile, Factors, LoraFactors, Network};
+use super::{AdapterFile, Entries, Network};
+use crate::adapter::{Adapter, Factors, Lora};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
@@ -22,22 +23,23 @@ impl AdapterFile {
     /// `dtype` casts the factors; without it they stay as they are.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for a number that the element type cannot hold, [`Error::Io`] when the file cannot be written.
+    /// [`Error::Tensor`] for a layer that is not LoRA or a number that the element type cannot hold, [`Error::Io`] when the file cannot be written.
     pub fn write_diffusers(
         path: impl AsRef<Path>,
-        entries: &BTreeMap<(Network, String), Factors>,
+        entries: &Entries,
         metadata: &BTreeMap<String, String>,
         dtype: Option<DType>,
     ) -> Result<()> {
         let path = path.as_ref();
         let mut ranks: BTreeMap<Network, usize> = BTreeMap::new();
-        for ((network, _), Factors::Lora(lora)) in entries {
+        for ((network, layer), adapter) in entries {
             let rank = ranks.entry(*network).or_default();
-            *rank = lora.rank().max(*rank);
+            *rank = lora(path, &format!("{network}.{layer}"), adapter)?.rank().max(*rank);
         }
         let mut tensors = BTreeMap::new();
-        for ((network, layer), Factors::Lora(lora)) in entries {
-            let (a, b) = plain_factors(path, &format!("{network}.{layer}"), lora, dtype)?;
+        for ((network, layer), adapter) in entries {
+            let lora = lora(path, &format!("{network}.{layer}"), adapter)?;
+            let (a, b) = plain_factors(path, &format!("{network}.{layer}"), lora, adapter.scale(), dtype)?;
             let missing = ranks[network] - lora.rank();
             tensors.insert(format!("{network}.{layer}.lora_A.weight"), a.pad_with_zeros(0, 0, missing)?);
             tensors.insert(format!("{network}.{layer}.lora_B.weight"), b.pad_with_zeros(1, 0, missing)?);
@@ -47,11 +49,22 @@ impl AdapterFile {
 }
 
 /// A and B of the change `B A`, with the scale in B.
-fn plain_factors(path: &Path, layer: &str, lora: &LoraFactors, dtype: Option<DType>) -> Result<(Tensor, Tensor)> {
+fn plain_factors(path: &Path, layer: &str, lora: &Lora, scale: f64, dtype: Option<DType>) -> Result<(Tensor, Tensor)> {
     let dtype = dtype.unwrap_or(lora.down.dtype());
     let cast = |tensor: &Tensor, part: &str| {
         cast(tensor, dtype).map_err(|problem| Error::tensor(path, format!("{layer}.{part}.weight"), problem))
     };
-    let scaled = if lora.scale() == 1.0 { lora.up.clone() } else { (lora.up.to_dtype(DType::F32)? * lora.scale())? };
+    let scaled = if scale == 1.0 { lora.up.clone() } else { (lora.up.to_dtype(DType::F32)? * scale)? };
     Ok((cast(&lora.down_with_core()?, "lora_A")?, cast(&scaled, "lora_B")?))
+}
+
+/// The factors of a layer that is LoRA, with a core or without, and nothing besides.
+fn lora<'a>(path: &Path, layer: &str, adapter: &'a Adapter) -> Result<&'a Lora> {
+    match &adapter.factors {
+        Factors::Lora(lora) if adapter.magnitude.is_none() && adapter.bias.is_none() => Ok(lora),
+        _ => {
+            let what = if adapter.bias.is_some() { "a difference of a bias".to_owned() } else { adapter.family() };
+            Err(Error::tensor(path, layer, format!("is {what}, which this format does not hold; make it plain LoRA first")))
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! kohya's format: each layer keeps its own rank and alpha.
+//! kohya's format, with the parts of LyCORIS' families: each layer keeps its own rank and alpha.
 
 use super::super::elements::cast;
 use super::super::naming::kohya;
 use super::super::safetensors::write_safetensors;
 use super::metadata::{kohya_metadata, tensor_hashes};
-use super::{AdapterFile, Factors, Network};
+use super::{AdapterFile, Entries};
+use crate::adapter::{Factors, Part};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -12,35 +13,42 @@ use std::path::Path;
 
 impl AdapterFile {
     /// Writes kohya's format: `lora_unet_*` and `lora_te_*` with `lora_down.weight`, `lora_up.weight` and `alpha` (a single number
-    /// of the factors' type), metadata as given in `metadata` and filled up to kohya's least, hashes recomputed. `dtype` casts
-    /// the factors; without it they stay as they are.
+    /// of the factors' type), or the parts of the layer's family as LyCORIS names them; metadata as given in `metadata` and filled up
+    /// to kohya's least, hashes recomputed. `dtype` casts the factors; without it they stay as they are.
     ///
     /// # Errors
     /// [`Error::Tensor`] for a number that `dtype` cannot hold, [`Error::Io`] when the file cannot be written.
     pub fn write_kohya(
         path: impl AsRef<Path>,
-        entries: &BTreeMap<(Network, String), Factors>,
+        entries: &Entries,
         metadata: &BTreeMap<String, String>,
         dtype: Option<DType>,
     ) -> Result<()> {
         let path = path.as_ref();
         let mut tensors = BTreeMap::new();
-        for ((network, layer), Factors::Lora(lora)) in entries {
+        for ((network, layer), adapter) in entries {
             let name = kohya::name(*network, layer);
-            let dtype = dtype.unwrap_or(lora.down.dtype());
-            let mut put = |part: &str, tensor: &Tensor| -> Result<()> {
-                let key = format!("{name}.{part}");
+            let mut put = |part: Part, tensor: &Tensor, dtype: DType| -> Result<()> {
+                let key = format!("{name}.{}", part.name());
                 let tensor = cast(tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;
                 tensors.insert(key, tensor);
                 Ok(())
             };
-            put("lora_down.weight", &lora.down)?;
-            put("lora_up.weight", &lora.up)?;
-            if let Some(mid) = &lora.mid {
-                put("lora_mid.weight", mid)?;
+            let parts = adapter.parts();
+            let stored = parts.first().map_or(DType::F32, |(_, tensor)| tensor.dtype());
+            for (part, tensor) in parts {
+                put(part, tensor, dtype.unwrap_or(tensor.dtype()))?;
             }
-            let alpha = lora.alpha.unwrap_or(lora.rank() as f64);
-            put("alpha", &Tensor::new(alpha, &Device::Cpu)?)?;
+            let alpha = match (&adapter.factors, adapter.alpha, adapter.factors.rank()) {
+                (Factors::Full(_) | Factors::Ia3(_), alpha, _) | (_, alpha @ Some(_), _) | (_, alpha, None) => alpha,
+                (_, None, Some(rank)) => Some(rank as f64),
+            };
+            if let Some(alpha) = alpha {
+                put(Part::Alpha, &Tensor::new(alpha, &Device::Cpu)?, dtype.unwrap_or(stored))?;
+            }
+            if let Factors::Ia3(ia3) = &adapter.factors {
+                put(Part::OnInput, &Tensor::new(i64::from(ia3.on_input), &Device::Cpu)?, DType::I64)?;
+            }
         }
         let mut metadata = kohya_metadata(entries, metadata);
         let (model_hash, legacy_hash) = tensor_hashes(&tensors, &metadata)?;

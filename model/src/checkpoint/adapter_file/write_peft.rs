@@ -5,7 +5,9 @@ use super::super::elements::cast;
 use super::super::safetensors::write_safetensors;
 use super::metadata::without_network_entries;
 use super::peft_config::CONFIG_FILE;
-use super::{AdapterFile, Factors, LoraFactors, Network};
+use super::{AdapterFile, Entries, Network};
+use crate::adapter::dora::per_input;
+use crate::adapter::{Adapter, Factors, Lora};
 use crate::error::{Error, Result};
 use candle_core::DType;
 use serde_json::{Map, Value, json};
@@ -25,21 +27,24 @@ impl AdapterFile {
     /// a file cannot be written; no folder is left then.
     pub fn write_peft(
         folder: impl AsRef<Path>,
-        entries: &BTreeMap<(Network, String), Factors>,
+        entries: &Entries,
         metadata: &BTreeMap<String, String>,
         dtype: Option<DType>,
     ) -> Result<()> {
         let staging = AtomicFolder::create(folder)?;
         for network in [Network::Unet, Network::TextEncoder] {
-            let layers: BTreeMap<&str, &LoraFactors> = entries
-                .iter()
-                .filter(|((n, _), _)| *n == network)
-                .map(|((_, path), Factors::Lora(lora))| (path.as_str(), lora))
-                .collect();
+            let of_network = entries.iter().filter(|((n, _), _)| *n == network);
+            let layers: Layers = of_network.map(|((_, path), adapter)| (path.as_str(), adapter)).collect();
             if layers.is_empty() {
                 continue;
             }
             let folder = staging.path().join(network.name());
+            if let Some(layer) = peft_misfit(&layers) {
+                let what = layers[layer].family();
+                let problem =
+                    format!("is {what}, which PEFT's format does not hold beside the others; make all plain LoRA first");
+                return Err(Error::tensor(&folder, layer, problem));
+            }
             std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
             write_weights(&folder.join(WEIGHT_NAME), &layers, metadata, dtype)?;
             let config = serde_json::to_string_pretty(&config(&layers)).unwrap_or_default();
@@ -49,17 +54,53 @@ impl AdapterFile {
     }
 }
 
-fn write_weights(
-    path: &Path,
-    layers: &BTreeMap<&str, &LoraFactors>,
-    metadata: &BTreeMap<String, String>,
-    dtype: Option<DType>,
-) -> Result<()> {
+/// Whether PEFT's folders hold these adapters as they are: LoRA throughout, and in each network DoRA's magnitudes per output on all
+/// layers or on none.
+pub fn fits_peft(entries: &Entries) -> bool {
+    [Network::Unet, Network::TextEncoder].into_iter().all(|network| {
+        let of_network = entries.iter().filter(|((n, _), _)| *n == network);
+        peft_misfit(&of_network.map(|((_, path), adapter)| (path.as_str(), adapter)).collect()).is_none()
+    })
+}
+
+/// Layers of one network by path.
+type Layers<'a> = BTreeMap<&'a str, &'a Adapter>;
+
+/// A layer that a `LoraConfig` cannot hold together with the others: PEFT has LoRA, with DoRA's magnitudes per output on all of a
+/// network's layers or on none.
+fn peft_misfit<'a>(layers: &Layers<'a>) -> Option<&'a str> {
+    let dora = layers.values().next().is_some_and(|adapter| adapter.magnitude.is_some());
+    let fits = |adapter: &Adapter| {
+        let magnitude = adapter.magnitude.as_ref();
+        matches!(adapter.factors, Factors::Lora(_))
+            && adapter.bias.is_none()
+            && magnitude.is_some() == dora
+            && !magnitude.is_some_and(per_input)
+    };
+    layers.iter().find(|(_, adapter)| !fits(adapter)).map(|(path, _)| *path)
+}
+
+/// The LoRA that [`peft_misfit`] found the layer to be.
+fn lora_of(adapter: &Adapter) -> Option<&Lora> {
+    match &adapter.factors {
+        Factors::Lora(lora) => Some(lora),
+        _ => None,
+    }
+}
+
+fn write_weights(path: &Path, layers: &Layers, metadata: &BTreeMap<String, String>, dtype: Option<DType>) -> Result<()> {
     let mut tensors = BTreeMap::new();
-    for (layer, lora) in layers {
+    for (layer, adapter) in layers {
+        let Some(lora) = lora_of(adapter) else { continue };
+        let mut parts = vec![("lora_A.weight", lora.down_with_core()?), ("lora_B.weight", lora.up.clone())];
+        if let Some(magnitude) = &adapter.magnitude {
+            let count = magnitude.elem_count();
+            let shape = if lora.down.dims().len() == 4 { vec![1, count, 1, 1] } else { vec![count] };
+            parts.push(("lora_magnitude_vector", magnitude.reshape(shape)?));
+        }
         let dtype = dtype.unwrap_or(lora.down.dtype());
-        for (part, tensor) in [("lora_A", lora.down_with_core()?), ("lora_B", lora.up.clone())] {
-            let key = format!("base_model.model.{layer}.{part}.weight");
+        for (part, tensor) in parts {
+            let key = format!("base_model.model.{layer}.{part}");
             let tensor = cast(&tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;
             tensors.insert(key, tensor);
         }
@@ -68,14 +109,14 @@ fn write_weights(
 }
 
 /// The configuration: the most frequent rank and alpha for all, the others layer by layer.
-fn config(layers: &BTreeMap<&str, &LoraFactors>) -> Value {
-    let rank = |lora: &LoraFactors| number(lora.rank() as f64);
-    let alpha = |lora: &LoraFactors| number(lora.alpha.unwrap_or(lora.rank() as f64));
-    let r = most_frequent(layers.values().map(|lora| rank(lora)));
-    let lora_alpha = most_frequent(layers.values().map(|lora| alpha(lora)));
+fn config(layers: &Layers) -> Value {
+    let rank = |adapter: &Adapter| number(adapter.factors.rank().unwrap_or(1) as f64);
+    let alpha = |adapter: &Adapter| adapter.alpha.map_or_else(|| rank(adapter), number);
+    let r = most_frequent(layers.values().map(|adapter| rank(adapter)));
+    let lora_alpha = most_frequent(layers.values().map(|adapter| alpha(adapter)));
     // Keys are whole module paths, which peft matches at the end of a path: no path of SD1.5's networks ends in another whole one.
-    let exceptions = |of: &dyn Fn(&LoraFactors) -> Value, usual: &Value| -> Map<String, Value> {
-        layers.iter().map(|(path, lora)| ((*path).to_owned(), of(lora))).filter(|(_, value)| value != usual).collect()
+    let exceptions = |of: &dyn Fn(&Adapter) -> Value, usual: &Value| -> Map<String, Value> {
+        layers.iter().map(|(path, adapter)| ((*path).to_owned(), of(adapter))).filter(|(_, value)| value != usual).collect()
     };
     json!({
         "peft_type": "LORA",
@@ -92,7 +133,7 @@ fn config(layers: &BTreeMap<&str, &LoraFactors>) -> Value {
         "bias": "none",
         "fan_in_fan_out": false,
         "use_rslora": false,
-        "use_dora": false,
+        "use_dora": layers.values().any(|adapter| adapter.magnitude.is_some()),
     })
 }
 

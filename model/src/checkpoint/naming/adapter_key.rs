@@ -14,6 +14,7 @@
 
 use super::kohya::{self, KohyaName};
 use super::{Network, layer_kind, text_encoder};
+pub use crate::adapter::Part;
 
 /// A family of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,19 +46,6 @@ impl std::fmt::Display for Scheme {
     }
 }
 
-/// A part of one layer's adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
-    /// `lora_down`, `lora_A`.
-    Down,
-    /// `lora_up`, `lora_B`.
-    Up,
-    /// `lora_mid`, the core of a factorised convolution.
-    Mid,
-    /// The number that, over the rank, scales the change.
-    Alpha,
-}
-
 /// What a key means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdapterKey {
@@ -72,7 +60,7 @@ pub enum AdapterKey {
         /// The part.
         part: Part,
     },
-    /// A part of an adapter of another type than LoRA, by the type's name.
+    /// A part of an adapter of a type that is not supported, by the type's name.
     OtherType(&'static str),
     /// A key of something that is known and not supported, in words.
     Refused(&'static str),
@@ -88,7 +76,7 @@ const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have num
 pub fn parse(key: &str) -> AdapterKey {
     let (head, suffix) = key.split_once('.').unwrap_or((key, ""));
     if let Some(name) = kohya::parse(head) {
-        return match (name, kohya_part(suffix)) {
+        return match (name, Part::from_name(suffix)) {
             (KohyaName::Sdxl, _) => AdapterKey::Refused(SDXL),
             (KohyaName::Layer(network, path), Some(part)) => AdapterKey::Part { scheme: Scheme::Kohya, network, path, part },
             (_, None) => other_type(suffix).map_or(AdapterKey::Unknown, AdapterKey::OtherType),
@@ -110,9 +98,6 @@ fn parse_dotted(key: &str) -> Option<AdapterKey> {
         .into_iter()
         .find_map(|(text, prefix)| Some((prefix, key.strip_prefix(text)?)))
         .unwrap_or((Prefix::None, key));
-    if DORA_PARTS.iter().any(|part| rest.contains(part)) {
-        return Some(AdapterKey::OtherType("DoRA"));
-    }
     let (path, spelling, part) = dotted_part(rest)?;
     let path = text_encoder::with_level(path);
     let network = match prefix {
@@ -149,7 +134,7 @@ enum Spelling {
 }
 
 /// Part names at the end of a dotted key; the first that fits counts.
-const DOTTED_PARTS: [(&str, Spelling, Part); 12] = [
+const DOTTED_PARTS: [(&str, Spelling, Part); 17] = [
     (".lora_A.weight", Spelling::Peft, Part::Down),
     (".lora_B.weight", Spelling::Peft, Part::Up),
     (".lora_linear_layer.down.weight", Spelling::Own, Part::Down),
@@ -162,10 +147,12 @@ const DOTTED_PARTS: [(&str, Spelling, Part); 12] = [
     (".lora.alpha", Spelling::Own, Part::Alpha),
     (".lora_linear_layer.alpha", Spelling::Own, Part::Alpha),
     (".alpha", Spelling::Peft, Part::Alpha),
+    (".lora_magnitude_vector.weight", Spelling::Peft, Part::Magnitude),
+    (".lora_magnitude_vector", Spelling::Peft, Part::Magnitude),
+    (".lora_linear_layer.dora_scale", Spelling::Own, Part::Magnitude),
+    (".lora.dora_scale", Spelling::Own, Part::Magnitude),
+    (".dora_scale", Spelling::Peft, Part::Magnitude),
 ];
-
-/// Names of DoRA's magnitudes in dotted keys.
-const DORA_PARTS: [&str; 2] = [".lora_magnitude_vector", ".dora_scale"];
 
 /// Splits a dotted key into layer and part.
 fn dotted_part(key: &str) -> Option<(&str, Spelling, Part)> {
@@ -175,7 +162,7 @@ fn dotted_part(key: &str) -> Option<(&str, Spelling, Part)> {
     // In memory, PEFT has the adapter's name between the part and `weight`.
     let in_memory = key.strip_suffix(".weight").unwrap_or(key);
     let (rest, _name) = in_memory.rsplit_once('.')?;
-    [(".lora_A", Part::Down), (".lora_B", Part::Up)]
+    [(".lora_A", Part::Down), (".lora_B", Part::Up), (".lora_magnitude_vector", Part::Magnitude)]
         .into_iter()
         .find_map(|(end, part)| Some((rest.strip_suffix(end)?, Spelling::Peft, part)))
 }
@@ -196,27 +183,14 @@ fn processor_layer(network: Network, path: &str) -> Option<String> {
     Some(format!("{parent}.{layer}"))
 }
 
-/// Part names after the first dot of a kohya key.
-fn kohya_part(suffix: &str) -> Option<Part> {
-    Some(match suffix {
-        "lora_down.weight" => Part::Down,
-        "lora_up.weight" => Part::Up,
-        "lora_mid.weight" => Part::Mid,
-        "alpha" => Part::Alpha,
-        _ => return None,
-    })
-}
-
 /// The type of adapter that has a part of this name after the first dot of a kohya key.
 fn other_type(suffix: &str) -> Option<&'static str> {
     Some(match suffix {
-        "dora_scale" => "DoRA",
-        "diff" | "diff_b" => "full difference",
         "w_norm" | "b_norm" => "norm",
-        "weight" | "on_input" => "IA3",
         "a1.weight" | "a2.weight" | "b1.weight" | "b2.weight" | "bm1.weight" | "bm2.weight" => "GLoRA",
-        _ if suffix.starts_with("hada_") => "LoHa",
-        _ if suffix.starts_with("lokr_") => "LoKr",
+        _ if suffix.starts_with("hada_") => "LoHa of a form that is not known",
+        _ if suffix.starts_with("lokr_") => "LoKr of a form that is not known",
+        "bias_indices" | "bias_values" | "bias_size" => "sparse bias",
         _ if suffix.starts_with("oft_") || suffix == "rescale" => "OFT",
         _ => return None,
     })
@@ -266,19 +240,27 @@ mod tests {
     }
 
     #[test]
+    fn every_family_has_its_parts() {
+        for (key, expected) in [
+            ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", Part::HadamardW1A),
+            ("lora_unet_mid_block_resnets_0_conv1.lokr_t2", Part::KroneckerT2),
+            ("lora_unet_mid_block_resnets_0_conv1.diff_b", Part::BiasDifference),
+            ("lora_unet_mid_block_resnets_0_conv1.dora_scale", Part::Magnitude),
+            ("unet.mid_block.resnets.0.conv1.lora_magnitude_vector", Part::Magnitude),
+            ("base_model.model.mid_block.resnets.0.conv1.lora_magnitude_vector.default.weight", Part::Magnitude),
+        ] {
+            let (_, network, path, found) = part(key);
+            assert_eq!((network, path.as_str(), found), (Network::Unet, "mid_block.resnets.0.conv1", expected), "{key}");
+        }
+    }
+
+    #[test]
     fn other_types_and_models_are_named() {
         let layer = "lora_unet_mid_block_resnets_0_conv1";
-        for (suffix, name) in [
-            ("hada_w1_a", "LoHa"),
-            ("lokr_w2", "LoKr"),
-            ("dora_scale", "DoRA"),
-            ("diff_b", "full difference"),
-            ("w_norm", "norm"),
-        ] {
+        for (suffix, name) in [("hada_w3_a", "LoHa of a form that is not known"), ("oft_blocks", "OFT"), ("w_norm", "norm")] {
             assert_eq!(parse(&format!("{layer}.{suffix}")), AdapterKey::OtherType(name));
         }
         assert_eq!(parse("lora_unet_down_blocks_0_resnets_0_norm1.w_norm"), AdapterKey::OtherType("norm"));
-        assert_eq!(parse("unet.conv_in.lora_magnitude_vector"), AdapterKey::OtherType("DoRA"));
         assert_eq!(parse("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha"), AdapterKey::Refused(SDXL));
         assert_eq!(parse("unet:0:up"), AdapterKey::Refused(CLONEOFSIMO));
         for key in [

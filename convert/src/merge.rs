@@ -1,0 +1,92 @@
+//! `convert merge`: adapters of any family into a model's weights.
+//!
+//! Every adapter changes the weight as it is in the base, and the changes add up, as they do where adapters are attached side by side;
+//! computed in float32, rounded once.
+
+use crate::args::{MergeOptions, ScaledAdapter};
+use crate::model::{Model, part};
+use crate::pipeline_folder::{Chosen, Folder};
+use crate::report::Report;
+use crate::{adapters, checkpoint_file, output};
+use candle_core::{DType, Tensor};
+use driftless::adapter::Adapter;
+use driftless::checkpoint::naming::ldm::Part;
+use driftless::checkpoint::{AdapterFile, Component};
+use driftless::{Error, Result};
+use std::collections::BTreeMap;
+
+/// Adapters of one layer, by network and module path.
+type Changes = BTreeMap<(Part, String), Vec<Adapter>>;
+
+/// Merges and writes.
+pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
+    let base = Model::open(&options.base, options.ema, report)?;
+    let mut changes = Changes::new();
+    for adapter in &options.adapters {
+        add(&mut changes, adapter, &base, report)?;
+    }
+    for scaled in &options.adapters {
+        output::prepare(&scaled.file, &options.output)?;
+    }
+    output::prepare(&base.path, &options.output)?;
+    let transform = |part: Part, name: &str, tensor: Tensor| merged(&changes, part, name, tensor);
+    let dtype = options.dtype.map(|dtype| dtype.dtype());
+    let present: Vec<&Component> = Part::ALL.iter().filter_map(|part| base.component(*part)).collect();
+    if looks_like_a_file(options) {
+        checkpoint_file::refuse_other_names(&options.output)?;
+        checkpoint_file::write(&options.output, &present, dtype, &transform, report)?;
+    } else {
+        let Some(folder) = base.folder().filter(|_| present.len() == Part::ALL.len()) else {
+            let problem = "is to be a folder, but the base has no configurations or lacks a network";
+            return Err(Error::file(
+                &options.output,
+                problem,
+                "give a complete diffusers folder as --base, or an output that ends in .safetensors",
+            ));
+        };
+        let all = |component: &Component| component.names().map(str::to_owned).collect();
+        let chosen = |component: &&Component| Chosen { names: all(component), component: (*component).clone(), origin: "merged" };
+        let parts: Vec<Chosen> = present.iter().map(chosen).collect();
+        Folder { base: folder, dtype, transform: &transform }.write(&options.output, &parts, report)?;
+    }
+    report.say(format!("{}: {} layers changed", options.output.display(), changes.len()));
+    Ok(())
+}
+
+/// Whether the output is meant to be one file.
+fn looks_like_a_file(options: &MergeOptions) -> bool {
+    let extension = options.output.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["safetensors", "ckpt", "pt", "pth", "bin"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Reads an adapter and checks it against the base.
+fn add(changes: &mut Changes, scaled: &ScaledAdapter, base: &Model, report: &Report) -> Result<()> {
+    let file = AdapterFile::open(&scaled.file)?;
+    file.check_fit(|network, path| base.weight_shape(network, path))?;
+    report.say(format!("{} at {}: {}", scaled.file.display(), scaled.scale, adapters::summary(&file)));
+    for ((network, path), adapter) in file.entries {
+        let has_bias = base.network(network).is_some_and(|component| component.info(&format!("{path}.bias")).is_some());
+        if adapter.bias.is_some() && !has_bias {
+            let problem = "changes a bias, and the base model has none there";
+            return Err(Error::tensor(&scaled.file, format!("{network}.{path}"), problem));
+        }
+        changes.entry((part(network), path)).or_default().push(adapter.scaled(scaled.scale));
+    }
+    Ok(())
+}
+
+/// A weight with all changes; others as they are.
+fn merged(changes: &Changes, part: Part, name: &str, tensor: Tensor) -> Result<Tensor> {
+    let Some((path, what)) = name.rsplit_once('.') else { return Ok(tensor) };
+    let Some(adapters) = changes.get(&(part, path.to_owned())) else { return Ok(tensor) };
+    let base = tensor.to_dtype(DType::F32)?;
+    let mut sum = base.clone();
+    for adapter in adapters {
+        match (what, &adapter.bias) {
+            ("weight", _) => sum = (sum + adapter.delta(&base)?)?,
+            ("bias", Some(change)) => sum = (sum + (change.to_dtype(DType::F32)? * adapter.strength)?)?,
+            _ => {}
+        }
+    }
+    Ok(sum)
+}

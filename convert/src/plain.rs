@@ -1,0 +1,133 @@
+//! Adapters of every family as plain LoRA, layer by layer, with a report of what a rank leaves out.
+
+use crate::model::Model;
+use crate::report::Report;
+use candle_core::{DType, Device, Tensor};
+use driftless::adapter::Adapter;
+use driftless::checkpoint::AdapterFile;
+use driftless::checkpoint::adapter_file::{Entries, Network};
+use driftless::checkpoint::naming::{LayerKind, layer_kind};
+use driftless::{Error, Result};
+use rayon::prelude::*;
+
+/// How layers become plain.
+pub struct Plain<'a> {
+    /// The most that any layer's rank may be; exact without.
+    pub rank: Option<usize>,
+    /// The base model, where one is given.
+    pub base: Option<&'a Model>,
+    /// Whether differences of biases may be left out.
+    pub drop_biases: bool,
+}
+
+impl Plain<'_> {
+    /// Replaces every layer that is not plain LoRA, and with a rank those of a larger one.
+    pub fn apply(&self, file: &mut AdapterFile, report: &Report) -> Result<()> {
+        let as_it_is = |adapter: &Adapter| {
+            let lora = adapter.as_plain_lora();
+            lora.is_some_and(|lora| self.rank.is_none_or(|rank| lora.rank() <= rank))
+        };
+        let changed: Vec<&(Network, String)> =
+            file.entries.iter().filter(|(_, adapter)| !as_it_is(adapter)).map(|(layer, _)| layer).collect();
+        let biased = changed.iter().filter(|layer| file.entries[*layer].bias.is_some()).count();
+        if let Some((network, path)) = changed.iter().find(|layer| file.entries[**layer].bias.is_some())
+            && !self.drop_biases
+        {
+            let problem = format!(
+                "changes a bias, as {biased} layers do, which LoRA cannot hold; `convert merge` can, and --drop-biases leaves biases as they are in the base"
+            );
+            return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
+        }
+        let progress = report.progress("layers to plain LoRA", changed.len());
+        let made: Vec<Made> = changed
+            .par_iter()
+            .map(|layer| {
+                let made = self.layer(file, layer);
+                progress.advance();
+                made
+            })
+            .collect::<Result<_>>()?;
+        drop(progress);
+        self.tell(&file.entries, &made, report);
+        if biased > 0 {
+            report.warn(format!("the differences of {biased} biases are left out"));
+        }
+        for Made { layer, adapter, .. } in made {
+            file.entries.insert(layer, adapter);
+        }
+        Ok(())
+    }
+
+    fn layer(&self, file: &AdapterFile, layer: &(Network, String)) -> Result<Made> {
+        let (network, path) = layer;
+        let adapter = &file.entries[layer];
+        let wrong = |problem: String| Error::tensor(&file.path, format!("{network}.{path}"), problem);
+        let weight = match self.base.and_then(|base| base.network(*network)) {
+            Some(component) => component.tensor(&format!("{path}.weight"), &Device::Cpu)?.to_dtype(DType::F32)?,
+            None if adapter.needs_base() => {
+                let family = adapter.family();
+                return Err(wrong(format!("is {family}, whose change depends on the base model; name that with --base")));
+            }
+            None => {
+                let kind = layer_kind(*network, path).unwrap_or(LayerKind::Linear);
+                // All wider kernels of SD1.5 are 3x3.
+                let kernel = if kind == LayerKind::Convolution { 3 } else { 1 };
+                let shape = adapter.factors.weight_shape(kind.is_convolution().then_some(kernel));
+                let shape = shape.ok_or_else(|| wrong("does not tell the shape of its layer; name a --base".into()))?;
+                Tensor::zeros(shape, DType::F32, &Device::Cpu)?
+            }
+        };
+        let plain = adapter.to_plain(&weight, self.rank).map_err(|error| wrong(error.to_string()))?;
+        Ok(Made { layer: layer.clone(), adapter: plain.adapter, error: plain.error })
+    }
+
+    /// What became of what, and each layer's error.
+    fn tell(&self, entries: &Entries, made: &[Made], report: &Report) {
+        let mut largest: Option<&Made> = None;
+        for one in made {
+            let (network, path) = &one.layer;
+            let (family, rank) = (entries[&one.layer].family(), one.adapter.factors.rank().unwrap_or_default());
+            let line = format!("{network}.{path}: {family} as LoRA of rank {rank}");
+            if one.error > 0.0 {
+                report.say(format!("{line}, {} of the change left out", percent(one.error)));
+            } else {
+                report.detail(format!("{line}, exact"));
+            }
+            if largest.is_none_or(|other| one.error > other.error) {
+                largest = Some(one);
+            }
+        }
+        let cut = made.iter().filter(|one| one.error > 0.0).count();
+        match largest.filter(|_| cut > 0) {
+            Some(Made { layer: (network, path), error, .. }) => report.say(format!(
+                "{} layers became plain LoRA, {cut} of them cut to rank {}; most is left out of {network}.{path}: {}",
+                made.len(),
+                self.rank.unwrap_or_default(),
+                percent(*error)
+            )),
+            None if !made.is_empty() => {
+                let rank = made.iter().filter_map(|one| one.adapter.factors.rank()).max().unwrap_or_default();
+                report.say(format!("{} layers became plain LoRA, exactly, of rank {rank} at most", made.len()));
+                if rank > 256 {
+                    report.warn(format!(
+                        "rank {rank} makes a large file; --rank N gives a smaller one and tells what that leaves out"
+                    ));
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// A layer that became plain.
+struct Made {
+    layer: (Network, String),
+    adapter: Adapter,
+    error: f64,
+}
+
+/// A share in per cent, with two digits that say something.
+pub fn percent(share: f64) -> String {
+    let value = share * 100.0;
+    if value >= 10.0 { format!("{value:.0} %") } else { format!("{value:.2} %") }
+}

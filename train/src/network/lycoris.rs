@@ -1,0 +1,207 @@
+//! `--network_module lycoris.kohya`: arguments, defaults and presets as in LyCORIS 4.1.3 `kohya.py` and `config.py`.
+//!
+//! LyCORIS trains with the rebuilt weight, in which ordinary dropout has no effect (its `dropout` says so or is silent); it is refused
+//! here. `rank_dropout` is there a dropout of rows of the change.
+
+use super::settings::{NetworkSettings, RankAlpha, common, flag, number, refuse};
+use crate::options::NetworkOptions;
+use anyhow::{Result, bail, ensure};
+use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
+use driftless::adapter::{Algorithm, DropoutStyle, LokrOptions};
+
+/// Arguments of this module.
+const OWN: [&str; 15] = [
+    "algo",
+    "preset",
+    "conv_dim",
+    "conv_alpha",
+    "factor",
+    "decompose_both",
+    "full_matrix",
+    "use_tucker",
+    "use_cp",
+    "use_conv_cp",
+    "disable_conv_cp",
+    "dora_wd",
+    "wd_on_output",
+    "rs_lora",
+    "rank_dropout_scale",
+];
+
+/// Switches of LyCORIS' that can be off alone; kohya_ss' interface writes them all.
+const SWITCHED_OFF: [&str; 5] = ["train_norm", "use_scalar", "bypass_mode", "rescaled", "unbalanced_factorization"];
+
+/// Arguments of LyCORIS' that are refused by name, because an adapter without them would be another one.
+const ELSEWHERE: [&str; 3] = ["block_size", "constraint", "unet_targets"];
+
+/// Names of algorithms that are trained.
+const ALGORITHMS: [&str; 5] = ["lora", "locon", "loha", "lokr", "full"];
+
+/// Algorithms of LyCORIS' that are not.
+const OTHER_ALGORITHMS: [&str; 7] = ["ia3", "dylora", "glora", "diag-oft", "boft", "tlora", "norm"];
+
+/// What the options say.
+pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
+    let linear = RankAlpha { rank: network.network_dim, alpha: network.network_alpha };
+    let mut settings = NetworkSettings {
+        convolution: Some(linear),
+        targets: UnetTargets::Everything,
+        dropout_style: DropoutStyle::Rows { rescale: false },
+        ..NetworkSettings::plain(linear)
+    };
+    let mut lokr = LokrOptions { factor: -1, decompose_both: false, full_matrix: false };
+    let (mut preset, mut convolution, mut dora, mut per_output, mut rs_lora) = ("full", linear, false, true, false);
+    settings.dropout.value = network.network_dropout.unwrap_or(0.0);
+    for argument in &network.network_args {
+        match argument.key.as_str() {
+            "algo" => settings.algorithm = algorithm(&argument.value, lokr)?,
+            "preset" => preset = argument.value.as_str(),
+            "conv_dim" => convolution.rank = number(argument)?,
+            "conv_alpha" => convolution.alpha = number(argument)?,
+            "factor" => lokr.factor = number(argument)?,
+            "decompose_both" => lokr.decompose_both = flag(argument)?,
+            "full_matrix" => lokr.full_matrix = flag(argument)?,
+            "use_tucker" | "use_cp" | "use_conv_cp" => settings.tucker |= flag(argument)?,
+            "disable_conv_cp" => settings.tucker |= !flag(argument)?,
+            "dora_wd" => dora = flag(argument)?,
+            "wd_on_output" => per_output = flag(argument)?,
+            "rs_lora" => rs_lora = flag(argument)?,
+            "rank_dropout_scale" => settings.dropout_style = DropoutStyle::Rows { rescale: flag(argument)? },
+            name if SWITCHED_OFF.contains(&name) => ensure!(!flag(argument)?, "--network_args {name} is not supported"),
+            _ if common(&mut settings, argument)? => {}
+            _ => refuse(argument, &OWN, &ELSEWHERE, "")?,
+        }
+    }
+    if let Algorithm::Lokr(options) = &mut settings.algorithm {
+        ensure!(lokr.factor == -1 || lokr.factor > 0, "--network_args factor={} must be -1 or above 0", lokr.factor);
+        *options = lokr;
+    } else {
+        let unused = [("factor", lokr.factor != -1), ("decompose_both", lokr.decompose_both), ("full_matrix", lokr.full_matrix)];
+        if let Some((name, _)) = unused.into_iter().find(|(_, given)| *given) {
+            bail!("--network_args {name} is for algo=lokr");
+        }
+    }
+    ensure!(
+        settings.dropout.value == 0.0,
+        "dropout (--network_dropout, --network_args dropout) has no effect in LyCORIS, which trains with the rebuilt weight; use \
+         rank_dropout or module_dropout, or --network_module networks.lora"
+    );
+    if settings.algorithm == Algorithm::Full {
+        ensure!(!dora, "--network_args dora_wd is not for algo=full");
+        ensure!(settings.dropout.rank == 0.0, "--network_args rank_dropout is not supported for algo=full");
+    }
+    settings.dora = dora.then_some(per_output);
+    settings.convolution = (convolution.rank > 0).then_some(convolution);
+    apply_preset(&mut settings, preset)?;
+    if rs_lora {
+        settings.linear = with_root(settings.linear);
+        settings.convolution = settings.convolution.map(with_root);
+    }
+    Ok(settings)
+}
+
+/// rsLoRA (arXiv 2312.03732) divides by the root of the rank; an alpha larger by the root says the same.
+fn with_root(size: RankAlpha) -> RankAlpha {
+    let alpha = if size.alpha == 0.0 { size.rank as f64 } else { size.alpha };
+    RankAlpha { alpha: alpha * (size.rank as f64).sqrt(), ..size }
+}
+
+fn algorithm(name: &str, lokr: LokrOptions) -> Result<Algorithm> {
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "lora" | "locon" => Algorithm::Lora,
+        "loha" => Algorithm::Loha,
+        "lokr" => Algorithm::Lokr(lokr),
+        "full" => Algorithm::Full,
+        other if OTHER_ALGORITHMS.contains(&other) => {
+            bail!("--network_args algo={other} is not supported; there are {}", ALGORITHMS.join(", "))
+        }
+        other => bail!("--network_args: {}", driftless::Error::unknown("algo", other, ALGORITHMS)),
+    })
+}
+
+/// LyCORIS' presets for SD1.5: layers, and whether larger convolutions are among them.
+fn apply_preset(settings: &mut NetworkSettings, name: &str) -> Result<()> {
+    use TextEncoderTargets::{All, Attention, None};
+    let (unet, text_encoder, convolutions) = match name {
+        "full" => (UnetTargets::Everything, All, true),
+        "full-lin" => (UnetTargets::Everything, All, false),
+        "attn-mlp" => (UnetTargets::Transformers, All, false),
+        "attn-only" => (UnetTargets::Attention, Attention, false),
+        "unet-only" => (UnetTargets::Everything, None, true),
+        "unet-transformer-only" => (UnetTargets::Transformers, None, false),
+        "unet-convblock-only" => (UnetTargets::Convolutions, None, true),
+        other => {
+            let names =
+                ["full", "full-lin", "attn-mlp", "attn-only", "unet-only", "unet-transformer-only", "unet-convblock-only"];
+            bail!("--network_args: {}", driftless::Error::unknown("preset", other, names));
+        }
+    };
+    (settings.targets, settings.text_encoder_targets) = (unet, text_encoder);
+    if !convolutions {
+        settings.convolution = Option::None;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use driftless::adapter::LayerKind;
+
+    fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
+        let module = ["--network_module=lycoris.kohya", "--network_dim=8", "--network_alpha=4", "--network_args"];
+        NetworkSettings::new(&Options::of(&[&module[..], arguments].concat()))
+    }
+
+    #[test]
+    fn defaults_are_those_of_lycoris() {
+        let found = settings(&["algo=loha"]).unwrap();
+        assert_eq!((found.algorithm, found.targets), (Algorithm::Loha, UnetTargets::Everything));
+        // Larger convolutions share rank and alpha unless told otherwise.
+        assert_eq!(found.convolution, Some(RankAlpha { rank: 8, alpha: 4.0 }));
+        let wide = LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 };
+        assert_eq!(found.for_layer(wide).unwrap().rank, 8);
+        assert_eq!(settings(&["conv_dim=0"]).unwrap().for_layer(wide), None);
+        assert_eq!(settings(&["algo=locon", "preset=attn-mlp"]).unwrap().for_layer(wide), None);
+    }
+
+    #[test]
+    fn arguments_of_families() {
+        let found = settings(&["factor=8", "algo=lokr", "decompose_both=True", "use_tucker=True", "dora_wd=True"]).unwrap();
+        let expected = LokrOptions { factor: 8, decompose_both: true, full_matrix: false };
+        assert_eq!((found.algorithm, found.tucker, found.dora), (Algorithm::Lokr(expected), true, Some(true)));
+        assert_eq!(settings(&["dora_wd=True", "wd_on_output=False"]).unwrap().dora, Some(false));
+        assert_eq!(settings(&["rs_lora=True"]).unwrap().linear.alpha, 4.0 * 8f64.sqrt());
+        // What kohya_ss' interface writes for LyCORIS' LoCon.
+        let interface = "preset=full conv_dim=32 conv_alpha=1 rank_dropout=0 bypass_mode=False dora_wd=False module_dropout=0 \
+                         use_tucker=False use_scalar=False rank_dropout_scale=False algo=locon train_norm=False";
+        let locon = settings(&interface.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()).unwrap();
+        assert_eq!((locon.algorithm, locon.convolution), (Algorithm::Lora, Some(RankAlpha { rank: 32, alpha: 1.0 })));
+        let dropped = settings(&["rank_dropout=0.1", "rank_dropout_scale=True"]).unwrap();
+        assert_eq!((dropped.dropout.rank, dropped.dropout_style), (0.1, DropoutStyle::Rows { rescale: true }));
+        assert_eq!(settings(&["preset=attn-only"]).unwrap().text_encoder_targets, TextEncoderTargets::Attention);
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (arguments, expected) in [
+            (vec!["algo=lohra"], "did you mean `lo"),
+            (vec!["algo=boft"], "there are lora, locon, loha, lokr, full"),
+            (vec!["algo=loha", "factor=4"], "for algo=lokr"),
+            (vec!["algo=lokr", "factor=0"], "must be -1 or above 0"),
+            (vec!["preset=half"], "preset"),
+            (vec!["dropout=0.1"], "no effect in LyCORIS"),
+            (vec!["algo=full", "dora_wd=True"], "not for algo=full"),
+            (vec!["algo=loha", "loraplus_lr_ratio=2"], "LoRA+"),
+            (vec!["block_size=4"], "not supported"),
+            (vec!["train_norm=True"], "train_norm is not supported"),
+            (vec!["bypass_mode=True"], "bypass_mode is not supported"),
+            (vec!["algo=loha", "--save_model_as=diffusers"], "convert diffusers"),
+            (vec!["algo=loha", "--scale_weight_norms=1"], "scale_weight_norms"),
+        ] {
+            let message = settings(&arguments).unwrap_err().to_string();
+            assert!(message.contains(expected), "{arguments:?}: {message}");
+        }
+    }
+}
