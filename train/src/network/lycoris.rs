@@ -94,15 +94,16 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
     settings.convolution = (convolution.rank > 0).then_some(convolution);
     apply_preset(&mut settings, preset)?;
     if rs_lora {
-        // rsLoRA (arXiv 2312.03732) divides by the root of the rank; an alpha larger by the root says the same.
-        let with_root = |r: RankAlpha| RankAlpha {
-            alpha: (if r.alpha == 0.0 { r.rank as f64 } else { r.alpha }) * (r.rank as f64).sqrt(),
-            ..r
-        };
-        settings.linear = with_root(settings.linear);
-        settings.convolution = settings.convolution.map(with_root);
+        settings.linear = over_root(settings.linear);
+        settings.convolution = settings.convolution.map(over_root);
     }
     Ok(settings)
+}
+
+/// rsLoRA (arXiv 2312.03732) divides by the root of the rank; an alpha larger by the root says the same.
+fn over_root(RankAlpha { rank, alpha }: RankAlpha) -> RankAlpha {
+    let alpha = if alpha == 0.0 { rank as f64 } else { alpha };
+    RankAlpha { rank, alpha: alpha * (rank as f64).sqrt() }
 }
 
 fn algorithm(name: &str, lokr: LokrOptions) -> Result<Algorithm> {
