@@ -275,3 +275,60 @@ fn every_family_becomes_plain_lora() {
         }
     }
 }
+
+/// Adapters of every family on a whole model, attached and merged: the same prediction.
+#[test]
+fn attached_families_compute_what_merged_ones_do() {
+    let pipeline = support::pipeline();
+    let mut generator = Generator::manual_seed(11);
+    let mut entries = driftless::checkpoint::adapter_file::Entries::new();
+    let lokr = LokrOptions { factor: 4, decompose_both: false, full_matrix: false };
+    let families = [
+        (Algorithm::Lora, None),
+        (Algorithm::Loha, None),
+        (Algorithm::Lokr(lokr), None),
+        (Algorithm::Lora, Some(true)),
+        (Algorithm::Loha, Some(false)),
+        (Algorithm::Full, None),
+    ];
+    let networks = [(Network::Unet, pipeline.unet.slots()), (Network::TextEncoder, pipeline.text_encoder.slots())];
+    for (network, slots) in networks {
+        for (number, (path, slot)) in slots.all().into_iter().enumerate() {
+            let (algorithm, dora) = families[number % families.len()];
+            let options = TrainableOptions { algorithm, rank: 2, alpha: 2.0, tucker: number % 2 == 0, dora };
+            let (weight, has_bias) = (slot.weight(), slot.bias().is_some());
+            let fresh = Trainable::init(slot.kind(), &weight, has_bias, &options, &mut generator, &Device::Cpu).unwrap();
+            // First values change nothing; these do.
+            let moved = fresh.adapter.map(|_, tensor| {
+                let noise = generator.randn_tensor(tensor.dims(), &Device::Cpu)?;
+                Ok((tensor.detach() + (noise * 0.02)?)?)
+            });
+            let path = if network == Network::TextEncoder && !path.starts_with("text_model.") {
+                format!("text_model.{path}")
+            } else {
+                path
+            };
+            if driftless::checkpoint::naming::layer_kind(network, &path).is_some() {
+                entries.insert((network, path), moved.unwrap());
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("families.safetensors");
+    AdapterFile::write_kohya(&file, &entries, &BTreeMap::new(), None).unwrap();
+    let ids: Vec<Vec<u32>> = vec![(0..77).collect()];
+    let noisy = Generator::manual_seed(12).randn_tensor(&[1, 4, 16, 16], &Device::Cpu).unwrap();
+    let predict = || {
+        let context = driftless::unet::TextContext::new(pipeline.text_encoder.forward(&ids, 1).unwrap());
+        let input = driftless::unet::UnetInput { sample: &noisy, timesteps: &[50.0], context: &context, residuals: None };
+        pipeline.unet.forward(&input).unwrap()
+    };
+    let plain = predict();
+    let report = pipeline.attach_adapter(&file, 1.0).unwrap();
+    assert!(report.unet > 200 && report.text_encoder >= 6, "{report:?}");
+    let attached = predict();
+    assert!(support::relative_error(&attached, &plain) > 1e-2, "the adapters change nothing");
+    pipeline.unet.slots().merge_all().unwrap();
+    pipeline.text_encoder.slots().merge_all().unwrap();
+    assert_close("merged against attached", &predict(), &attached, 1e-5);
+}

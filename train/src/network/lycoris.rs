@@ -94,16 +94,16 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
     settings.convolution = (convolution.rank > 0).then_some(convolution);
     apply_preset(&mut settings, preset)?;
     if rs_lora {
-        settings.linear = with_root(settings.linear);
-        settings.convolution = settings.convolution.map(with_root);
+        settings.linear = over_root(settings.linear);
+        settings.convolution = settings.convolution.map(over_root);
     }
     Ok(settings)
 }
 
 /// rsLoRA (arXiv 2312.03732) divides by the root of the rank; an alpha larger by the root says the same.
-fn with_root(size: RankAlpha) -> RankAlpha {
-    let alpha = if size.alpha == 0.0 { size.rank as f64 } else { size.alpha };
-    RankAlpha { alpha: alpha * (size.rank as f64).sqrt(), ..size }
+fn over_root(RankAlpha { rank, alpha }: RankAlpha) -> RankAlpha {
+    let alpha = if alpha == 0.0 { rank as f64 } else { alpha };
+    RankAlpha { rank, alpha: alpha * (rank as f64).sqrt() }
 }
 
 fn algorithm(name: &str, lokr: LokrOptions) -> Result<Algorithm> {
