@@ -11,6 +11,7 @@ line: model, pictures, output folder, 64x64 pixels, one step, a seed of its own.
 """
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -112,12 +113,15 @@ def main():
                 config.write_text(text)
                 result = run([options.train, "--config_file", config, *steps, "--max_train_steps", 1])
                 print(f"    run of one step: exit {result[0]} {result[3]}")
-        pictures = sorted(path for path in options.data.iterdir() if path.is_dir())[0]
+        groups = sorted(path for path in options.data.iterdir() if path.is_dir())
         documents = [options.sd_scripts / "docs" / name for name in ("config_README-en.md", "train_network.md", "validation.md")]
         examples = [(path.name, text) for path in documents for text in re.findall(r"```toml\n(.*?)```", path.read_text(), re.S)]
         examples += [(str(path.name), path.read_text()) for path in sorted((options.kohya_ss / "test/config").glob("dataset*.toml"))]
         for number, (name, text) in enumerate(examples):
-            text = re.sub(r"^(\s*(?:image_dir|conditioning_data_dir)\s*=\s*).*$", rf'\1"{pictures}"', text, flags=re.M)
+            folders = itertools.cycle(groups)
+            text = re.sub(
+                r"^(\s*(?:image_dir|conditioning_data_dir)\s*=\s*).*$", lambda found: f'{found[1]}"{next(folders)}"', text, flags=re.M
+            )
             if "[[datasets" not in text:
                 config = work / "run.toml"
                 config.write_text(re.sub(r"^\s*(sample_prompts|dataset_config|pretrained_model_name_or_path|output_dir)\s*=.*$", "", text, flags=re.M))
