@@ -8,14 +8,14 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 OUT=${OUT:-quickstart}
-bin=${CARGO_TARGET_DIR:-target}/release
 cargo build --release --workspace --bins --example miniature
+bin=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 
 if [[ -z ${MODEL:-} ]]; then
   $bin/examples/miniature "$OUT/model" --pictures
   MODEL=$OUT/model CONTROLNET=$OUT/model/controlnet-canny TRAIN=$OUT/model/train IMAGES="$OUT/model/images/*.png" SIZE=128 EPOCHS=${EPOCHS:-1}
 fi
-export PATH="$PWD/$bin:$PATH"
+export PATH="$bin:$PATH"
 shot=(extract --model "$MODEL" --img_size "${SIZE:-512}" --t 50 --layer configs/layers/quickstart.json --input_dir "$IMAGES"
   --use_original_filename --aggregate_output)
 prompt="a photo of coloured shapes, sharp, high quality"
