@@ -12,7 +12,7 @@ cargo build --release --workspace --bins --example miniature
 bin=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 
 if [[ -z ${MODEL:-} ]]; then
-  $bin/examples/miniature "$OUT/model" --pictures
+  "$bin/examples/miniature" "$OUT/model" --pictures
   MODEL=$OUT/model CONTROLNET=$OUT/model/controlnet-canny TRAIN=$OUT/model/train IMAGES="$OUT/model/images/*.png" SIZE=128 EPOCHS=${EPOCHS:-1}
 fi
 export PATH="$bin:$PATH"
