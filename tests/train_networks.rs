@@ -63,6 +63,12 @@ fn families_of_lycoris_train() {
         assert_eq!(adapter.metadata["ss_network_module"], "lycoris.kohya");
         assert!(adapter.metadata["ss_network_args"].contains(arguments.split(' ').next().unwrap().split_once('=').unwrap().1));
     }
+    // What kohya takes for LoRA alone is named and left out, as its users' presets have it.
+    let limited =
+        "--network_module lycoris.kohya --network_dim 2 --max_train_steps 1 --scale_weight_norms 1 --network_args algo=loha";
+    let result = train(place.path(), "limited", limited);
+    let message = String::from_utf8_lossy(&result.stderr);
+    assert!(result.status.success() && message.contains("--scale_weight_norms limits the norms of LoRA alone"), "{message}");
     // The whole preset: ends of the UNet and its time embedding are adapted too.
     let loha = AdapterFile::open(place.path().join("LoHa/a.safetensors")).unwrap();
     for path in ["conv_in", "conv_out", "time_embedding.linear_1"] {

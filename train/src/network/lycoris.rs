@@ -198,7 +198,6 @@ mod tests {
             (vec!["train_norm=True"], "train_norm is not supported"),
             (vec!["bypass_mode=True"], "bypass_mode is not supported"),
             (vec!["algo=loha", "--save_model_as=diffusers"], "convert diffusers"),
-            (vec!["algo=loha", "--scale_weight_norms=1"], "scale_weight_norms"),
         ] {
             let message = settings(&arguments).unwrap_err().to_string();
             assert!(message.contains(expected), "{arguments:?}: {message}");

@@ -104,7 +104,6 @@ impl NetworkSettings {
         }
         if !self.is_lora() {
             ensure!(ratios == [1.0, 1.0], "--network_args: LoRA+ ratios are for algo=lora without dora_wd");
-            ensure!(options.network.scale_weight_norms.is_none(), "--scale_weight_norms is for LoRA, not for this algo");
             ensure!(
                 options.output.save_model_as == SaveFormat::Safetensors,
                 "--save_model_as diffusers holds LoRA alone; save this algo as safetensors, and `convert diffusers` makes LoRA of it"

@@ -45,8 +45,11 @@ impl Plan {
     pub fn new(parsed: Parsed, console: &Console) -> Result<Self> {
         parsed.warnings.iter().for_each(|warning| console.warn(warning));
         parsed.notices.iter().for_each(|notice| console.info(notice));
-        let options = file::with_dimensions_of_file(&parsed.options)?;
-        NetworkSettings::new(&options)?;
+        let mut options = file::with_dimensions_of_file(&parsed.options)?;
+        let network = NetworkSettings::new(&options)?;
+        if !network.is_lora() && options.network.scale_weight_norms.take().is_some() {
+            console.warn("--scale_weight_norms limits the norms of LoRA alone; with this algo it is left out");
+        }
         let objective = Objective::new(&options)?;
         let optimiser = Choice::new(&options.optimisation)?;
         optimiser.notice.iter().for_each(|notice| console.info(notice));
