@@ -205,8 +205,9 @@ fn sets_are_fused() {
             "differ in layers",
         ),
     ];
+    refused(folder.path(), &run(&sets(""), "OUT"), 1, &["`b`: `write = false`"]);
     for (more, part) in wrong {
-        refused(folder.path(), &run(&sets(more), "OUT"), 1, &[part]);
+        refused(folder.path(), &run(&sets(more).replace("write = false", ""), "OUT"), 1, &[part]);
     }
 }
 
@@ -235,6 +236,8 @@ fn control_nets_have_strength_and_range() {
     }
     let wrong = extract(folder.path(), &[&control[..], &["--control-end", "canny=0"]].concat());
     refused(folder.path(), &wrong, 2, &["start < end"]);
+    let stranger = extract(folder.path(), &[&control[..], &["--control-scale", "depth=1"]].concat());
+    refused(folder.path(), &stranger, 2, &["`depth` has a strength"]);
 }
 
 #[test]

@@ -113,6 +113,13 @@ impl RunPlan {
         let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
         // Without the sets there would be a second complaint about each name.
         let fusions = if sets.is_empty() { Vec::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
+        for (number, set) in sets.iter().enumerate().filter(|(_, set)| !set.written) {
+            let is_used = fusions.iter().any(|fusion: &Fusion| fusion.of.contains(&number));
+            let name = set.name.as_deref().unwrap_or_default();
+            faults.require(is_used, || {
+                Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
+            });
+        }
         let controls = faults.take(control_choices(&settings, &samples, nested));
         let output = faults.keep(output_rule(args, &settings));
         faults.check()?;

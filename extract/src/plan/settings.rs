@@ -256,7 +256,10 @@ impl Settings {
                 refuse_set_options(args, path)?;
                 Self::from_file(path)?
             }
-            None => Self { sets: vec![set_from_args(args)], ..Self::default() },
+            None => {
+                refuse_strangers(args)?;
+                Self { sets: vec![set_from_args(args)], ..Self::default() }
+            }
         };
         put_over(&mut settings.model, args.model.clone());
         put_over(&mut settings.threads, args.threads);
@@ -321,6 +324,17 @@ fn control_setting(kind: &str, args: &ExtractArgs) -> ControlSetting {
 
 fn lora_setting(lora: &LoraFile) -> LoraSetting {
     LoraSetting::Table(LoraTable { file: lora.file.clone(), scale: Some(lora.scale) })
+}
+
+/// A strength or range of a kind that `--control` does not name would be silently out of force.
+fn refuse_strangers(args: &ExtractArgs) -> Result<(), Fault> {
+    let mut numbers = args.control_scale.iter().chain(&args.control_start).chain(&args.control_end);
+    match numbers.find(|named| !args.control.contains(&named.name)) {
+        Some(NamedNumber { name, .. }) => {
+            Err(Fault::usage(format!("`{name}` has a strength or range, but --control does not name it")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// With `--config` the file's sets say what to extract; an option that would be silently out of force is refused.
