@@ -4,7 +4,7 @@
 //! singular values down to 1e-8 of the largest are told from zero; float32 weights hold less.
 
 use candle_core::{DType, Device, Tensor};
-use faer::{Mat, Side};
+use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::{Error, Result};
 
@@ -13,9 +13,9 @@ pub struct Spectrum {
     /// Singular values, largest first; as many as the smaller side.
     pub values: Vec<f64>,
     /// `[smaller, smaller]`: left singular vectors as columns, in the order of the values.
-    vectors: Mat<f64>,
+    vectors: DMatrix<f64>,
     /// The matrix, turned so that it has no more rows than columns.
-    matrix: Mat<f64>,
+    matrix: DMatrix<f64>,
     turned: bool,
 }
 
@@ -30,16 +30,20 @@ impl Spectrum {
         let turned = rows > columns;
         let at = |i: usize, j: usize| f64::from(numbers[i * columns + j]);
         let matrix = match turned {
-            true => Mat::from_fn(columns, rows, |i, j| at(j, i)),
-            false => Mat::from_fn(rows, columns, at),
+            true => DMatrix::from_fn(columns, rows, |i, j| at(j, i)),
+            false => DMatrix::from_fn(rows, columns, at),
         };
         drop(numbers);
         let gram = &matrix * matrix.transpose();
         let failed = || Error::argument("singular values", "do not converge; the matrix holds numbers that are not finite");
-        let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
-        let (count, smallest_first, unordered) = (gram.nrows(), eigen.S().column_vector(), eigen.U());
-        let values = (0..count).rev().map(|i| smallest_first[i].max(0.0).sqrt()).collect();
-        let vectors = Mat::from_fn(count, count, |i, j| unordered[(i, count - 1 - j)]);
+        if gram.iter().any(|value| !value.is_finite()) {
+            return Err(failed());
+        }
+        let eigen = SymmetricEigen::try_new(gram, f64::EPSILON, 0).ok_or_else(failed)?;
+        let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+        order.sort_by(|&i, &j| eigen.eigenvalues[j].total_cmp(&eigen.eigenvalues[i]));
+        let values = order.iter().map(|&i| eigen.eigenvalues[i].max(0.0).sqrt()).collect();
+        let vectors = eigen.eigenvectors.select_columns(&order);
         Ok(Self { values, vectors, matrix, turned })
     }
 
@@ -76,7 +80,7 @@ impl Spectrum {
     pub fn factors(&self, rank: usize) -> Result<(Tensor, Tensor)> {
         let (short, long) = (self.matrix.nrows(), self.matrix.ncols());
         let rank = rank.clamp(1, short);
-        let vectors = self.vectors.get(.., ..rank);
+        let vectors = self.vectors.columns(0, rank);
         let projected = vectors.transpose() * &self.matrix;
         let root: Vec<f64> = self.values[..rank].iter().map(|value| value.sqrt()).collect();
         let inverse = |k: usize| if root[k] > 0.0 { 1.0 / root[k] } else { 0.0 };

@@ -1,14 +1,13 @@
-//! Times one item of work on a model folder and prints one line of JSON: the peer of tests/reference/bench_torch.py, which runs both.
+//! Times one item of work on a model folder: the peer of tests/reference/bench_torch.py, which runs both in turn.
 //!
 //! ```text
-//! bench_step MODEL --item unet|vae|text|controlnet|lora_step|lora_step_checkpointed [--size 512] [--rounds 3] [--controlnet DIR]
+//! bench_step MODEL --item ITEM [--size 512] [--controlnet DIR]
 //! ```
 //!
-//! Batch 1, float32, every core. `lora_step` is rank 64 on kohya's UNet targets with AdamW, latents and text given.
+//! Does an untimed round, prints `ready`, then the seconds of one round for each line on its input, and at the end its largest resident
+//! size in bytes. The items are those of [`benches::ITEMS`]: batch 1, every core.
 
-#[path = "../benches/work/mod.rs"]
-mod work;
-
+use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -26,23 +25,22 @@ fn run() -> driftless::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).map(String::as_str);
     let missing = |name: &str| driftless::Error::argument(name.to_owned(), "is missing");
-    let number = |name: &'static str, default: usize| match value(name) {
-        Some(text) => text.parse().map_err(|_| driftless::Error::argument(name, "needs a whole number")),
-        None => Ok(default),
-    };
     let model = arguments.first().filter(|a| !a.starts_with('-')).ok_or_else(|| missing("MODEL"))?;
     let item = value("--item").ok_or_else(|| missing("--item"))?;
-    let (size, rounds) = (number("--size", 512)?, number("--rounds", 3)?);
+    let size = match value("--size") {
+        Some(text) => text.parse().map_err(|_| driftless::Error::argument("--size", "needs a whole number"))?,
+        None => 512,
+    };
     let controlnet = value("--controlnet").map(std::path::PathBuf::from);
-    let mut work = work::prepare(item, model.as_ref(), controlnet.as_deref(), size)?;
-    work()?; // warm-up
-    let mut seconds = Vec::new();
-    for _ in 0..rounds {
+    let mut work = benches::prepare(item, model.as_ref(), controlnet.as_deref(), size)?;
+    work()?;
+    println!("ready");
+    for _ in std::io::stdin().lock().lines() {
         let start = Instant::now();
         work()?;
-        seconds.push(start.elapsed().as_secs_f64());
+        println!("{}", start.elapsed().as_secs_f64());
     }
-    println!("{}", serde_json::json!({ "item": item, "seconds": seconds, "peak_rss_bytes": peak_rss_bytes() }));
+    println!("{}", peak_rss_bytes().unwrap_or(0));
     Ok(())
 }
 

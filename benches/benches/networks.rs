@@ -1,8 +1,6 @@
 //! Forward passes and a LoRA step, on the miniature model, or on the folder that `DRIFTLESS_MODEL` names (`DRIFTLESS_SIZE` gives the
 //! picture's side, 512 by default there). tests/reference/bench_torch.py times the same items beside PyTorch.
 
-mod work;
-
 use std::path::PathBuf;
 
 use candle_core::DType;
@@ -21,8 +19,8 @@ fn networks(criterion: &mut Criterion) {
             (temporary.path().to_owned(), 128, Some(temporary))
         }
     };
-    for item in work::ITEMS {
-        let mut work = work::prepare(item, &folder, None, size).expect(item);
+    for item in benches::ITEMS {
+        let mut work = benches::prepare(item, &folder, None, size).expect(item);
         criterion.bench_function(item, |bencher| bencher.iter(|| work().expect(item)));
     }
     drop(temporary);
