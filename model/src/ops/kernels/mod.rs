@@ -3,12 +3,18 @@
 
 pub mod attention;
 pub mod attention_gradient;
+pub mod block;
 pub mod columns;
 pub mod convolution;
 pub mod elementwise;
 pub mod exponential;
+pub mod filters;
+pub mod lanes;
 pub mod normalisation;
 pub mod product;
+pub mod scratch;
 pub mod softmax;
 pub mod tasks;
 pub mod vector;
+pub mod winograd;
+pub mod winograd_transform;
