@@ -7,10 +7,15 @@
 //! A sum over [`RUN`] rows starts at zero and is then added to the destination. Short sums lose less to rounding than one long one,
 //! which matters where the result is multiplied afterwards, as in Winograd's algorithm.
 
-use super::lanes::Lanes;
+use super::lanes::{Kernel, Lanes};
 
 /// Rows of the right matrix that one sum in registers takes.
 pub const RUN: usize = 64;
+
+/// How many groups ahead of use columns are asked for: about what a last-level cache needs to answer.
+const AHEAD: usize = 6;
+/// Elements of a line of a cache.
+const LINE: usize = 16;
 
 /// What a block reads: see the module's text.
 #[derive(Clone, Copy)]
@@ -25,6 +30,27 @@ pub struct Factors<'a> {
 /// of the result; they are overwritten if `replace`, else added to.
 #[inline(always)]
 pub fn multiply<S: Lanes>(simd: S, factors: Factors, out: &mut [f32], replace: bool) {
+    simd.apart(Block { factors, out, replace });
+}
+
+struct Block<'a> {
+    factors: Factors<'a>,
+    out: &'a mut [f32],
+    replace: bool,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, simd: S) {
+        let Self { factors, out, replace } = self;
+        any_columns(simd, factors, out, replace);
+    }
+}
+
+#[inline(always)]
+fn any_columns<S: Lanes>(simd: S, factors: Factors, out: &mut [f32], replace: bool) {
     match out.len() / (2 * S::F32_LANES) {
         1 => columns::<S, 1>(simd, factors, out, replace),
         2 => columns::<S, 2>(simd, factors, out, replace),
@@ -53,6 +79,9 @@ fn columns<S: Lanes, const N: usize>(simd: S, factors: Factors, out: &mut [f32],
     for (index, (panels, groups)) in runs.enumerate() {
         let mut sums = [[simd.splat_f32s(0.0); 2]; N];
         for (panel, columns) in panels.chunks_exact(lanes * 2).zip(groups.chunks_exact(lanes * N)) {
+            for line in (0..N * lanes).step_by(LINE) {
+                simd.prefetch(columns, AHEAD * N * lanes + line);
+            }
             for row in 0..lanes {
                 let (upper, lower) = (panel[2 * row], panel[2 * row + 1]);
                 for column in 0..N {

@@ -1,12 +1,14 @@
-//! Two-dimensional convolution: by Winograd's algorithm where it applies (`winograd.rs`), else as a matrix product over columns that
-//! are made tile by tile, so its working memory is a few megabytes per thread whatever the image size.
+//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else in register blocks (`direct.rs`), and with
+//! few channels as a general matrix product over columns that are made tile by tile. The working memory of each is bounded whatever
+//! the image size.
 
 use rayon::prelude::*;
 
 use super::columns::{Geometry, fill};
 use super::filters::{Filters, Numbers};
 use super::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::{tasks, winograd};
+use super::vector::arch;
+use super::{direct, tasks, winograd};
 
 /// Elements of one tile of the column matrix: about what a second-level cache holds.
 const TILE: usize = 400_000;
@@ -59,7 +61,11 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
         return out;
     }
     if winograd::pays(&filters, sizes) {
-        winograd::forward(&mut out, x, filters, bias, sizes);
+        winograd::forward(arch(), &mut out, x, filters, bias, sizes);
+        return out;
+    }
+    if direct::pays(&filters) {
+        direct::forward(arch(), &mut out, x, filters, bias, sizes);
         return out;
     }
     let weight = &*filters.ordered();
@@ -249,3 +255,7 @@ pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: 
     });
     out
 }
+
+#[cfg(test)]
+#[path = "convolution_tests.rs"]
+mod tests;

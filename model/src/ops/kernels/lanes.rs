@@ -15,6 +15,12 @@ pub trait Lanes: Simd {
 
     /// Transposes a square of as many vectors as a vector has lanes.
     fn transpose(self, square: &mut [Self::f32s]);
+
+    /// Runs a kernel in a function of its own, so that its registers are its own.
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Asks for the line of the cache `distance` elements behind the start of `values`, which may lie outside.
+    fn prefetch(self, values: &[f32], distance: usize);
 }
 
 /// A computation that is compiled for every instruction set.
@@ -85,6 +91,14 @@ impl Lanes for Scalar128b {
     fn transpose(self, square: &mut [Self::f32s]) {
         transpose_elements::<Self>(square);
     }
+
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: &[f32], _: usize) {}
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -100,6 +114,17 @@ impl Lanes for pulp::aarch64::Neon {
     fn transpose(self, square: &mut [Self::f32s]) {
         transpose_elements::<Self>(square);
     }
+
+    #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        self.vectorize(
+            #[inline(always)]
+            || kernel.run(self),
+        )
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: &[f32], _: usize) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -108,7 +133,14 @@ mod x86 {
     use pulp::x86::{V3, V4};
     use pulp::{Simd, f32x8};
 
-    use super::Lanes;
+    use super::{Kernel, Lanes};
+
+    #[inline(always)]
+    fn prefetch(address: *const f32) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which no address makes fail; the instruction belongs to the baseline of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
 
     impl Lanes for V3 {
         const COLUMNS: usize = 6;
@@ -123,6 +155,19 @@ mod x86 {
             let square = &mut square[..8];
             let rows: [f32x8; 8] = std::array::from_fn(|row| square[row]);
             square.copy_from_slice(&transposed(self, rows));
+        }
+
+        #[inline(always)]
+        fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+            self.vectorize(
+                #[inline(always)]
+                || kernel.run(self),
+            )
+        }
+
+        #[inline(always)]
+        fn prefetch(self, values: &[f32], distance: usize) {
+            prefetch(values.as_ptr().wrapping_add(distance));
         }
     }
 
@@ -148,6 +193,19 @@ mod x86 {
                 halves[16 + 2 * index] = quarters[2][index];
                 halves[16 + 2 * index + 1] = quarters[3][index];
             }
+        }
+
+        #[inline(always)]
+        fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+            self.vectorize(
+                #[inline(always)]
+                || kernel.run(self),
+            )
+        }
+
+        #[inline(always)]
+        fn prefetch(self, values: &[f32], distance: usize) {
+            prefetch(values.as_ptr().wrapping_add(distance));
         }
     }
 

@@ -3,13 +3,16 @@
 
 pub mod attention;
 pub mod attention_gradient;
+pub mod bands;
 pub mod block;
 pub mod columns;
 pub mod convolution;
+pub mod direct;
 pub mod elementwise;
 pub mod exponential;
 pub mod filters;
 pub mod lanes;
+pub mod matrices;
 pub mod normalisation;
 pub mod product;
 pub mod scratch;

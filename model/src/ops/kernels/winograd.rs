@@ -13,18 +13,19 @@
 //! products of two to four tiles. Few batches share all threads; of many, each thread takes its own. Either way each output is the
 //! same sum in the same order.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
+use super::bands::{Rows, batches, cut};
 use super::block::{self, Factors};
-use super::columns::Geometry;
+use super::columns::{Geometry, lane_line};
 use super::filters::Filters;
 use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, scatter};
+use super::matrices::Matrices;
 use super::scratch::Scratch;
 use super::tasks;
-use super::vector::arch;
 use super::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
 
 /// Tiles whose rows are turned into lanes at once: the buffer stays in a first-level cache.
@@ -65,11 +66,9 @@ pub fn pays(filters: &Filters, sizes: &Geometry) -> bool {
     applies(sizes) && channels && POINTS * (tiles + FILTER_IN_TILES) < TAPS * TAPS * sizes.positions()
 }
 
-/// The rows of the output that one band and one panel fill: per output channel, up to four rows of the image.
-type Rows<'a> = Vec<&'a mut [f32]>;
-
 /// One convolution.
 struct Convolution<'a> {
+    arch: Arch,
     x: &'a [f32],
     filters: Filters<'a>,
     bias: Option<&'a [f32]>,
@@ -82,13 +81,13 @@ struct Convolution<'a> {
 }
 
 /// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is overwritten.
-pub fn forward(out: &mut [f32], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
+pub fn forward(arch: Arch, out: &mut [f32], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
     assert!(applies(sizes) && filters.inputs == sizes.channels && filters.taps == TAPS * TAPS, "not a 3 x 3 convolution");
-    let lanes = super::lanes::lanes(arch());
+    let lanes = super::lanes::lanes(arch);
     let (bands, across) = (sizes.out_height.div_ceil(TILE), sizes.out_width.div_ceil(TILE));
-    let convolution = Convolution { x, filters, bias, sizes: *sizes, lanes, bands, across };
+    let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, lanes, bands, across };
     let panels = filters.outputs.div_ceil(2 * lanes);
-    let mut rows = cut(out, filters.outputs, sizes, 2 * lanes);
+    let mut rows = cut(out, filters.outputs, sizes, TILE, 2 * lanes);
     let all = rows.len() / panels;
     let tile = POINTS * sizes.channels.next_multiple_of(lanes);
     // Batches of equal size; how they are cut does not change what is computed.
@@ -104,40 +103,6 @@ pub fn forward(out: &mut [f32], x: &[f32], filters: Filters, bias: Option<&[f32]
             convolution.batch(bands, rows, true);
         }
     }
-}
-
-/// Deals an output `[batch, out_channels, positions]` out to bands and, within them, panels of `width` channels.
-fn cut<'a>(out: &'a mut [f32], out_channels: usize, sizes: &Geometry, width: usize) -> Vec<Rows<'a>> {
-    let (bands, panels) = (sizes.out_height.div_ceil(TILE), out_channels.div_ceil(width));
-    let mut rows: Vec<Rows> = Vec::new();
-    for (image, planes) in out.chunks_mut(out_channels * sizes.positions()).enumerate() {
-        rows.extend((0..bands * panels).map(|_| Rows::with_capacity(width)));
-        for (channel, plane) in planes.chunks_mut(sizes.positions()).enumerate() {
-            for (band, part) in plane.chunks_mut(TILE * sizes.out_width).enumerate() {
-                rows[(image * bands + band) * panels + channel / width].push(part);
-            }
-        }
-    }
-    rows
-}
-
-/// Cuts bands into `count` batches of nearly equal size, each with its rows of the output.
-fn batches<'a, 'b>(
-    mut rows: &'b mut [Rows<'a>],
-    panels: usize,
-    all: usize,
-    count: usize,
-) -> Vec<(Range<usize>, &'b mut [Rows<'a>])> {
-    let mut batches = Vec::with_capacity(count);
-    for index in 0..count {
-        let bands = index * all / count..(index + 1) * all / count;
-        let (own, rest) = rows.split_at_mut(bands.len() * panels);
-        rows = rest;
-        if !bands.is_empty() {
-            batches.push((bands, own));
-        }
-    }
-    batches
 }
 
 /// Where the transformed input of a batch lies: 36 matrices; in each of them the tiles in blocks, as `block.rs` multiplies them; in
@@ -159,7 +124,7 @@ impl Convolution<'_> {
         let mut values = Scratch::take(POINTS * layout.matrix);
         let to = Matrices::new(&mut values, layout.matrix);
         let transform = |group| {
-            dispatch(arch(), TransformInput { convolution: self, layout, group, bands: bands.clone(), to: &to });
+            dispatch(self.arch, TransformInput { convolution: self, layout, group, bands: bands.clone(), to: &to });
         };
         match shared {
             true => (0..groups).into_par_iter().for_each(transform),
@@ -167,7 +132,7 @@ impl Convolution<'_> {
         }
         let panels = rows.len() / bands.len();
         // Two panels at once read the input half as often, but there must be work for every thread.
-        let width = if shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
+        let width = if tiles < FEW || shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
         let mut jobs: Vec<Multiply> = (0..panels.div_ceil(width))
             .map(|job| Multiply {
                 convolution: self,
@@ -184,8 +149,8 @@ impl Convolution<'_> {
             }
         }
         match shared {
-            true => tasks::for_each(jobs, || (), |(), job| dispatch(arch(), job)),
-            false => jobs.into_iter().for_each(|job| dispatch(arch(), job)),
+            true => tasks::for_each(jobs, || (), |(), job| dispatch(self.arch, job)),
+            false => jobs.into_iter().for_each(|job| dispatch(self.arch, job)),
         }
     }
 }
@@ -196,7 +161,7 @@ struct TransformInput<'a> {
     layout: Layout,
     group: usize,
     bands: Range<usize>,
-    to: &'a Matrices<'a>,
+    to: &'a Matrices<'a, POINTS>,
 }
 
 impl Kernel for TransformInput<'_> {
@@ -239,79 +204,7 @@ impl Convolution<'_> {
     fn line<S: Lanes>(&self, simd: S, group: usize, band: usize, row: usize, start: usize, line: &mut [S::f32s]) {
         let sizes = &self.sizes;
         let y = (band % self.bands * TILE + row) as isize - sizes.top;
-        let x = start as isize - sizes.left;
-        let begin = (-x).clamp(0, line.len() as isize) as usize;
-        let end = (sizes.width as isize - x).clamp(begin as isize, line.len() as isize) as usize;
-        let Some(y) = usize::try_from(y).ok().filter(|&y| y < sizes.height && begin < end) else {
-            line.fill(simd.splat_f32s(0.0));
-            return;
-        };
-        line[..begin].fill(simd.splat_f32s(0.0));
-        line[end..].fill(simd.splat_f32s(0.0));
-        let channel = group * S::F32_LANES;
-        let count = S::F32_LANES.min(sizes.channels - channel);
-        let from = (band / self.bands * sizes.channels + channel) * sizes.plane() + y * sizes.width;
-        let from = from + (x + begin as isize) as usize;
-        gather(simd, &self.x[from..], sizes.plane(), count, &mut line[begin..end]);
-    }
-}
-
-/// 36 matrices of equal size in one slice, of which tasks read and write parts.
-#[derive(Clone, Copy)]
-struct Matrices<'a> {
-    start: *mut f32,
-    size: usize,
-    slice: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it is an exclusive slice of numbers, which may go to another thread; that tasks keep apart what they read and write
-// through copies of it is left to the callers of `at`.
-unsafe impl Sync for Matrices<'_> {}
-
-impl<'a> Matrices<'a> {
-    fn new(slice: &'a mut [f32], size: usize) -> Self {
-        assert!(POINTS * size <= slice.len(), "matrices of {size} elements exceed their slice");
-        Self { start: slice.as_mut_ptr(), size, slice: PhantomData }
-    }
-
-    /// The vectors at one place in every matrix.
-    ///
-    /// # Safety
-    /// While they are in use no other task uses any of them.
-    #[inline(always)]
-    unsafe fn at<S: Lanes>(&self, place: usize) -> Spot<'a, S> {
-        assert!(place + S::F32_LANES <= self.size, "a vector exceeds its matrix");
-        // SAFETY: the place lies inside the first matrix.
-        let first = unsafe { self.start.add(place).cast() };
-        Spot { first, size: self.size, matrices: PhantomData }
-    }
-}
-
-/// The vectors at one place in 36 matrices.
-struct Spot<'a, S: Lanes> {
-    first: *mut S::f32s,
-    size: usize,
-    matrices: PhantomData<Matrices<'a>>,
-}
-
-impl<S: Lanes> Spot<'_, S> {
-    #[inline(always)]
-    fn pointer(&self, point: usize) -> *mut S::f32s {
-        assert!(point < POINTS, "there are {POINTS} matrices");
-        // SAFETY: `Matrices` asserts that 36 matrices lie in its slice, and that a vector at this place lies in each of them.
-        unsafe { self.first.byte_add(point * self.size * size_of::<f32>()) }
-    }
-
-    #[inline(always)]
-    fn load(&self, point: usize) -> S::f32s {
-        // SAFETY: the vector lies in the slice; no other task uses it, by the promise to `at`; numbers need no more alignment.
-        unsafe { self.pointer(point).read_unaligned() }
-    }
-
-    #[inline(always)]
-    fn store(&self, point: usize, value: S::f32s) {
-        // SAFETY: as in `load`.
-        unsafe { self.pointer(point).write_unaligned(value) }
+        lane_line(simd, self.x, sizes, (band / self.bands, group), (y, start as isize - sizes.left), line);
     }
 }
 
@@ -376,7 +269,7 @@ impl Kernel for Multiply<'_, '_, '_> {
 impl Convolution<'_> {
     /// Transforms the filters of a panel for some groups of input channels, to `start` in every matrix, all of which are the task's.
     #[inline(always)]
-    fn filters<S: Lanes>(&self, simd: S, panel: usize, groups: Range<usize>, to: &Matrices, start: usize) {
+    fn filters<S: Lanes>(&self, simd: S, panel: usize, groups: Range<usize>, to: &Matrices<POINTS>, start: usize) {
         const CHUNK: usize = 8;
         let lanes = S::F32_LANES;
         let filters = &self.filters;
@@ -417,7 +310,7 @@ impl Convolution<'_> {
 
     /// Transforms a panel's sums of one band, from `start` in every matrix on, back into rows of the output.
     #[inline(always)]
-    fn finish<S: Lanes>(&self, simd: S, panel: usize, rows: &mut Rows, sums: &Matrices, start: usize) {
+    fn finish<S: Lanes>(&self, simd: S, panel: usize, rows: &mut Rows, sums: &Matrices<POINTS>, start: usize) {
         let lanes = S::F32_LANES;
         const WIDTH: usize = SEGMENT * TILE;
         let mut lines = [simd.splat_f32s(0.0); TILE * WIDTH];
