@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use super::graph::{Output, attach};
 use super::kernels::columns::Geometry;
 use super::kernels::convolution as kernel;
+use super::kernels::filters::Filters;
 use super::{composed, host};
 use crate::{Error, Result};
 
@@ -117,14 +118,19 @@ impl Shape {
         };
         Ok(Self { batch: *batch, out_channels: *out_channels, padding, sizes })
     }
+
+    fn filters<'a>(&self, weight: &'a host::Kept) -> Filters<'a> {
+        let taps = self.sizes.kernel_height * self.sizes.kernel_width;
+        Filters::new(weight.numbers(), self.out_channels, self.sizes.channels, taps)
+    }
 }
 
 fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, shape: &Shape) -> Result<Output> {
     if !x.device().is_cpu() {
         return Ok(composed::conv2d(x, weight, bias, shape)?.into());
     }
-    let (x, weight, bias) = (host::read(x)?, host::read(weight)?, host::read_optional(bias)?);
-    let out = kernel::forward(&x, &weight, bias.as_deref(), shape.batch, shape.out_channels, &shape.sizes);
+    let (x, weight, bias) = (host::read(x)?, host::keep(weight)?, host::read_optional(bias)?);
+    let out = kernel::forward(&x, shape.filters(&weight), bias.as_deref(), shape.batch, &shape.sizes);
     Ok(Output::host(out, (shape.batch, shape.out_channels, shape.sizes.out_height, shape.sizes.out_width)))
 }
 
@@ -133,7 +139,8 @@ fn input_gradient(gradient: &Tensor, weight: &Tensor, shape: &Shape) -> Result<T
         return composed::conv2d_input_gradient(gradient, weight, shape);
     }
     let sizes = &shape.sizes;
-    let values = kernel::input_gradient(&host::read(gradient)?, &host::read(weight)?, shape.batch, shape.out_channels, sizes);
+    let weight = host::keep(weight)?;
+    let values = kernel::input_gradient(&host::read(gradient)?, shape.filters(&weight), shape.batch, sizes);
     Ok(Tensor::from_vec(values, (shape.batch, sizes.channels, sizes.height, sizes.width), &Device::Cpu)?)
 }
 

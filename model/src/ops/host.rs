@@ -8,6 +8,8 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::kernels::filters::Numbers;
+use super::kernels::vector;
 use crate::{Error, Result};
 
 /// The values of a contiguous CPU tensor in row-major order: borrowed where they are float32, converted where they are not.
@@ -33,8 +35,9 @@ impl Deref for Values<'_> {
 
 /// An activation: detached, contiguous, and on a CPU float32.
 ///
-/// Errors where a CPU tensor is not float32.
+/// Errors where a CPU tensor is not float32, or where the environment asks for vector instructions that are not there.
 pub(crate) fn activation(name: &'static str, x: &Tensor) -> Result<Tensor> {
+    vector::check().map_err(|(variable, problem)| Error::argument(variable, problem))?;
     if x.device().is_cpu() && x.dtype() != DType::F32 {
         return Err(Error::argument(name, format!("activations on a CPU are float32, these are {}", x.dtype().as_str())));
     }
@@ -49,9 +52,7 @@ pub(crate) fn weight(weight: &Tensor) -> Result<Tensor> {
 /// The values of a contiguous CPU tensor of any float type.
 pub(crate) fn read(tensor: &Tensor) -> Result<Values<'_>> {
     let (storage, layout) = tensor.storage_and_layout();
-    let (start, end) = layout
-        .contiguous_offsets()
-        .ok_or_else(|| Error::argument("tensor", format!("of shape {:?} is not contiguous", tensor.shape())))?;
+    let (start, end) = layout.contiguous_offsets().ok_or_else(|| not_contiguous(tensor))?;
     let converted = match &*storage {
         Storage::Cpu(CpuStorage::F32(_)) => None,
         Storage::Cpu(CpuStorage::F64(values)) => Some(values[start..end].iter().map(|&value| value as f32).collect()),
@@ -67,6 +68,42 @@ pub(crate) fn read(tensor: &Tensor) -> Result<Values<'_>> {
         Some(values) => Values::Converted(values),
         None => Values::Borrowed { storage, start, end },
     })
+}
+
+/// The numbers of a contiguous CPU tensor in the type that it keeps them in.
+pub(crate) struct Kept<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    start: usize,
+    end: usize,
+    /// Numbers of a type that kernels do not read.
+    converted: Option<Vec<f32>>,
+}
+
+impl Kept<'_> {
+    /// The numbers.
+    pub fn numbers(&self) -> Numbers<'_> {
+        match (&self.converted, &*self.storage) {
+            (Some(values), _) => Numbers::F32(values),
+            (None, Storage::Cpu(CpuStorage::F32(values))) => Numbers::F32(&values[self.start..self.end]),
+            (None, Storage::Cpu(CpuStorage::F16(values))) => Numbers::F16(&values[self.start..self.end]),
+            (None, Storage::Cpu(CpuStorage::BF16(values))) => Numbers::BF16(&values[self.start..self.end]),
+            // `keep` converts all others.
+            _ => Numbers::F32(&[]),
+        }
+    }
+}
+
+/// The numbers of a contiguous CPU tensor of any float type, for kernels that convert them as they read.
+pub(crate) fn keep(tensor: &Tensor) -> Result<Kept<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (start, end) = layout.contiguous_offsets().ok_or_else(|| not_contiguous(tensor))?;
+    let kept = matches!(&*storage, Storage::Cpu(CpuStorage::F32(_) | CpuStorage::F16(_) | CpuStorage::BF16(_)));
+    let converted = if kept { None } else { Some(read(tensor)?.to_vec()) };
+    Ok(Kept { storage, start, end, converted })
+}
+
+fn not_contiguous(tensor: &Tensor) -> Error {
+    Error::argument("tensor", format!("of shape {:?} is not contiguous", tensor.shape()))
 }
 
 /// The values of an optional bias.

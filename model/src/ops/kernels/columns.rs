@@ -1,4 +1,7 @@
-//! Lays the image patches that a convolution reads out as matrix columns (im2col), a tile of output positions at a time.
+//! Lays out what a convolution reads: image patches as matrix columns (im2col), a tile of output positions at a time, or rows of the
+//! padded image with channels in the lanes of vectors.
+
+use super::lanes::{Lanes, gather};
 
 /// The sizes of a two-dimensional convolution as its kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,4 +108,31 @@ fn fill_segment(segment: &mut [f32], input: &[f32], sizes: &Geometry, first: usi
         let x = usize::try_from(((first + index) * sizes.stride) as isize + offset);
         *value = x.ok().and_then(|x| input.get(x)).copied().unwrap_or(0.0);
     }
+}
+
+/// Row `y` of an image without its padding, from column `x` on, with the channels of a group in the lanes; zeros outside.
+///
+/// `images` is `[batch, channels, height, width]`; a group is as many channels as a vector has lanes.
+#[inline(always)]
+pub fn lane_line<S: Lanes>(
+    simd: S,
+    images: &[f32],
+    sizes: &Geometry,
+    (image, group): (usize, usize),
+    (y, x): (isize, isize),
+    line: &mut [S::f32s],
+) {
+    let begin = (-x).clamp(0, line.len() as isize) as usize;
+    let end = (sizes.width as isize - x).clamp(begin as isize, line.len() as isize) as usize;
+    let Some(y) = usize::try_from(y).ok().filter(|&y| y < sizes.height && begin < end) else {
+        line.fill(simd.splat_f32s(0.0));
+        return;
+    };
+    line[..begin].fill(simd.splat_f32s(0.0));
+    line[end..].fill(simd.splat_f32s(0.0));
+    let channel = group * S::F32_LANES;
+    let count = S::F32_LANES.min(sizes.channels - channel);
+    let row = (image * sizes.channels + channel) * sizes.plane() + y * sizes.width;
+    let from = (row + begin).wrapping_add_signed(x);
+    gather(simd, &images[from..], sizes.plane(), count, &mut line[begin..end]);
 }

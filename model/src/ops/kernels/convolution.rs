@@ -1,11 +1,14 @@
-//! Two-dimensional convolution as a matrix product over columns that are made tile by tile, so its working memory is a few
-//! megabytes per thread whatever the image size.
+//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else in register blocks (`direct.rs`), and with
+//! few channels as a general matrix product over columns that are made tile by tile. The working memory of each is bounded whatever
+//! the image size.
 
 use rayon::prelude::*;
 
 use super::columns::{Geometry, fill};
+use super::filters::{Filters, Numbers};
 use super::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::tasks;
+use super::vector::arch;
+use super::{direct, tasks, winograd};
 
 /// Elements of one tile of the column matrix: about what a second-level cache holds.
 const TILE: usize = 400_000;
@@ -50,13 +53,22 @@ struct Workspace {
     result: Vec<f32>,
 }
 
-/// `x` `[batch, channels, height, width]` with `weight` `[out_channels, patch]` to `[batch, out_channels, positions]`.
-pub fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
-    let positions = sizes.positions();
+/// `x` `[batch, channels, height, width]` with `filters` of `sizes` to `[batch, filters.outputs, positions]`.
+pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, sizes: &Geometry) -> Vec<f32> {
+    let (positions, out_channels) = (sizes.positions(), filters.outputs);
     let mut out = vec![0.0; batch * out_channels * positions];
     if out.is_empty() {
         return out;
     }
+    if winograd::pays(&filters, sizes) {
+        winograd::forward(arch(), &mut out, x, filters, bias, sizes);
+        return out;
+    }
+    if direct::pays(&filters) {
+        direct::forward(arch(), &mut out, x, filters, bias, sizes);
+        return out;
+    }
+    let weight = &*filters.ordered();
     if sizes.is_pointwise() {
         pointwise(&mut out, x, weight, bias, out_channels, sizes);
         return out;
@@ -115,8 +127,9 @@ fn pointwise(out: &mut [f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>, o
 ///
 /// Input pixels that lie a stride apart meet the same taps of the kernel, and their gradient is a convolution of the output gradient
 /// with these taps, rotated by half a turn and with input and output channels exchanged. With stride 1 that is the whole image.
-pub fn input_gradient(gradient: &[f32], weight: &[f32], batch: usize, out_channels: usize, sizes: &Geometry) -> Vec<f32> {
-    let stride = sizes.stride;
+pub fn input_gradient(gradient: &[f32], filters: Filters, batch: usize, sizes: &Geometry) -> Vec<f32> {
+    let (stride, out_channels) = (sizes.stride, filters.outputs);
+    let weight = if stride == 1 { Default::default() } else { filters.ordered() };
     let mut out = Vec::new();
     for (y, x) in (0..stride.min(sizes.height)).flat_map(|y| (0..stride.min(sizes.width)).map(move |x| (y, x))) {
         let rows = Taps::new(sizes.kernel_height, sizes.top, stride, y);
@@ -133,11 +146,12 @@ pub fn input_gradient(gradient: &[f32], weight: &[f32], batch: usize, out_channe
             out_height: (sizes.height - y).div_ceil(stride),
             out_width: (sizes.width - x).div_ceil(stride),
         };
-        let values =
-            forward(gradient, &rotated(weight, out_channels, sizes, &rows, &columns), None, batch, sizes.channels, &part);
         if stride == 1 {
-            return values;
+            return forward(gradient, filters.reversed(), None, batch, &part);
         }
+        let taps = rotated(&weight, out_channels, sizes, &rows, &columns);
+        let taps = Filters::new(Numbers::F32(&taps), sizes.channels, out_channels, rows.count * columns.count);
+        let values = forward(gradient, taps, None, batch, &part);
         out.resize(batch * sizes.channels * sizes.plane(), 0.0);
         let planes = out.par_chunks_mut(sizes.plane()).zip(values.par_chunks(part.positions()));
         planes.for_each(|(plane, values)| {
@@ -241,3 +255,7 @@ pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: 
     });
     out
 }
+
+#[cfg(test)]
+#[path = "convolution_tests.rs"]
+mod tests;

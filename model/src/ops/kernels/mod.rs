@@ -3,12 +3,21 @@
 
 pub mod attention;
 pub mod attention_gradient;
+pub mod bands;
+pub mod block;
 pub mod columns;
 pub mod convolution;
+pub mod direct;
 pub mod elementwise;
 pub mod exponential;
+pub mod filters;
+pub mod lanes;
+pub mod matrices;
 pub mod normalisation;
 pub mod product;
+pub mod scratch;
 pub mod softmax;
 pub mod tasks;
 pub mod vector;
+pub mod winograd;
+pub mod winograd_transform;
