@@ -12,6 +12,10 @@ mod work;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Large tensors follow each other in the same memory.
+#[global_allocator]
+static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,6 +34,7 @@ pub use attention::{Mask, attention};
 pub use checkpoint::{GradientSink, checkpoint};
 pub use convolution::{Padding, conv2d, conv2d_trainable};
 pub use graph::is_tracked;
+pub use kernels::reuse::ReusingAllocator;
 pub use linear::{linear, linear_trainable};
 pub use normalisation::{group_norm, layer_norm};
 pub use probabilities::{attention_probabilities, attention_probabilities_mean};

@@ -9,6 +9,7 @@ pub mod elementwise;
 pub mod exponential;
 pub mod normalisation;
 pub mod product;
+pub mod reuse;
 pub mod softmax;
 pub mod tasks;
 pub mod vector;
