@@ -71,6 +71,25 @@ pub(crate) fn read(tensor: &Tensor) -> Result<Values<'_>> {
     })
 }
 
+/// The values of an optional bias.
+pub(crate) fn read_optional(tensor: Option<&Tensor>) -> Result<Option<Values<'_>>> {
+    tensor.map(read).transpose()
+}
+
+/// Elements that one task converts.
+const CHUNK: usize = 1 << 16;
+
+fn widen<T: Sync>(from: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
+    let mut to = vec![0.0; from.len()];
+    from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
+    to
+}
+
+/// The weight in the type that the product is computed in: on other devices than a CPU the input's.
+pub(crate) fn cast<'a>(weight: &'a Tensor, x: &Tensor) -> Result<Cow<'a, Tensor>> {
+    if weight.dtype() == x.dtype() { Ok(Cow::Borrowed(weight)) } else { Ok(Cow::Owned(weight.to_dtype(x.dtype())?)) }
+}
+
 /// Hands a contiguous CPU tensor's values to `work`, whole rows of `row` elements at a time, with the number of the first: float32 all
 /// at once and as they are, other types in pieces converted into memory that a cache holds.
 pub(crate) fn read_rows(tensor: &Tensor, row: usize, mut work: impl FnMut(usize, &[f32])) -> Result<()> {
@@ -100,23 +119,4 @@ fn pieces<T: Sync>(from: &[T], row: usize, convert: impl Fn(&[T], &mut [f32]) + 
         from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
         work(number * rows, to);
     }
-}
-
-/// The values of an optional bias.
-pub(crate) fn read_optional(tensor: Option<&Tensor>) -> Result<Option<Values<'_>>> {
-    tensor.map(read).transpose()
-}
-
-/// Elements that one task converts.
-const CHUNK: usize = 1 << 16;
-
-fn widen<T: Sync>(from: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
-    let mut to = vec![0.0; from.len()];
-    from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
-    to
-}
-
-/// The weight in the type that the product is computed in: on other devices than a CPU the input's.
-pub(crate) fn cast<'a>(weight: &'a Tensor, x: &Tensor) -> Result<Cow<'a, Tensor>> {
-    if weight.dtype() == x.dtype() { Ok(Cow::Borrowed(weight)) } else { Ok(Cow::Owned(weight.to_dtype(x.dtype())?)) }
 }
