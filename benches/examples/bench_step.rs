@@ -11,6 +11,10 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Large tensors follow each other in the same memory.
+#[global_allocator]
+static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

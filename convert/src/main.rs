@@ -21,6 +21,10 @@ use std::process::ExitCode;
 /// Exit status of a run that was interrupted.
 const INTERRUPTED: i32 = 130;
 
+/// Large tensors follow each other in the same memory.
+#[global_allocator]
+static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
+
 fn main() -> ExitCode {
     let arguments = args::parse();
     let handler = ctrlc::set_handler(|| {

@@ -34,6 +34,10 @@ use plan::Fault;
 use report::Reporter;
 use run::Outcome;
 
+/// Large tensors follow each other in the same memory.
+#[global_allocator]
+static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(args::normalise(std::env::args_os())) {
         Ok(cli) => cli,

@@ -3,7 +3,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use driftless::ops::{self, GradientSink, Mask, Padding};
+use driftless::ops::{self, Before, GradientSink, LowRank, Mask, Padding};
 
 /// Normally distributed numbers that are the same in every run: a linear congruential generator (Knuth's MMIX constants) and
 /// Box and Muller's transform.
@@ -47,6 +47,10 @@ fn assert_close(got: &Tensor, expected: &Tensor, tolerance: f64) {
 
 type Operation = Box<dyn Fn(&[&Tensor]) -> driftless::Result<Tensor>>;
 
+fn low_rank(x: &[&Tensor], before: Before, weight: &Tensor, bias: &Tensor) -> driftless::Result<Tensor> {
+    ops::linear_low_rank(x[0], before, weight, Some(bias), LowRank { down: x[1], up: x[2], scale: 0.7 })
+}
+
 /// Every differentiable operation with the shapes of its differentiable inputs.
 fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
     let padding = Padding { top: 1, bottom: 0, left: 2, right: 1 };
@@ -55,6 +59,8 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
     let (channels, channels_bias) = (normal(&[6], 5), normal(&[6], 6));
     let (silu_channels, silu_bias) = (channels.clone(), channels_bias.clone());
     let (layer, layer_bias) = (channels.clone(), channels_bias.clone());
+    let [thin, gated] = [(); 2].map(|()| normal(&[4, 5], 7));
+    let [thin_bias, gated_bias] = [(); 2].map(|()| normal(&[4], 8));
     let tokens = || vec![vec![2, 7, 6], vec![2, 5, 6], vec![2, 5, 6]];
     let square = || vec![vec![2, 7, 6]; 3];
     vec![
@@ -87,6 +93,22 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
         ("quick_gelu", vec![vec![3, 5]], Box::new(|x: &[&Tensor]| ops::quick_gelu(x[0]))),
         ("attention", tokens(), Box::new(|x: &[&Tensor]| ops::attention(x[0], x[1], x[2], 2, Mask::None))),
         ("causal attention", square(), Box::new(|x: &[&Tensor]| ops::attention(x[0], x[1], x[2], 2, Mask::Causal))),
+        (
+            "linear_low_rank",
+            vec![vec![2, 3, 5], vec![2, 5], vec![4, 2]],
+            Box::new(move |x: &[&Tensor]| low_rank(x, Before::Nothing, &thin, &thin_bias)),
+        ),
+        (
+            "linear_low_rank after geglu",
+            vec![vec![2, 3, 10], vec![2, 5], vec![4, 2]],
+            Box::new(move |x: &[&Tensor]| low_rank(x, Before::Geglu, &gated, &gated_bias)),
+        ),
+        // What is taken over has to be a result.
+        ("add", vec![vec![2, 3, 5]; 2], Box::new(|x: &[&Tensor]| ops::add(x[0], ops::silu(x[1])?))),
+        ("add_channels", vec![vec![2, 3, 4, 5], vec![2, 3]], Box::new(|x: &[&Tensor]| ops::add_channels(ops::silu(x[0])?, x[1]))),
+        ("add_channels to all", vec![vec![2, 3, 4, 5], vec![1, 3]], Box::new(|x| ops::add_channels(ops::silu(x[0])?, x[1]))),
+        ("to_tokens", vec![vec![2, 19, 3, 5]], Box::new(|x: &[&Tensor]| ops::to_tokens(x[0]))),
+        ("from_tokens", vec![vec![2, 6, 5]], Box::new(|x: &[&Tensor]| ops::from_tokens(x[0], 2, 3))),
         ("upsample_nearest", vec![vec![2, 3, 3, 4]], Box::new(|x: &[&Tensor]| ops::upsample_nearest(x[0], 7, 8))),
         (
             "checkpoint",
@@ -340,6 +362,42 @@ fn the_error_of_a_block_arrives() {
     let scene = Scene::new();
     let error = ops::checkpoint(&scene.sink(), [&scene.x, &scene.x, &scene.x], |[x, _, _]| ops::geglu(&x.narrow(2, 0, 3)?));
     assert_eq!(error.unwrap_err().to_string(), "geglu: expected [.., 2c], got [2, 5, 3]");
+}
+
+#[test]
+fn the_fused_low_rank_layer_is_the_sum_of_its_parts() {
+    let (x, down, up) = (variable(&[2, 7, 12], 1), variable(&[3, 6], 2), variable(&[5, 3], 3));
+    let (weight, bias, g) = (normal(&[5, 6], 4), normal(&[5], 5), normal(&[2, 7, 5], 6));
+    let parts = |x: &Tensor| {
+        let x = ops::geglu(x)?;
+        let term = ops::linear_trainable(&ops::linear_trainable(&x, &down)?, &up)?;
+        Ok::<_, driftless::Error>((ops::linear(&x, &weight, Some(&bias))? + (term * 0.3)?)?)
+    };
+    let term = LowRank { down: &down, up: &up, scale: 0.3 };
+    let fused = ops::linear_low_rank(&x, Before::Geglu, &weight, Some(&bias), term).unwrap();
+    let separate = parts(&x).unwrap();
+    assert_close(&fused, &separate, 1e-6);
+    let (fused, separate) = (gradients(&fused, &g), gradients(&separate, &g));
+    for variable in [&x, &down, &up] {
+        assert_close(fused.get(variable).unwrap(), separate.get(variable).unwrap(), 1e-6);
+    }
+}
+
+#[test]
+fn sums_take_over_results_and_leave_everything_else_as_it_was() {
+    let (x, y) = (normal(&[3, 4], 1), normal(&[3, 4], 2));
+    let expected = numbers(&(&x + ops::silu(&y).unwrap()).unwrap());
+    assert_eq!(numbers(&ops::add(&x, ops::silu(&y).unwrap()).unwrap()), expected);
+    // Variables, parts of tensors and a tensor twice keep their values.
+    let variable = Var::from_tensor(&y).unwrap();
+    ops::add(&x, variable.as_tensor().clone()).unwrap();
+    assert_eq!(numbers(&variable), numbers(&y));
+    ops::add(&x.narrow(0, 1, 1).unwrap(), y.narrow(0, 1, 1).unwrap()).unwrap();
+    assert_eq!(numbers(&ops::add(&x, x.clone()).unwrap()), numbers(&(&x * 2.0).unwrap()));
+    ops::discard(&x).unwrap();
+    ops::discard(&variable).unwrap();
+    assert_eq!((numbers(&x).len(), numbers(&variable).len()), (12, 12));
+    assert!(ops::add(&x, normal(&[4, 3], 3)).is_err());
 }
 
 #[test]

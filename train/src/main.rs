@@ -38,6 +38,10 @@ use std::process::ExitCode;
 /// The exit status of wrong usage.
 const WRONG_USAGE: u8 = 2;
 
+/// Large tensors follow each other in the same memory.
+#[global_allocator]
+static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
+
 fn main() -> ExitCode {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let parsed = match options::arguments::parse(arguments) {

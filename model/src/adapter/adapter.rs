@@ -68,6 +68,17 @@ impl Adapter {
         }
     }
 
+    /// `down`, `up` and the whole scale of a term on a linear layer that is nothing but `scale * x down^T up^T`, float32 on a CPU;
+    /// `None` for anything else.
+    pub(crate) fn as_plain_term(&self, x: &Tensor) -> Option<(&Tensor, &Tensor, f64)> {
+        let lora = self.as_plain_lora().filter(|_| self.dropout.is_none())?;
+        let fits = |tensor: &Tensor| tensor.dtype() == DType::F32 && tensor.device().is_cpu() && tensor.rank() == 2;
+        [x.dtype() == DType::F32 && x.device().is_cpu(), fits(&lora.down), fits(&lora.up)]
+            .into_iter()
+            .all(|fits| fits)
+            .then(|| (&lora.down, &lora.up, self.scale() * self.strength))
+    }
+
     /// Whether the change can only be told beside the base model's weight.
     pub fn needs_base(&self) -> bool {
         self.magnitude.is_some() || matches!(self.factors, Factors::Ia3(_))

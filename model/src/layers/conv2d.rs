@@ -54,8 +54,21 @@ impl Conv2d {
         let mut y = ops::conv2d(x, &weight, self.slot.bias().as_ref(), self.stride, self.padding)?;
         for adapter in self.slot.adapters() {
             if let Some(term) = adapter.conv2d(x, &weight, self.stride, self.padding)? {
-                y = (y + term)?;
+                y = ops::add(&term, y)?;
+                ops::discard(&term)?;
             }
+        }
+        Ok(y)
+    }
+
+    /// The same where nobody needs the values of `x` afterwards; in training they are freed unless an adapter's gradients need them.
+    ///
+    /// # Errors
+    /// As [`Conv2d::forward`].
+    pub fn forward_last(&self, x: Tensor) -> Result<Tensor> {
+        let y = self.forward(&x)?;
+        if self.slot.adapters().is_empty() {
+            ops::discard(&x)?;
         }
         Ok(y)
     }

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::{Slot, Weights};
 use crate::adapter::LayerKind;
+use crate::ops::{Before, LowRank};
 use crate::{Result, ops};
 
 /// `y = x W^T + b + adapters(x)`.
@@ -43,11 +44,35 @@ impl Linear {
     /// # Errors
     /// When the shapes disagree.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weight = self.slot.weight();
-        let mut y = ops::linear(x, &weight, self.slot.bias().as_ref())?;
-        for adapter in self.slot.adapters() {
-            if let Some(term) = adapter.linear(x, &weight)? {
-                y = (y + term)?;
+        self.run(x, Before::Nothing)
+    }
+
+    /// The layer after GEGLU. In training with a plain LoRA, GEGLU's output is not kept for the backward pass.
+    ///
+    /// # Shapes
+    /// `x` `[.., 2 c_in]`; returns `[.., c_out]`.
+    /// # Errors
+    /// When the shapes disagree.
+    pub fn forward_geglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, Before::Geglu)
+    }
+
+    fn run(&self, x: &Tensor, before: Before) -> Result<Tensor> {
+        let (weight, bias, adapters) = (self.slot.weight(), self.slot.bias(), self.slot.adapters());
+        if let [adapter] = adapters.as_slice()
+            && let Some((down, up, scale)) = adapter.as_plain_term(x)
+        {
+            return ops::linear_low_rank(x, before, &weight, bias.as_ref(), LowRank { down, up, scale });
+        }
+        let x = match before {
+            Before::Nothing => x.clone(),
+            Before::Geglu => ops::geglu(x)?,
+        };
+        let mut y = ops::linear(&x, &weight, bias.as_ref())?;
+        for adapter in adapters {
+            if let Some(term) = adapter.linear(&x, &weight)? {
+                y = ops::add(&term, y)?;
+                ops::discard(&term)?;
             }
         }
         Ok(y)

@@ -111,8 +111,10 @@ pub(crate) fn read_optional(tensor: Option<&Tensor>) -> Result<Option<Values<'_>
     tensor.map(read).transpose()
 }
 
+/// Elements that one task converts.
+const CHUNK: usize = 1 << 16;
+
 fn widen<T: Sync>(from: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
-    const CHUNK: usize = 1 << 16;
     let mut to = vec![0.0; from.len()];
     from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
     to
@@ -121,4 +123,35 @@ fn widen<T: Sync>(from: &[T], convert: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<
 /// The weight in the type that the product is computed in: on other devices than a CPU the input's.
 pub(crate) fn cast<'a>(weight: &'a Tensor, x: &Tensor) -> Result<Cow<'a, Tensor>> {
     if weight.dtype() == x.dtype() { Ok(Cow::Borrowed(weight)) } else { Ok(Cow::Owned(weight.to_dtype(x.dtype())?)) }
+}
+
+/// Hands a contiguous CPU tensor's values to `work`, whole rows of `row` elements at a time, with the number of the first: float32 all
+/// at once and as they are, other types in pieces converted into memory that a cache holds.
+pub(crate) fn read_rows(tensor: &Tensor, row: usize, mut work: impl FnMut(usize, &[f32])) -> Result<()> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F16(values)), Some((start, end))) if row > 0 => {
+            pieces(&values[start..end], row, |from, to| from.convert_to_f32_slice(to), work);
+        }
+        (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) if row > 0 => {
+            pieces(&values[start..end], row, |from, to| from.convert_to_f32_slice(to), work);
+        }
+        _ => {
+            drop(storage);
+            work(0, &read(tensor)?);
+        }
+    }
+    Ok(())
+}
+
+fn pieces<T: Sync>(from: &[T], row: usize, convert: impl Fn(&[T], &mut [f32]) + Sync, mut work: impl FnMut(usize, &[f32])) {
+    /// Elements of a piece: 4 MiB.
+    const PIECE: usize = 1 << 20;
+    let rows = (PIECE / row).max(1);
+    let mut to = vec![0.0; from.len().min(rows * row)];
+    for (number, from) in from.chunks(rows * row).enumerate() {
+        let to = &mut to[..from.len()];
+        from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
+        work(number * rows, to);
+    }
 }

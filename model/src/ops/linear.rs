@@ -40,10 +40,10 @@ pub fn linear_trainable(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// `rows` vectors of `inputs` numbers to as many of `outputs`.
 #[derive(Clone, Copy)]
-struct Sizes {
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+pub(super) struct Sizes {
+    pub rows: usize,
+    pub inputs: usize,
+    pub outputs: usize,
 }
 
 impl Sizes {
@@ -61,7 +61,7 @@ impl Sizes {
 }
 
 /// The shape of `like` with another last axis.
-fn with_last(like: &Tensor, last: usize) -> Vec<usize> {
+pub(super) fn with_last(like: &Tensor, last: usize) -> Vec<usize> {
     let mut shape = like.dims().to_vec();
     if let Some(end) = shape.last_mut() {
         *end = last;
@@ -74,29 +74,53 @@ fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) ->
     if !x.device().is_cpu() {
         return Ok(composed::linear(x, weight, bias)?.into());
     }
+    Ok(Output::host(affine(&host::read(x)?, weight, bias, sizes)?, shape))
+}
+
+/// `x W^T + bias` on a CPU.
+pub(super) fn affine(x: &[f32], weight: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) -> Result<Vec<f32>> {
     let &Sizes { rows, inputs, outputs } = sizes;
-    let (x, weight, bias) = (host::read(x)?, host::read(weight)?, host::read_optional(bias)?);
+    let bias = host::read_optional(bias)?;
     let mut out = vec![0.0; rows * outputs];
     let mut destination = Destination::Replace;
     if let Some(bias) = bias.filter(|_| outputs > 0) {
         out.par_chunks_mut(outputs).for_each(|row| row.copy_from_slice(&bias));
         destination = Destination::Add;
     }
-    let (x, weight) = (Matrix::new(&x, rows, inputs, inputs), Matrix::new(&weight, outputs, inputs, inputs));
-    product(MatrixMut::new(&mut out, rows, outputs, outputs), destination, 1.0, x, weight.transposed(), Threads::All);
-    Ok(Output::host(out, shape))
+    if rows == 0 || inputs == 0 {
+        return Ok(out);
+    }
+    let x = Matrix::new(x, rows, inputs, inputs);
+    host::read_rows(weight, inputs, |first, weight| {
+        let count = weight.len() / inputs;
+        let weight = Matrix::new(weight, count, inputs, inputs);
+        product(MatrixMut::new(&mut out[first..], rows, count, outputs), destination, 1.0, x, weight.transposed(), Threads::All);
+    })?;
+    Ok(out)
+}
+
+/// `gradient W` on a CPU, `[rows, inputs]`.
+pub(super) fn through_weight(gradient: &[f32], weight: &Tensor, sizes: &Sizes) -> Result<Vec<f32>> {
+    let &Sizes { rows, inputs, outputs } = sizes;
+    let mut out = vec![0.0; rows * inputs];
+    if rows == 0 || inputs == 0 {
+        return Ok(out);
+    }
+    host::read_rows(weight, inputs, |first, weight| {
+        let count = weight.len() / inputs;
+        let destination = if first == 0 { Destination::Replace } else { Destination::Add };
+        let gradient = Matrix::new(gradient.get(first..).unwrap_or(&[]), rows, count, outputs);
+        let weight = Matrix::new(weight, count, inputs, inputs);
+        product(MatrixMut::new(&mut out, rows, inputs, inputs), destination, 1.0, gradient, weight, Threads::All);
+    })?;
+    Ok(out)
 }
 
 fn input_gradient(gradient: &Tensor, weight: &Tensor, sizes: &Sizes, x: &Tensor) -> Result<Tensor> {
     if !gradient.device().is_cpu() {
         return composed::linear_input_gradient(gradient, weight);
     }
-    let &Sizes { rows, inputs, outputs } = sizes;
-    let (gradient, weight) = (host::read(gradient)?, host::read(weight)?);
-    let mut out = vec![0.0; rows * inputs];
-    let (gradient, weight) = (Matrix::new(&gradient, rows, outputs, outputs), Matrix::new(&weight, outputs, inputs, inputs));
-    product(MatrixMut::new(&mut out, rows, inputs, inputs), Destination::Replace, 1.0, gradient, weight, Threads::All);
-    Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
+    Ok(Tensor::from_vec(through_weight(&host::read(gradient)?, weight, sizes)?, x.shape(), &Device::Cpu)?)
 }
 
 fn weight_gradient(x: &Tensor, gradient: &Tensor, sizes: &Sizes) -> Result<Tensor> {

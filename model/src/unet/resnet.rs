@@ -52,18 +52,23 @@ impl ResnetBlock2D {
     /// # Errors
     /// When a tensor operation fails.
     pub fn forward(&self, x: &Tensor, temb: &Tensor, place: Place, taps: &mut Taps) -> Result<Option<Tensor>> {
-        let hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        let temb = self.time_emb_proj.forward(temb)?.unsqueeze(2)?.unsqueeze(3)?;
-        let hidden = hidden.broadcast_add(&temb)?;
-        let hidden = self.norm2.forward_silu(&hidden)?;
-        let increment = self.conv2.forward(&hidden)?;
+        let hidden = self.conv1.forward_last(self.norm1.forward_silu(x)?)?;
+        let hidden = ops::add_channels(hidden, &self.time_emb_proj.forward(temb)?)?;
+        let increment = self.conv2.forward_last(self.norm2.forward_silu(&hidden)?)?;
         taps.keep(LayerId::ResIncrement(place), &increment);
         if taps.is_complete() {
             return Ok(None);
         }
-        let out = match &self.conv_shortcut {
-            Some(shortcut) => (shortcut.forward(x)? + increment)?,
-            None => (x + increment)?,
+        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
+        let out = match shortcut {
+            // A tap holds the increment: its values have to stay.
+            _ if taps.wants(LayerId::ResIncrement(place)) => (shortcut.as_ref().unwrap_or(x) + increment)?,
+            Some(shortcut) => {
+                let out = ops::add(&increment, shortcut)?;
+                ops::discard(&increment)?;
+                out
+            }
+            None => ops::add(x, increment)?,
         };
         taps.keep(LayerId::ResOut(place), &out);
         Ok(Some(out))

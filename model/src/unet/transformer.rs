@@ -49,15 +49,21 @@ impl BasicTransformerBlock {
 
     fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
         let Some(attended) = self.attn1.forward(&self.norm1.forward(x)?, at, taps)? else { return Ok(None) };
-        let x = (x + attended)?;
+        let x = ops::add(x, attended)?;
         let Some(attended) = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)? else { return Ok(None) };
-        let x = (x + attended)?;
-        let inner = ops::geglu(&self.ff_in.forward(&self.norm3.forward(&x)?)?)?;
-        taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
-        let out = (self.ff_out.forward(&inner)? + x)?;
+        let x = ops::add(&x, attended)?;
+        let gated = self.ff_in.forward(&self.norm3.forward(&x)?)?;
+        let out = if taps.wants(at.id(BlockPart::FfnInner)) {
+            let inner = ops::geglu(&gated)?;
+            taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
+            if taps.is_complete() {
+                return Ok(None);
+            }
+            self.ff_out.forward(&inner)?
+        } else {
+            self.ff_out.forward_geglu(&gated)?
+        };
+        let out = ops::add(&x, out)?;
         taps.keep_tokens(at.id(BlockPart::Out), &out, at.size)?;
         Ok((!taps.is_complete()).then_some(out))
     }
@@ -102,16 +108,16 @@ impl Transformer2DModel {
     /// # Errors
     /// When a tensor operation fails.
     pub fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Option<Tensor>> {
-        let (b, c, h, w) = x.dims4()?;
-        let hidden = self.proj_in.forward(&self.norm.forward(x)?)?;
-        let mut tokens = hidden.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        let (_, _, h, w) = x.dims4()?;
+        let hidden = self.proj_in.forward_last(self.norm.forward(x)?)?;
+        let mut tokens = ops::to_tokens(&hidden)?;
+        ops::discard(&hidden)?;
         for (block, transformer) in self.transformer_blocks.iter().enumerate() {
             let at = BlockPosition { place, block, size: (h, w) };
             let Some(out) = transformer.forward(&tokens, context, at, taps)? else { return Ok(None) };
             tokens = out;
         }
-        let hidden = tokens.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?;
-        let out = (self.proj_out.forward(&hidden)? + x)?;
+        let out = ops::add(x, self.proj_out.forward_last(ops::from_tokens(&tokens, h, w)?)?)?;
         taps.keep(LayerId::VitOut(place), &out);
         Ok(Some(out))
     }

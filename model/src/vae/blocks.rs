@@ -39,7 +39,7 @@ impl ResnetBlock {
             Some(conv) => conv.forward(&x)?,
             None => x,
         };
-        Ok((shortcut + hidden)?)
+        ops::add(&shortcut, hidden)
     }
 }
 
@@ -69,12 +69,11 @@ impl AttentionBlock {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, c, h, w) = x.dims4()?;
-        let tokens = self.group_norm.forward(x)?.reshape((b, c, h * w))?.transpose(1, 2)?.contiguous()?;
+        let (_, _, h, w) = x.dims4()?;
+        let tokens = ops::to_tokens(&self.group_norm.forward(x)?)?;
         let (q, k, v) = (self.to_q.forward(&tokens)?, self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
         let attended = self.to_out.forward(&ops::attention(&q, &k, &v, 1, ops::Mask::None)?)?;
-        let attended = attended.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?;
-        Ok((attended + x)?)
+        ops::add(x, ops::from_tokens(&attended, h, w)?)
     }
 }
 

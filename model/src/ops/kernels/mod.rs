@@ -15,6 +15,7 @@ pub mod lanes;
 pub mod matrices;
 pub mod normalisation;
 pub mod product;
+pub mod reuse;
 pub mod scratch;
 pub mod softmax;
 pub mod tasks;

@@ -1,0 +1,155 @@
+//! A linear layer with a low-rank term (LoRA, arXiv 2106.09685) as one node of the graph, on a CPU, in float32.
+//!
+//! Where torch keeps the layer's output, the inner product and the term's output for the backward pass, this keeps the input alone: the
+//! term is added to the layer's output in place, and the inner product, a few numbers per row, is computed again.
+
+use candle_core::{Device, Tensor};
+
+use super::graph::{Output, attach};
+use super::host;
+use super::kernels::elementwise::{geglu_backward, geglu_forward};
+use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::linear::{self, Sizes, with_last};
+use crate::{Error, Result};
+
+/// What stands between the layer and its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// GEGLU, whose output is computed again in the backward pass.
+    Geglu,
+}
+
+/// A term `scale * x down^T up^T` beside a linear layer; both factors get gradients where they are tracked.
+#[derive(Clone, Copy, Debug)]
+pub struct LowRank<'a> {
+    /// `[r, c_in]`.
+    pub down: &'a Tensor,
+    /// `[c_out, r]`.
+    pub up: &'a Tensor,
+    /// What the term is multiplied by.
+    pub scale: f64,
+}
+
+/// `x W^T + bias + scale * x down^T up^T` with a frozen `weight` `[c_out, c_in]`: `x` `[.., c_in]` to `[.., c_out]`; with GEGLU in
+/// between, `x` is `[.., 2 c_in]`.
+///
+/// Errors where shapes do not fit each other, or anything but the weight and the bias is not float32 on a CPU.
+pub fn linear_low_rank(x: &Tensor, before: Before, weight: &Tensor, bias: Option<&Tensor>, term: LowRank) -> Result<Tensor> {
+    let name = "linear_low_rank";
+    let input = host::activation(name, x)?;
+    let (down, up) = (host::activation(name, term.down)?, host::activation(name, term.up)?);
+    let layer = Layer::new(name, x, before, weight, bias, [&down, &up], term.scale as f32)?;
+    let output = layer.forward(&input, &down, &up)?;
+    attach(name, &[x, term.down, term.up], output, move |call| {
+        let [x, down, up] = [call.inputs[0].contiguous()?, call.inputs[1].contiguous()?, call.inputs[2].contiguous()?];
+        layer.backward([&x, &down, &up], &call.gradient, &call.tracked)
+    })
+}
+
+/// What the node holds beside its inputs.
+struct Layer {
+    before: Before,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    sizes: Sizes,
+    rank: usize,
+    scale: f32,
+}
+
+impl Layer {
+    fn new(
+        name: &'static str,
+        x: &Tensor,
+        before: Before,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        [down, up]: [&Tensor; 2],
+        scale: f32,
+    ) -> Result<Self> {
+        let &[outputs, inputs] = weight.dims() else {
+            return Err(Error::argument(name, format!("expected a weight [c_out, c_in], got {:?}", weight.dims())));
+        };
+        let wide = if before == Before::Geglu { 2 * inputs } else { inputs };
+        let rank = down.dims().first().copied().unwrap_or(0);
+        let fits = x.dims().last() == Some(&wide) && bias.is_none_or(|bias| bias.dims() == [outputs]);
+        if !fits || down.dims() != [rank, inputs] || up.dims() != [outputs, rank] || !x.device().is_cpu() {
+            let problem = format!("x {:?}, weight {:?}, down {:?}, up {:?}", x.dims(), weight.dims(), down.dims(), up.dims());
+            return Err(Error::argument(name, format!("do not fit each other or are not on a CPU: {problem}")));
+        }
+        let rows = x.dims()[..x.rank() - 1].iter().product();
+        let bias = bias.map(host::weight).transpose()?;
+        Ok(Self { before, weight: host::weight(weight)?, bias, sizes: Sizes { rows, inputs, outputs }, rank, scale })
+    }
+
+    /// What enters the layer itself.
+    fn entering<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
+        match self.before {
+            Before::Nothing => x.into(),
+            Before::Geglu => geglu_forward(x, self.sizes.inputs).into(),
+        }
+    }
+
+    /// `scale * x down^T`, `[rows, r]`.
+    fn inner(&self, x: &[f32], down: &[f32]) -> Vec<f32> {
+        let Sizes { rows, inputs, .. } = self.sizes;
+        let mut inner = vec![0.0; rows * self.rank];
+        let (x, down) = (Matrix::new(x, rows, inputs, inputs), Matrix::new(down, self.rank, inputs, inputs));
+        let to = MatrixMut::new(&mut inner, rows, self.rank, self.rank);
+        product(to, Destination::Replace, self.scale, x, down.transposed(), Threads::All);
+        inner
+    }
+
+    fn forward(&self, x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Output> {
+        let Sizes { rows, outputs, .. } = self.sizes;
+        let shape = with_last(x, outputs);
+        let (x, down, up) = (host::read(x)?, host::read(down)?, host::read(up)?);
+        let x = self.entering(&x);
+        let mut out = linear::affine(&x, &self.weight, self.bias.as_ref(), &self.sizes)?;
+        let inner = self.inner(&x, &down);
+        let (inner, up) = (Matrix::new(&inner, rows, self.rank, self.rank), Matrix::new(&up, outputs, self.rank, self.rank));
+        let to = MatrixMut::new(&mut out, rows, outputs, outputs);
+        product(to, Destination::Add, 1.0, inner, up.transposed(), Threads::All);
+        Ok(Output::host(out, shape))
+    }
+
+    fn backward(&self, [x, down, up]: [&Tensor; 3], gradient: &Tensor, tracked: &[bool]) -> Result<Vec<Option<Tensor>>> {
+        let (Sizes { rows, inputs, outputs }, rank) = (self.sizes, self.rank);
+        let (input, down_values, up_values) = (host::read(x)?, host::read(down)?, host::read(up)?);
+        let (entering, gradient) = (self.entering(&input), host::read(gradient)?);
+        let slopes = Matrix::new(&gradient, rows, outputs, outputs);
+        // The inner product's gradient, times the scale.
+        let mut to_inner = vec![0.0; rows * rank];
+        let up_matrix = Matrix::new(&up_values, outputs, rank, rank);
+        let to = MatrixMut::new(&mut to_inner, rows, rank, rank);
+        product(to, Destination::Replace, self.scale, slopes, up_matrix, Threads::All);
+        let inner_slopes = Matrix::new(&to_inner, rows, rank, rank);
+
+        let mut gradients = vec![None, None, None];
+        if tracked[1] {
+            let mut to_down = vec![0.0; rank * inputs];
+            let (to, entering) =
+                (MatrixMut::new(&mut to_down, rank, inputs, inputs), Matrix::new(&entering, rows, inputs, inputs));
+            product(to, Destination::Replace, 1.0, inner_slopes.transposed(), entering, Threads::All);
+            gradients[1] = Some(Tensor::from_vec(to_down, down.shape(), &Device::Cpu)?);
+        }
+        if tracked[2] {
+            let (mut to_up, inner) = (vec![0.0; outputs * rank], self.inner(&entering, &down_values));
+            let (to, inner) = (MatrixMut::new(&mut to_up, outputs, rank, rank), Matrix::new(&inner, rows, rank, rank));
+            product(to, Destination::Replace, 1.0, slopes.transposed(), inner, Threads::All);
+            gradients[2] = Some(Tensor::from_vec(to_up, up.shape(), &Device::Cpu)?);
+        }
+        drop(entering);
+        if tracked[0] {
+            let mut to_x = linear::through_weight(&gradient, &self.weight, &self.sizes)?;
+            let (to, down) = (MatrixMut::new(&mut to_x, rows, inputs, inputs), Matrix::new(&down_values, rank, inputs, inputs));
+            product(to, Destination::Add, 1.0, inner_slopes, down, Threads::All);
+            if self.before == Before::Geglu {
+                to_x = geglu_backward(&input, &to_x, inputs);
+            }
+            gradients[0] = Some(Tensor::from_vec(to_x, x.shape(), &Device::Cpu)?);
+        }
+        Ok(gradients)
+    }
+}

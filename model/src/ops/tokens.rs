@@ -1,0 +1,69 @@
+//! Feature maps as tokens and back: the exchange of the channels and the positions.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::graph::{Output, attach};
+use super::host;
+use crate::Result;
+
+/// Rows that one task writes.
+const ROWS: usize = 16;
+/// Columns that are read between two rows: their cache lines stay until the next row needs them.
+const COLUMNS: usize = 64;
+
+/// `[b, c, h, w]` to `[b, h * w, c]`.
+pub fn to_tokens(x: &Tensor) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    exchange(x, batch, channels, height * width, vec![batch, height * width, channels])
+}
+
+/// `[b, h * w, c]` to `[b, c, h, w]`.
+///
+/// Errors where there are more or fewer tokens than `height * width`.
+pub fn from_tokens(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let (batch, tokens, channels) = x.dims3()?;
+    if tokens != height * width {
+        return Err(crate::Error::argument("from_tokens", format!("{tokens} tokens are not {height} x {width}")));
+    }
+    exchange(x, batch, tokens, channels, vec![batch, channels, height, width])
+}
+
+/// The transposed matrices `[rows, columns]` of a batch, in the given shape.
+fn exchange(x: &Tensor, batch: usize, rows: usize, columns: usize, shape: Vec<usize>) -> Result<Tensor> {
+    let input = host::activation("tokens", x)?;
+    let back =
+        move |y: &Tensor, rows, columns| Ok::<_, crate::Error>(y.reshape((batch, rows, columns))?.transpose(1, 2)?.contiguous()?);
+    let output = if input.device().is_cpu() {
+        Output::host(transposed(&host::read(&input)?, batch, rows, columns), shape)
+    } else {
+        back(&input, rows, columns)?.reshape(shape)?.into()
+    };
+    attach("tokens", &[x], output, move |call| {
+        let (g, shape) = (&call.gradient, call.inputs[0].shape());
+        if !g.device().is_cpu() {
+            return Ok(vec![Some(back(g, columns, rows)?.reshape(shape)?)]);
+        }
+        Ok(vec![Some(Tensor::from_vec(transposed(&host::read(g)?, batch, columns, rows), shape, &Device::Cpu)?)])
+    })
+}
+
+fn transposed(x: &[f32], batch: usize, rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    if out.is_empty() {
+        return out;
+    }
+    debug_assert_eq!(x.len(), batch * rows * columns);
+    for (out, x) in out.chunks_mut(rows * columns).zip(x.chunks(rows * columns)) {
+        out.par_chunks_mut(ROWS * rows).enumerate().for_each(|(part, out)| {
+            for first in (0..rows).step_by(COLUMNS) {
+                for (column, out) in out.chunks_mut(rows).enumerate() {
+                    let from = &x[first * columns + part * ROWS + column..];
+                    let to = &mut out[first..rows.min(first + COLUMNS)];
+                    to.iter_mut().zip(from.iter().step_by(columns)).for_each(|(to, from)| *to = *from);
+                }
+            }
+        });
+    }
+    out
+}
