@@ -219,7 +219,7 @@ mod x86 {
     #[inline(always)]
     fn transposed(simd: V3, rows: [f32x8; 8]) -> [f32x8; 8] {
         let avx = simd.avx;
-        let rows = rows.map(|row| cast(row));
+        let rows = rows.map(cast);
         let mut pairs = rows;
         for index in 0..4 {
             pairs[2 * index] = avx._mm256_unpacklo_ps(rows[2 * index], rows[2 * index + 1]);
@@ -238,7 +238,7 @@ mod x86 {
             columns[index] = avx._mm256_permute2f128_ps::<0x20>(fours[index], fours[4 + index]);
             columns[4 + index] = avx._mm256_permute2f128_ps::<0x31>(fours[index], fours[4 + index]);
         }
-        columns.map(|column| cast(column))
+        columns.map(cast)
     }
 
     #[cfg(test)]
