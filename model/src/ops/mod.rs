@@ -11,8 +11,10 @@
 //!   [`discard`] end the values that no backward pass reads, which candle's graph would keep.
 //! - **Memory is used again.** Programs should make [`ReusingAllocator`] their allocator: fresh pages cost more than many operations.
 //! - **Weights of any float type.** On a CPU activations are float32; frozen weights may be float16 or bfloat16 and are converted
-//!   inside the operation, for the length of the call.
+//!   inside the operation, for the length of the call, by convolutions piece by piece as they read.
 //! - Results do not depend on the number of threads.
+//! - The environment variable `DRIFTLESS_SIMD` (`scalar`, `avx2`, `avx512` or `neon`) forces the vector instructions of the kernels
+//!   instead of the widest ones of the processor; what is not there is refused. The `gemm` crate's products choose for themselves.
 //!
 //! All tensors of one call live on one device. A CPU runs the kernels in `kernels`; other devices compute in the input's type with
 //! candle's own operations, norm and softmax statistics in float32 (`composed`).

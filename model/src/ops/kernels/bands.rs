@@ -1,15 +1,22 @@
 //! How the output of a convolution is shared out: in *bands*, some rows of one image over its whole width, and in them by *panels* of
 //! output channels. Some bands make a *batch*.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::columns::Geometry;
 
 /// The rows of the output that one band and one panel fill: a run of numbers per output channel.
-pub type Rows<'a> = Vec<&'a mut [f32]>;
+pub type Rows<'a> = Vec<&'a mut [MaybeUninit<f32>]>;
 
 /// Deals an output `[batch, out_channels, positions]` out to bands of `height` rows and, within them, panels of `width` channels.
-pub fn cut<'a>(out: &'a mut [f32], out_channels: usize, sizes: &Geometry, height: usize, width: usize) -> Vec<Rows<'a>> {
+pub fn cut<'a>(
+    out: &'a mut [MaybeUninit<f32>],
+    out_channels: usize,
+    sizes: &Geometry,
+    height: usize,
+    width: usize,
+) -> Vec<Rows<'a>> {
     let (bands, panels) = (sizes.out_height.div_ceil(height), out_channels.div_ceil(width));
     let mut rows: Vec<Rows> = Vec::new();
     for (image, planes) in out.chunks_mut(out_channels * sizes.positions()).enumerate() {

@@ -2,11 +2,15 @@
 //! few channels as a general matrix product over columns that are made tile by tile. The working memory of each is bounded whatever
 //! the image size.
 
+use std::mem::MaybeUninit;
+
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::columns::{Geometry, fill};
 use super::filters::{Filters, Numbers};
 use super::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::scratch::written;
 use super::vector::arch;
 use super::{direct, tasks, winograd};
 
@@ -47,6 +51,9 @@ fn cut(out: &mut [f32], out_channels: usize, positions: usize, width: usize) -> 
     tiles
 }
 
+/// A way to compute a convolution into memory that need not be initialised.
+type Way = fn(Arch, &mut [MaybeUninit<f32>], &[f32], Filters, Option<&[f32]>, &Geometry);
+
 /// What one thread works in.
 struct Workspace {
     columns: Vec<f32>,
@@ -56,18 +63,20 @@ struct Workspace {
 /// `x` `[batch, channels, height, width]` with `filters` of `sizes` to `[batch, filters.outputs, positions]`.
 pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, sizes: &Geometry) -> Vec<f32> {
     let (positions, out_channels) = (sizes.positions(), filters.outputs);
-    let mut out = vec![0.0; batch * out_channels * positions];
-    if out.is_empty() {
-        return out;
+    let length = batch * out_channels * positions;
+    if length == 0 {
+        return Vec::new();
     }
-    if winograd::pays(&filters, sizes) {
-        winograd::forward(arch(), &mut out, x, filters, bias, sizes);
-        return out;
+    let way = match () {
+        () if winograd::pays(&filters, sizes) => Some(winograd::forward as Way),
+        () if direct::pays(&filters) => Some(direct::forward as Way),
+        () => None,
+    };
+    if let Some(way) = way {
+        // SAFETY: both ways write all of their output.
+        return unsafe { written(length, |out| way(arch(), out, x, filters, bias, sizes)) };
     }
-    if direct::pays(&filters) {
-        direct::forward(arch(), &mut out, x, filters, bias, sizes);
-        return out;
-    }
+    let mut out = vec![0.0; length];
     let weight = &*filters.ordered();
     if sizes.is_pointwise() {
         pointwise(&mut out, x, weight, bias, out_channels, sizes);

@@ -6,12 +6,13 @@
 //!
 //! 1. The columns are made, a group of channels at a time: the input's rows are turned into lanes, a [`SEGMENT`] of positions at a
 //!    time, and copied to where each tap reads them.
-//! 2. A task takes one or two *panels* of output channels (two vectors each) over all positions of the batch. It brings the filters
+//! 2. A task takes some *panels* of output channels (two vectors each) over all positions of the batch. It brings the filters
 //!    of a [`DEPTH`] of rows at a time into the order of a panel, in cache, multiplies, sums up, adds the bias, and turns lanes into
 //!    rows of the output.
 //!
 //! Few batches share all threads; of many, each thread takes its own. Either way each output is the same sum in the same order.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -31,11 +32,13 @@ const SEGMENT: usize = 64;
 /// Rows of the product that are multiplied at once: a panel of them stays in a first-level cache.
 const DEPTH: usize = 320;
 /// Elements of a batch's columns, about.
-const BATCH: usize = 4_000_000;
+const BATCH: usize = 1_500_000;
 /// The fewest positions in a batch where the images have as many: the filters are put into order once per batch.
 const LEAST: usize = 512;
 /// Blocks of columns that stay in a second-level cache while all panels of a task meet them.
 const NEAR: usize = 8;
+/// Panels of a task at most: their filters and sums stay in a second-level cache.
+const PANELS: usize = 8;
 /// The fewest channels on either side that fill vectors well enough.
 const FEWEST_CHANNELS: usize = 16;
 
@@ -55,8 +58,8 @@ struct Convolution<'a> {
     groups: usize,
 }
 
-/// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is overwritten.
-pub fn forward(arch: Arch, out: &mut [f32], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
+/// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is written.
+pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
     let taps = sizes.kernel_height * sizes.kernel_width;
     assert!(filters.inputs == sizes.channels && filters.taps == taps, "the filters do not have the convolution's sizes");
     let lanes = super::lanes::lanes(arch);
@@ -92,8 +95,8 @@ impl Convolution<'_> {
             false => (0..self.groups).for_each(fill),
         }
         let panels = rows.len() / bands.len();
-        // Two panels at once read the columns half as often, but there must be work for every thread.
-        let width = if shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
+        // More panels at once read the columns less often, but there must be work for every thread.
+        let width = if shared { panels.div_ceil(2 * rayon::current_num_threads()) } else { panels }.clamp(1, PANELS);
         let mut jobs: Vec<Multiply> = (0..panels.div_ceil(width))
             .map(|job| Multiply {
                 convolution: self,
@@ -277,7 +280,7 @@ impl Convolution<'_> {
                 for (at, value) in line[..count].iter_mut().enumerate() {
                     *value = simd.add_f32s(sums[(first + at) * 2 + half], bias);
                 }
-                let mut parts: [&mut [f32]; MOST_LANES] = std::array::from_fn(|_| Default::default());
+                let mut parts: [&mut [MaybeUninit<f32>]; MOST_LANES] = std::array::from_fn(|_| Default::default());
                 for (part, row) in parts.iter_mut().zip(rows.iter_mut()) {
                     *part = &mut row[first..first + count];
                 }

@@ -1,5 +1,7 @@
 //! Vectors of float32 for kernels that are written once for every instruction set, and the exchange of rows and lanes.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Arch, Scalar128b, Simd, bytemuck};
 
 /// The most lanes that a vector has.
@@ -179,20 +181,9 @@ mod x86 {
             self.mul_add_f32s(a, b, c)
         }
 
-        /// Quarter by quarter; the two beside the diagonal change places.
         #[inline(always)]
         fn transpose(self, square: &mut [Self::f32s]) {
-            let halves: &mut [f32x8] = bytemuck::cast_slice_mut(&mut square[..16]);
-            let quarter = |halves: &[f32x8], row: usize, column: usize| {
-                transposed(*self, std::array::from_fn(|index| halves[(8 * row + index) * 2 + column]))
-            };
-            let quarters = [quarter(halves, 0, 0), quarter(halves, 1, 0), quarter(halves, 0, 1), quarter(halves, 1, 1)];
-            for index in 0..8 {
-                halves[2 * index] = quarters[0][index];
-                halves[2 * index + 1] = quarters[1][index];
-                halves[16 + 2 * index] = quarters[2][index];
-                halves[16 + 2 * index + 1] = quarters[3][index];
-            }
+            transpose_sixteen(*self, bytemuck::cast_slice_mut(&mut square[..16]));
         }
 
         #[inline(always)]
@@ -209,11 +200,26 @@ mod x86 {
         }
     }
 
+    /// Transposes a square of sixteen rows of two halves, quarter by quarter; the two beside the diagonal change places.
+    #[inline(always)]
+    fn transpose_sixteen(simd: V3, halves: &mut [f32x8]) {
+        let quarter = |halves: &[f32x8], row: usize, column: usize| {
+            transposed(simd, std::array::from_fn(|index| halves[(8 * row + index) * 2 + column]))
+        };
+        let quarters = [quarter(halves, 0, 0), quarter(halves, 1, 0), quarter(halves, 0, 1), quarter(halves, 1, 1)];
+        for index in 0..8 {
+            halves[2 * index] = quarters[0][index];
+            halves[2 * index + 1] = quarters[1][index];
+            halves[16 + 2 * index] = quarters[2][index];
+            halves[16 + 2 * index + 1] = quarters[3][index];
+        }
+    }
+
     /// The transposed square of eight vectors: pairs, fours and halves are exchanged in turn.
     #[inline(always)]
     fn transposed(simd: V3, rows: [f32x8; 8]) -> [f32x8; 8] {
         let avx = simd.avx;
-        let rows = rows.map(|row| cast(row));
+        let rows = rows.map(cast);
         let mut pairs = rows;
         for index in 0..4 {
             pairs[2 * index] = avx._mm256_unpacklo_ps(rows[2 * index], rows[2 * index + 1]);
@@ -232,7 +238,25 @@ mod x86 {
             columns[index] = avx._mm256_permute2f128_ps::<0x20>(fours[index], fours[4 + index]);
             columns[4 + index] = avx._mm256_permute2f128_ps::<0x31>(fours[index], fours[4 + index]);
         }
-        columns.map(|column| cast(column))
+        columns.map(cast)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// What AVX-512 uses, on a processor with AVX2 alone.
+        #[test]
+        fn a_square_of_sixteen_is_transposed() {
+            let Some(simd) = V3::try_new() else { return };
+            let mut square: Vec<f32> = (0..256).map(|index| index as f32).collect();
+            let mut halves: Vec<f32x8> = bytemuck::cast_slice(&square).to_vec();
+            transpose_sixteen(simd, &mut halves);
+            square = bytemuck::cast_slice(&halves).to_vec();
+            for (index, value) in square.into_iter().enumerate() {
+                assert_eq!(value, (index % 16 * 16 + index / 16) as f32);
+            }
+        }
     }
 }
 
@@ -276,7 +300,7 @@ pub fn gather<S: Lanes>(simd: S, rows: &[f32], stride: usize, count: usize, to: 
 ///
 /// `from` has at least as many vectors as the rows have columns.
 #[inline(always)]
-pub fn scatter<S: Lanes>(simd: S, from: &[S::f32s], rows: &mut [&mut [f32]]) {
+pub fn scatter<S: Lanes>(simd: S, from: &[S::f32s], rows: &mut [&mut [MaybeUninit<f32>]]) {
     let lanes = S::F32_LANES;
     let columns = rows.first().map_or(0, |row| row.len());
     let whole = columns / lanes * lanes;
@@ -286,13 +310,64 @@ pub fn scatter<S: Lanes>(simd: S, from: &[S::f32s], rows: &mut [&mut [f32]]) {
         square.copy_from_slice(from);
         simd.transpose(square);
         for (row, values) in rows.iter_mut().zip(square.iter()) {
-            row[start..start + lanes].copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(values)));
+            S::as_uninit_mut_simd_f32s(&mut row[start..start + lanes]).0[0].write(*values);
         }
     }
     for column in whole..columns {
         let elements: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&from[column]));
         for (row, element) in rows.iter_mut().zip(elements) {
-            row[column] = *element;
+            row[column].write(*element);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scratch::written;
+    use super::super::vector::available;
+    use super::*;
+
+    /// Rows to lanes and back, with remainders and missing rows.
+    struct ThereAndBack {
+        rows: usize,
+        columns: usize,
+    }
+
+    impl Kernel for ThereAndBack {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Lanes>(self, simd: S) {
+            let (rows, columns) = (self.rows.min(S::F32_LANES), self.columns);
+            let stride = columns + 3;
+            let values: Vec<f32> = (0..rows * stride).map(|index| index as f32 + 1.0).collect();
+            let mut lanes = vec![simd.splat_f32s(f32::NAN); columns];
+            gather(simd, &values, stride, rows, &mut lanes);
+            for (column, vector) in lanes.iter().enumerate() {
+                let vector: &[f32] = bytemuck::cast_slice(std::slice::from_ref(vector));
+                for (row, &element) in vector.iter().enumerate() {
+                    assert_eq!(element, if row < rows { values[row * stride + column] } else { 0.0 });
+                }
+            }
+            let write = |out: &mut [MaybeUninit<f32>]| {
+                let mut parts: Vec<_> = out.chunks_mut(columns).collect();
+                scatter(simd, &lanes, &mut parts);
+            };
+            // SAFETY: the rows make up the whole output, and `scatter` fills them; what it left out would be NaN.
+            let back = unsafe { written(rows * columns, write) };
+            let expected: Vec<f32> = values.chunks(stride).flat_map(|row| row[..columns].iter().copied()).collect();
+            assert_eq!(back, expected);
+        }
+    }
+
+    #[test]
+    fn rows_become_lanes_and_rows_again() {
+        for (_, arch) in available() {
+            for rows in [1, 3, 4, 7, 8, 13, 16] {
+                for columns in [1, 2, 5, 8, 16, 19, 37, 66] {
+                    dispatch(arch, ThereAndBack { rows, columns });
+                }
+            }
         }
     }
 }

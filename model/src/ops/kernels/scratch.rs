@@ -1,5 +1,7 @@
-//! Working memory that outlives a call: fresh pages from the operating system cost more than much of what is computed in them.
+//! Memory: buffers that outlive a call, as fresh pages from the operating system cost more than much of what is computed in them, and
+//! results that are not zeroed before they are written.
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -55,4 +57,21 @@ impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.values[self.start..self.start + self.length]
     }
+}
+
+/// `length` numbers as `write` leaves them.
+///
+/// # Safety
+/// `write` writes every element.
+pub unsafe fn written(length: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    let space = &mut values.spare_capacity_mut()[..length];
+    if cfg!(test) {
+        // Whatever is not written shows.
+        space.fill(MaybeUninit::new(f32::NAN));
+    }
+    write(space);
+    // SAFETY: the capacity suffices, and the caller promises that every element is initialised.
+    unsafe { values.set_len(length) };
+    values
 }

@@ -13,6 +13,7 @@
 //! products of two to four tiles. Few batches share all threads; of many, each thread takes its own. Either way each output is the
 //! same sum in the same order.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -80,8 +81,8 @@ struct Convolution<'a> {
     across: usize,
 }
 
-/// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is overwritten.
-pub fn forward(arch: Arch, out: &mut [f32], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
+/// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is written.
+pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
     assert!(applies(sizes) && filters.inputs == sizes.channels && filters.taps == TAPS * TAPS, "not a 3 x 3 convolution");
     let lanes = super::lanes::lanes(arch);
     let (bands, across) = (sizes.out_height.div_ceil(TILE), sizes.out_width.div_ceil(TILE));
@@ -336,7 +337,7 @@ impl Convolution<'_> {
                 let width = (tiles * TILE).min(self.sizes.out_width - first * TILE);
                 for (row, line) in lines.chunks(WIDTH).enumerate() {
                     let begin = row * self.sizes.out_width + first * TILE;
-                    let mut parts: [&mut [f32]; MOST_LANES] = std::array::from_fn(|_| Default::default());
+                    let mut parts: [&mut [MaybeUninit<f32>]; MOST_LANES] = std::array::from_fn(|_| Default::default());
                     if begin >= rows[0].len() {
                         break;
                     }
