@@ -90,10 +90,37 @@ fn kills_and_shards_change_no_byte() {
     for shard in ["0/3", "1/3", "2/3"] {
         assert!(run(shard).wait().unwrap().success());
     }
-    // A file that was being written when the process died has no name that anybody looks for.
+    // What was being written when the process died was removed by the next run of the shard that it belongs to.
     let mut parts = files(&parts.path().join("OUT"));
     parts.retain(|name, _| !name.contains("/.unfinished-"));
     assert_eq!(parts, whole);
+}
+
+/// A killed process's temporary files go; one that a living process is writing stays.
+#[test]
+fn what_a_killed_run_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = folder.path().join("OUT/up-level1-upsampler-out");
+    std::fs::create_dir_all(&layer).unwrap();
+    std::fs::write(layer.join(".unfinished-dead.tmp"), "x").unwrap();
+    let alive = std::fs::File::create(layer.join(".unfinished-alive.tmp")).unwrap();
+    alive.lock().unwrap();
+    succeeded(&extract(folder.path(), &[]));
+    let left = names(&folder.path().join("OUT"));
+    assert!(!left.iter().any(|name| name.contains("dead")) && left.iter().any(|name| name.contains("alive")), "{left:?}");
+}
+
+/// A name that a folder has cannot be written: that image is listed, the rest is there.
+#[test]
+fn a_file_that_cannot_be_written_fails_its_image_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("OUT");
+    std::fs::create_dir_all(out.join("001.npy")).unwrap();
+    let output = extract(folder.path(), &["--use_original_filename", "--aggregate_output"]);
+    assert_eq!(output.status.code(), Some(1), "{}", message(&output));
+    assert_eq!(names(&out), ["000.npy", "002.npy", "003.npy", "004.npy", "failed.jsonl"]);
+    let list = std::fs::read_to_string(out.join("failed.jsonl")).unwrap();
+    assert!(list.lines().count() == 1 && list.contains("001.png") && list.contains("is a folder"), "{list}");
 }
 
 #[test]
@@ -279,6 +306,15 @@ fn features_become_pictures_side_by_side() {
     assert_eq!(size("plain/003.png"), (512, 512));
     // Three columns: the image, plain, prompt.
     assert_eq!(size("sheet.png").0, 8 + 3 * 264);
+    // Attention is laid over its image, one picture for each size of map.
+    let attention = ["--attention", "up_cross", "--use_original_filename", "--img_size", "128", "--output_dir", "ATTN"];
+    succeeded(&extract(folder.path(), &attention));
+    let options = ["--images", &images, "--token", "1", "2", "--quiet"];
+    succeeded(&bare(&[&["pca", "ATTN", "--output", "over"][..], &options].concat(), folder.path()));
+    let over = names(&folder.path().join("over"));
+    assert!(over.contains(&"attn/000-over-0.png".to_owned()) && over.contains(&"attn/000-over-1.png".to_owned()), "{over:?}");
+    let beyond = bare(&["pca", "ATTN", "--output", "none", "--images", &images, "--token", "77"], folder.path());
+    assert!(beyond.status.code() == Some(1) && message(&beyond).contains("--token names 77"), "{}", message(&beyond));
     let output = bare(&["pca", "layers.json", "--output", "none"], folder.path());
     assert_eq!(output.status.code(), Some(1));
 }

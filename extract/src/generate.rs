@@ -25,9 +25,9 @@ use crate::{device, interrupt};
 /// When the request is wrong, the model cannot be loaded, or a file cannot be written.
 pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome> {
     check(args)?;
-    set_threads(args.threads)?;
-    let device = device::open(args.device)?;
-    let dtype = args.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
+    set_threads(args.model.threads)?;
+    let device = device::open(args.model.device.unwrap_or_default())?;
+    let dtype = args.model.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
     let options = ModelOptions { dtype, device, base: None };
     let place = ModelPlace::find(&model_choice(args), &options, reporter)?;
     let config = place.unet_config()?;
@@ -42,7 +42,7 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
     let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
     let pipeline = place.load(&options)?;
     pipeline.vae.load_decoder()?;
-    for lora in &args.lora {
+    for lora in &args.model.lora {
         pipeline.attach_adapter(&lora.file, lora.scale).context("--lora")?;
     }
     let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
@@ -72,11 +72,11 @@ fn check(args: &GenerateArgs) -> Result<(), Fault> {
 fn model_choice(args: &GenerateArgs) -> ModelChoice {
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
     ModelChoice {
-        model: named(&args.model),
-        base: named(&args.base),
-        revision: args.revision.clone(),
-        device: args.device,
-        dtype: args.dtype.map(Precision::dtype),
+        model: named(&args.model.model),
+        base: named(&args.model.base),
+        revision: args.model.revision.clone(),
+        device: args.model.device.unwrap_or_default(),
+        dtype: args.model.dtype.map(Precision::dtype),
     }
 }
 

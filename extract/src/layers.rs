@@ -41,7 +41,7 @@ pub fn list(args: &LayersArgs, reporter: &Reporter) -> Result<()> {
 /// # Errors
 /// As [`list`], and when the record cannot be written.
 pub fn show_all(args: &ExtractArgs, reporter: &Reporter) -> Result<()> {
-    let config = match (&args.model, &args.offline_lora, &args.offline_lora_filename) {
+    let config = match (&args.model.model, &args.offline_lora, &args.offline_lora_filename) {
         (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), reporter)?,
         (Some(model), ..) => unet_config_of(model, reporter)?,
         _ => UnetConfig::stable_diffusion_1_5(),

@@ -7,7 +7,7 @@ use driftless::unet::UnetConfig;
 /// Text tokens of an ordinary prompt.
 pub const TOKENS: usize = 77;
 /// Pixels per latent.
-const LATENT: usize = 8;
+pub const LATENT: usize = 8;
 
 /// Shapes of one UNet at one image size.
 #[derive(Clone, Debug)]

@@ -55,7 +55,8 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
         pipeline.attach_adapter(&fixture("training/lora.safetensors"), 1.0).unwrap();
     }
     let side = case["img_size"].as_u64().unwrap() as usize;
-    let rgb = Picture::open(fixture("extractor/image.png")).unwrap().resized_rgb(side, side);
+    let image = case["image"].as_str().unwrap_or("image.png");
+    let rgb = Picture::open(fixture(&format!("extractor/{image}"))).unwrap().resized_rgb(side, side);
     // Sides that are no multiple of 8 are brought to the next lower one by a second filter, as diffusers' image processor does.
     let lower = side / 8 * 8;
     let picture = if lower == side { rgb.clone() } else { resize(&rgb, lower, lower, Filter::Lanczos) };
@@ -109,8 +110,16 @@ fn every_layer_at_two_timesteps() {
 }
 
 #[test]
+fn shipped_layer_configurations() {
+    check("practical");
+    check("legacy");
+    check("full");
+}
+
+#[test]
 fn first_and_last_timestep() {
     check("t0");
+    check("t1");
     check("t999");
 }
 
@@ -151,6 +160,7 @@ fn decoded_picture() {
 fn odd_sizes() {
     check("img_size_96");
     check("img_size_100");
+    check("odd_photo");
 }
 
 /// What is wanted decides how far the network runs, never what comes out.

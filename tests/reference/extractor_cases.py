@@ -1,5 +1,8 @@
 """The settings that the original extractor is run with; the names are those of its own options."""
 
+import json
+from pathlib import Path
+
 PROMPT = "a photo of a cat"
 # 72 words: more than 70 take the path that cuts the token list into unpadded pieces of 77
 LONG_PROMPT = " ".join(f"{PROMPT} and the dog" for _ in range(9))
@@ -32,10 +35,19 @@ DEFAULTS = {
     "use_ddim_inversion": False,
     "feature_resize": 1,
     "lora": False,
+    "image": "image.png",
 }
 # no layer list means every layer to the original
 EVERYTHING = {"layers": []}
 CANNY = {"control": ["canny"]}
+
+
+
+def shipped(name):
+    """The ids of a layer configuration that the original ships, which is here under a shorter name."""
+    path = Path(__file__).resolve().parents[2] / "configs/layers" / f"{name}.json"
+    return {"layers": json.loads(path.read_text())}
+
 
 # name: elements kept per layer, settings that differ from the defaults
 CASES = {
@@ -56,6 +68,12 @@ CASES = {
     "img_size_96": (256, {"img_size": 96, "seed": 14}),
     # not a multiple of 8: resized once more, to 96; attention is enlarged to 100 // 8
     "img_size_100": (256, {"img_size": 100, "attention": ["up_cross"], "seed": 15}),
+    "t1": (256, {"t": 1, "seed": 17}),
+    "practical": (256, shipped("practical") | {"seed": 18}),
+    "legacy": (256, shipped("legacy") | {"attention": ["up_cross"], "t": 261, "seed": 19}),
+    "full": (64, shipped("full") | {"seed": 20}),
+    # a narrow JPEG with odd sides
+    "odd_photo": (256, CANNY | {"image": "odd.jpg", "attention": ["up_cross"], "seed": 21}),
     "feature_resize_2": (256, {"feature_resize": 2, "seed": 16}),
 }
 

@@ -1,8 +1,9 @@
-"""The synthetic picture that the extractor fixtures look at: 150x110 RGB, smooth colours and sharp edges, no randomness.
+"""The synthetic pictures that the extractor fixtures look at: RGB, smooth colours and sharp edges, no randomness.
 
-It is neither square nor of the model's size, so that the resize takes part, and its edges give Canny something to find.
+They are neither square nor of the model's size, so that the resize takes part, and their edges give Canny something to find:
+image.png is 150x110, odd.jpg 97x211 with the losses of a photograph's file.
 
-    python extractor_image.py tests/fixtures/extractor/image.png
+    python extractor_image.py tests/fixtures/extractor
 """
 
 import sys
@@ -10,15 +11,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT = 150, 110
-
-
-def picture():
+def picture(width, height):
     """A colour gradient with a disc, a triangle and stripes on it."""
-    image = Image.new("RGB", (WIDTH, HEIGHT))
-    for y in range(HEIGHT):
-        for x in range(WIDTH):
-            image.putpixel((x, y), (30 + x, 200 - y, (x + 2 * y) // 2))
+    image = Image.new("RGB", (width, height))
+    for y in range(height):
+        for x in range(width):
+            image.putpixel((x, y), (30 + x, max(200 - y, 0), (x + 2 * y) // 2))
     pen = ImageDraw.Draw(image)
     pen.ellipse((18, 14, 78, 74), fill=(220, 60, 40))
     pen.polygon([(90, 20), (142, 96), (70, 88)], fill=(40, 70, 210))
@@ -28,4 +26,6 @@ def picture():
 
 
 if __name__ == "__main__":
-    picture().save(Path(sys.argv[1]), optimize=True)
+    folder = Path(sys.argv[1])
+    picture(150, 110).save(folder / "image.png", optimize=True)
+    picture(97, 211).save(folder / "odd.jpg", quality=90)

@@ -5,7 +5,7 @@ extractor_overlay.py made, and changes at run time only what ties it to a GPU an
 folder, the ControlNet is loaded in float32, and the feature store neither rounds to float16 nor moves to CUDA.
 
     python extractor_oracle.py MODEL_FOLDER tests/fixtures/extractor --checkout CHECKOUT --overlay OVERLAY \
-        --image tests/fixtures/extractor/image.png --lora tests/fixtures/training/lora.safetensors
+        --images tests/fixtures/extractor --lora tests/fixtures/training/lora.safetensors
 
 One file per case. `torch.manual_seed(seed)` precedes each extraction, so the posterior's noise is the first draw and the
 diffusion noise the second. The metadata entry `case` has the settings, `layers` the stored ids in the original's order, each
@@ -82,7 +82,7 @@ def extract(extractor_class, case, options):
     features = extractor.extract(
         prompt,
         1,
-        [Image.open(options.image)],
+        [Image.open(options.images / case["image"])],
         t=case["t"],
         denoising_from=case["denoising_from"],
         use_control=case["control"] is not None,
@@ -108,9 +108,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the miniature model")
     parser.add_argument("output", type=Path, help="the folder for the fixtures")
-    for name in ("checkout", "overlay", "image", "lora"):
+    for name in ("checkout", "overlay", "images", "lora"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--only", help="write this case alone")
+    parser.add_argument("--only", nargs="+", help="write these cases alone")
     options = parser.parse_args()
     options.overlay = options.overlay.resolve()
     extractor_class = import_original(options)
@@ -121,7 +121,7 @@ def main():
         "weights": common.weights_digest(options.folder),
     }
     for name, limit, case in extractor_cases.all_cases():
-        if options.only in (None, name):
+        if options.only is None or name in options.only:
             features = extract(extractor_class, case, options)
             write(features, case, limit, metadata, options.output / f"{name}.safetensors")
 

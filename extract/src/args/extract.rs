@@ -7,40 +7,23 @@ use std::path::PathBuf;
 use clap::Args;
 use driftless::taps::AttentionCategory;
 
-use super::{
-    DeviceChoice, Logging, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, non_empty_path,
-};
+use super::{Logging, ModelArgs, Named, NamedNumber, OutputFormat, OutputPrecision, Shard, non_empty_path};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
 pub struct ExtractArgs {
-    /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
-    #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
-    pub model: Option<String>,
-    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
-    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
-    pub base: Option<String>,
-    /// Branch, tag or commit of a hub id [default: main]
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
+    /// Which model, where and how.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Version of Stable Diffusion; 1-5 is the one there is [default: 1-5]
     #[arg(long, value_name = "VERSION", help_heading = "Model")]
     pub version: Option<String>,
-    /// Compute type [default: float16 on a GPU, float32 on a CPU]
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
-    pub dtype: Option<Precision>,
-    /// auto, cpu, cuda, cuda:N or metal [default: auto]
-    #[arg(long, value_name = "DEVICE", help_heading = "Model")]
-    pub device: Option<DeviceChoice>,
     /// Alone: a merged model (folder or checkpoint) that takes the model's place. With --offline-lora-filename: the folder of an adapter
     #[arg(long, value_name = "DIR", value_parser = non_empty_path, help_heading = "Model")]
     pub offline_lora: Option<PathBuf>,
     /// The adapter's file in --offline-lora; used at full strength
     #[arg(long, value_name = "NAME", requires = "offline_lora", help_heading = "Model")]
     pub offline_lora_filename: Option<String>,
-    /// LoRA adapter, kohya's or diffusers' format, with a strength [default strength: 1]; repeatable
-    #[arg(long, value_name = "FILE[:SCALE]", help_heading = "Model")]
-    pub lora: Vec<LoraFile>,
 
     /// JSON file of layers: {"id": true, ...} or ["id", ...] [default: all layers]
     #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "What to extract")]
@@ -142,9 +125,6 @@ pub struct ExtractArgs {
     /// Images computed together [default: 2]
     #[arg(long, short = 'b', value_name = "N", help_heading = "Running")]
     pub batch_size: Option<usize>,
-    /// Threads of the CPU [default: all]
-    #[arg(long, value_name = "N", help_heading = "Running")]
-    pub threads: Option<usize>,
     /// Write how long each stage took, as JSON
     #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "Running")]
     pub timings: Option<PathBuf>,

@@ -5,29 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use driftless::taps::AttentionCategory;
 
-use super::{DeviceChoice, Logging, LoraFile, OutputPrecision, Precision, non_empty_path};
+use super::{Logging, ModelArgs, OutputPrecision, non_empty_path};
 
 /// Options of `extract generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
-    #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
-    pub model: Option<String>,
-    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
-    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
-    pub base: Option<String>,
-    /// Branch, tag or commit of a hub id [default: main]
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
-    /// Compute type [default: float16 on a GPU, float32 on a CPU]
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
-    pub dtype: Option<Precision>,
-    /// auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = "Model")]
-    pub device: DeviceChoice,
-    /// LoRA adapter with a strength [default strength: 1]; repeatable
-    #[arg(long, value_name = "FILE[:SCALE]", help_heading = "Model")]
-    pub lora: Vec<LoraFile>,
+    /// Which model, where and how.
+    #[command(flatten)]
+    pub model: ModelArgs,
 
     /// What to show
     #[arg(long, value_name = "TEXT", help_heading = "Picture")]
@@ -71,9 +56,6 @@ pub struct GenerateArgs {
     #[arg(long, value_enum, default_value = "float16", value_name = "float16|float32", help_heading = "Output")]
     pub output_dtype: OutputPrecision,
 
-    /// Threads of the CPU [default: all]
-    #[arg(long, value_name = "N", help_heading = "Running")]
-    pub threads: Option<usize>,
     /// How much is told.
     #[command(flatten)]
     pub logging: Logging,

@@ -4,6 +4,7 @@
 
 mod extract;
 mod generate;
+mod model;
 mod pca;
 mod values;
 
@@ -14,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use extract::ExtractArgs;
 pub use generate::GenerateArgs;
+pub use model::ModelArgs;
 pub use pca::PcaArgs;
 pub use values::{DeviceChoice, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, from_name};
 

@@ -27,9 +27,12 @@ pub struct PcaArgs {
     /// Side of the pictures in pixels
     #[arg(long, default_value_t = 512, value_name = "PIXELS")]
     pub size: usize,
-    /// The images themselves, a folder or pattern: a first column of the sheet, by file name
+    /// The images themselves, a folder or pattern: a first column of the sheet, and what attention is laid over; by file name
     #[arg(long, value_name = "PATTERN")]
     pub images: Option<String>,
+    /// Tokens, counted from 0, whose attention is laid over the images where there are cross-attention maps [default: all but the start]
+    #[arg(long, num_args = 1.., value_name = "N", requires = "images")]
+    pub token: Vec<usize>,
     /// Where several inputs are put side by side, a column each [default: OUTPUT/sheet.png when there are several inputs]
     #[arg(long, value_name = "FILE.png", value_parser = non_empty_path)]
     pub sheet: Option<PathBuf>,

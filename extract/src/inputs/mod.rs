@@ -5,6 +5,7 @@
 //! tries to open the folder as a picture), folders that a pattern matches are passed over, and no match is an error (the original
 //! loads its model, writes nothing and succeeds).
 
+mod folder;
 mod names;
 mod prompts;
 mod table;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use glob::MatchOptions;
 
+pub use folder::{depends_on_folder, with_folder};
 pub use names::{NameRule, Sample, name_samples};
 pub use prompts::{Companions, Prompt, PromptSource};
 pub use table::PromptTable;

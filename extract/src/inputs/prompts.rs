@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::names::{original_name, parent_name};
+use super::folder::with_folder;
+use super::names::original_name;
 use super::table::PromptTable;
 use super::{Sample, is_picture};
 use crate::plan::Fault;
@@ -18,9 +19,6 @@ pub enum PromptSource {
     /// A table with a text per image.
     Table(PromptTable),
 }
-
-/// What a text has in the place of an image's folder name.
-const FOLDER: &str = "{folder}";
 
 /// A prompt, and whether other images may have it too (then what is computed from it is worth keeping).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +46,7 @@ impl PromptSource {
     /// Naming the first images without a caption.
     pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
         match self {
-            Self::Text(text) if text.contains(FOLDER) => {
-                samples.iter().try_for_each(|sample| folder_of(sample).map(drop).map_err(Fault::failure))
-            }
-            Self::Text(_) => Ok(()),
+            Self::Text(text) => samples.iter().try_for_each(|sample| with_folder(text, sample).map(drop).map_err(Fault::failure)),
             Self::Captions(captions) => captions.check(samples),
             Self::Table(table) => table.check(samples),
         }
@@ -63,10 +58,7 @@ impl PromptSource {
     /// When the caption file is no longer there or is no text.
     pub fn prompt(&self, sample: &Sample) -> Result<Prompt, String> {
         match self {
-            Self::Text(text) if text.contains(FOLDER) => {
-                Ok(Prompt { text: text.replace(FOLDER, &folder_of(sample)?), shared: true })
-            }
-            Self::Text(text) => Ok(Prompt { text: text.clone(), shared: true }),
+            Self::Text(text) => Ok(Prompt { text: with_folder(text, sample)?, shared: true }),
             Self::Table(table) => {
                 let text = table.prompt(sample).ok_or_else(|| format!("no prompt for {}", sample.path.display()))?;
                 Ok(Prompt { text: text.to_owned(), shared: false })
@@ -77,12 +69,6 @@ impl PromptSource {
             }
         }
     }
-}
-
-/// The name of the folder that an image is in.
-fn folder_of(sample: &Sample) -> Result<String, String> {
-    let name = parent_name(&sample.path).and_then(|name| name.into_string().ok());
-    name.ok_or_else(|| format!("{}: its folder has no name to put in the place of {FOLDER}", sample.path.display()))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -24,18 +24,23 @@ pub type ImageFeatures = Vec<(LayerId, Feature)>;
 /// # Errors
 /// When a tensor has another shape or cannot be brought to the CPU.
 pub fn split_batch(features: Vec<(LayerId, Tensor)>, feature_resize: usize) -> driftless::Result<Vec<ImageFeatures>> {
-    let mut images: Vec<ImageFeatures> = Vec::new();
-    for (id, tensor) in features {
-        let (batch, channels, height, width) = tensor.dims4()?;
-        images.resize_with(batch.max(images.len()), Vec::new);
-        for (number, image) in images.iter_mut().enumerate() {
-            let one = tensor.get(number)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-            let feature = Feature { shape: [channels, height, width], values: one.flatten_all()?.to_vec1()? };
-            let pooled = is_pooled(id) && feature_resize > 1;
-            image.push((id, if pooled { feature.pooled(feature_resize) } else { feature }));
-        }
-    }
-    Ok(images)
+    let images = features.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
+    (0..images).map(|image| image_of_batch(&features, image, feature_resize)).collect()
+}
+
+/// One image's part of [`split_batch`].
+///
+/// # Errors
+/// As there.
+pub fn image_of_batch(features: &[(LayerId, Tensor)], image: usize, feature_resize: usize) -> driftless::Result<ImageFeatures> {
+    let of = |(id, tensor): &(LayerId, Tensor)| {
+        let (_, channels, height, width) = tensor.dims4()?;
+        let one = tensor.get(image)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let feature = Feature { shape: [channels, height, width], values: one.flatten_all()?.to_vec1()? };
+        let pooled = is_pooled(*id) && feature_resize > 1;
+        Ok((*id, if pooled { feature.pooled(feature_resize) } else { feature }))
+    };
+    features.iter().map(of).collect()
 }
 
 /// Whether pooling applies to a layer.

@@ -16,7 +16,7 @@ use driftless::checkpoint::write_safetensors;
 use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
-pub use feature::{Feature, ImageFeatures, is_pooled, split_batch};
+pub use feature::{Feature, ImageFeatures, image_of_batch, is_pooled, split_batch};
 pub use fusion::fuse;
 pub use npy::{Array, read_npy, write_npy};
 

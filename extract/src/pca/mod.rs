@@ -1,17 +1,19 @@
 //! Features as pictures: `extract pca`, the original's `feature_visualization.py` with its settings as options.
 //!
 //! Differences: all components are exact and computed in float64; folders of features and safetensors files are drawn, too; several
-//! inputs are put side by side in a sheet; features that are not square keep their shape.
+//! inputs are put side by side in a sheet; cross-attention is laid over the images as well; features that are not square keep their shape.
 
 mod components;
 mod decomposition;
+mod heat;
 mod picture;
 mod pieces;
 mod sheet;
 mod sources;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use driftless::vision::{Picture, Rgb};
@@ -21,7 +23,7 @@ use crate::inputs::find_images;
 use crate::plan::Fault;
 use crate::report::Reporter;
 
-use pieces::Cuts;
+use pieces::{Cuts, Piece};
 use sheet::Sheet;
 use sources::Source;
 
@@ -45,72 +47,117 @@ pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
         }
     }
     let several = sets.len() > 1;
-    let cuts = Cuts { layers: args.channels.clone(), attention: args.attention.clone(), tokens: args.tokens };
-    let mut sheet = Sheet::new(images.iter().map(|_| IMAGE_COLUMN.to_owned()).chain(sets));
-    let mut count = 0;
+    let wants_sheet = several || args.sheet.is_some() || images.is_some();
+    let columns = images.iter().map(|_| IMAGE_COLUMN.to_owned()).chain(sets);
+    let mut drawing = Drawing {
+        args,
+        cuts: Cuts { layers: args.channels.clone(), attention: args.attention.clone(), tokens: args.tokens },
+        sheet: Sheet::new(columns),
+        images: images.unwrap_or_default(),
+        count: Cell::new(0),
+    };
     for source in &sources {
         let folder = if several { args.output.join(&source.set) } else { args.output.clone() };
-        count += draw_source(source, &folder, &cuts, args, &mut sheet)
-            .with_context(|| format!("{} of {}", source.name, source.set))?;
+        drawing.source(source, &folder).with_context(|| format!("{} of {}", source.name, source.set))?;
         reporter.detail(|| format!("{}: {}", source.set, source.name));
     }
-    let wants_sheet = several || args.sheet.is_some() || images.is_some();
-    let place = args.sheet.clone().unwrap_or_else(|| args.output.join("sheet.png"));
+    let mut beside = String::new();
     if wants_sheet {
-        add_images(&mut sheet, images.unwrap_or_default())?;
-        save(&sheet.draw(), &place)?;
-        count += 1;
+        let place = args.sheet.clone().unwrap_or_else(|| args.output.join("sheet.png"));
+        drawing.add_images()?;
+        drawing.save(&drawing.sheet.draw(), &place)?;
+        beside = format!(", side by side in {}", place.display());
     }
-    let beside = if wants_sheet { format!(", side by side in {}", place.display()) } else { String::new() };
-    reporter.info(&format!("{count} pictures written to {}{beside}", args.output.display()));
+    reporter.info(&format!("{} pictures written to {}{beside}", drawing.count.get(), args.output.display()));
     Ok(())
 }
 
-/// Draws one feature and says how many pictures that made.
-fn draw_source(source: &Source, folder: &Path, cuts: &Cuts, args: &PcaArgs, sheet: &mut Sheet) -> Result<usize> {
-    let array = source.read()?;
-    let mut count = 0;
-    for piece in cuts.cut(&array.feature).map_err(|problem| anyhow!(problem))? {
-        let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
-        let picture = picture::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
-        let has_room = sheet.rows().count() < args.sheet_rows || sheet.rows().any(|row| row == name);
-        if has_room {
-            sheet.put(&name, &source.set, &picture);
-        }
-        save(&picture::enlarged(&picture, args.size), &folder.join(format!("{name}.png")))?;
-        count += 1;
-        if piece.is_attention {
-            let [_, height, width] = piece.feature.shape;
-            for (token, values) in piece.feature.values.chunks_exact((height * width).max(1)).enumerate() {
-                let picture = picture::token(values, height, width, array.is_half);
-                save(&picture, &folder.join(&name).join(format!("{token}.png")))?;
-                count += 1;
-            }
-        }
-    }
-    Ok(count)
+/// Pictures in the making.
+struct Drawing<'a> {
+    args: &'a PcaArgs,
+    cuts: Cuts,
+    sheet: Sheet,
+    /// Image files by their name without extension.
+    images: BTreeMap<String, PathBuf>,
+    /// Pictures written so far.
+    count: Cell<usize>,
 }
 
-fn save(picture: &Rgb, path: &Path) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+impl Drawing<'_> {
+    /// Draws one feature.
+    fn source(&mut self, source: &Source, folder: &Path) -> Result<()> {
+        let array = source.read()?;
+        for piece in self.cuts.cut(&array.feature).map_err(|problem| anyhow!(problem))? {
+            let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
+            let picture = picture::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
+            self.put(&name, &source.set, &picture);
+            self.save(&picture::enlarged(&picture, self.args.size), &folder.join(format!("{name}.png")))?;
+            if piece.is_attention {
+                let [_, height, width] = piece.feature.shape;
+                for (token, values) in piece.feature.values.chunks_exact((height * width).max(1)).enumerate() {
+                    let picture = picture::token(values, height, width, array.is_half);
+                    self.save(&picture, &folder.join(&name).join(format!("{token}.png")))?;
+                }
+            }
+            self.attention(source, &piece, &name, folder)?;
+        }
+        Ok(())
     }
-    Ok(picture.save_png(path)?)
+
+    /// Lays the attention of a piece over its image, if there are both.
+    fn attention(&mut self, source: &Source, piece: &Piece, name: &str, folder: &Path) -> Result<()> {
+        let Some(path) = self.image_of(name) else { return Ok(()) };
+        let maps = heat::maps(piece, name, self.args.tokens);
+        if maps.is_empty() {
+            return Ok(());
+        }
+        let image = Picture::open(path)?.to_rgb();
+        for (number, map) in maps.iter().enumerate() {
+            let over =
+                heat::over(&image, map, &self.args.token, self.args.size).map_err(|problem| anyhow!("{name} {problem}"))?;
+            let name = if maps.len() == 1 { format!("{name}-over") } else { format!("{name}-over-{number}") };
+            self.put(&name, &source.set, &over);
+            self.save(&over, &folder.join(format!("{name}.png")))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a picture into the sheet, if there is room for its row.
+    fn put(&mut self, row: &str, set: &str, picture: &Rgb) {
+        if self.sheet.rows().count() < self.args.sheet_rows || self.sheet.rows().any(|there| there == row) {
+            self.sheet.put(row, set, picture);
+        }
+    }
+
+    /// The image of a row: the file's name in any part of the row's path, the last first.
+    fn image_of(&self, row: &str) -> Option<&PathBuf> {
+        row.rsplit('/').find_map(|part| self.images.get(part).or_else(|| self.images.get(part.split_once("-over")?.0)))
+    }
+
+    /// Puts beside each row its image.
+    fn add_images(&mut self) -> Result<()> {
+        let rows: Vec<String> = self.sheet.rows().map(str::to_owned).collect();
+        for row in rows {
+            if let Some(path) = self.image_of(&row) {
+                let picture = Picture::open(path)?.to_rgb();
+                self.sheet.put(&row, IMAGE_COLUMN, &picture);
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self, picture: &Rgb, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        picture.save_png(path)?;
+        self.count.set(self.count.get() + 1);
+        Ok(())
+    }
 }
 
 /// Image files by their name without extension.
-fn images_by_name(pattern: &str) -> Result<BTreeMap<String, std::path::PathBuf>> {
+fn images_by_name(pattern: &str) -> Result<BTreeMap<String, PathBuf>> {
     let paths = find_images(pattern, true)?;
     Ok(paths.into_iter().filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path.clone()))).collect())
-}
-
-/// Puts beside each row the image of that name: the file's in any part of the row's path, the last first.
-fn add_images(sheet: &mut Sheet, images: BTreeMap<String, std::path::PathBuf>) -> Result<()> {
-    let rows: Vec<String> = sheet.rows().map(str::to_owned).collect();
-    for row in rows {
-        if let Some(path) = row.rsplit('/').find_map(|part| images.get(part)) {
-            sheet.put(&row, IMAGE_COLUMN, &Picture::open(path)?.to_rgb());
-        }
-    }
-    Ok(())
 }

@@ -56,5 +56,9 @@ fn fusion(set: &SetSettings, sets: &[FeatureSet]) -> Result<Fusion, Fault> {
     if of.len() < 2 {
         return Err(wrong("fuse names one set; expected two or more".to_owned()));
     }
+    if of.iter().any(|source| sets[*source].model != sets[of[0]].model) {
+        let advice = "make adapters of the merged models with `convert extract-lora`, or fuse the files of two runs";
+        return Err(wrong(format!("fuses sets of different models, of which one is loaded at a time; {advice}")));
+    }
     Ok(Fusion { name, of, mode: set.fuse_mode.unwrap_or_default() })
 }

@@ -68,8 +68,8 @@ pub struct ControlChoice {
 /// Everything about one run.
 #[derive(Debug)]
 pub struct RunPlan {
-    /// The model.
-    pub model: ModelChoice,
+    /// The models, each with the numbers of the sets that it computes; one is loaded at a time.
+    pub models: Vec<(ModelChoice, Vec<usize>)>,
     /// Side of the images in pixels.
     pub img_size: usize,
     /// This shard's images.
@@ -120,17 +120,18 @@ impl RunPlan {
                 Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
             });
         }
+        let models = model.map(|model| models(&model, &sets, args.model.base.as_ref().or(settings.base.as_ref())));
         let controls = faults.take(control_choices(&settings, &samples, nested));
         let output = faults.keep(output_rule(args, &settings));
         faults.check()?;
         // Both have noted a fault above if they are missing.
-        let (Some(model), Some(output)) = (model, output) else { return Err(Fault::failure("nothing to do")) };
+        let (Some(models), Some(output)) = (models, output) else { return Err(Fault::failure("nothing to do")) };
         let failures = match args.shard {
             Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
             None => output.dir.join("failed.jsonl"),
         };
         Ok(Self {
-            model,
+            models,
             img_size,
             samples,
             image_count,
@@ -163,7 +164,7 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
     }
     let named = settings.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    let base = args.base.clone().or_else(|| settings.base.clone());
+    let base = args.model.base.clone().or_else(|| settings.base.clone());
     let (model, base) = match (&args.offline_lora, &args.offline_lora_filename) {
         (Some(merged), None) if merged.exists() => (path_text(merged)?, base.unwrap_or(named)),
         (Some(merged), None) => {
@@ -181,9 +182,30 @@ fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, 
         Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}")))?,
         None => DeviceChoice::default(),
     };
-    let dtype = args.dtype.or(dtype).map(Precision::dtype);
-    let revision = args.revision.clone().or_else(|| settings.revision.clone());
-    Ok(ModelChoice { model, base, revision, device: args.device.unwrap_or(device), dtype })
+    let dtype = args.model.dtype.or(dtype).map(Precision::dtype);
+    let revision = args.model.revision.clone().or_else(|| settings.revision.clone());
+    Ok(ModelChoice { model, base, revision, device: args.model.device.unwrap_or(device), dtype })
+}
+
+/// The run's model and those of sets, in the order of the sets. A set's model in one file borrows its tokenizer and configurations from
+/// `base` if there is one, else from the run's model.
+fn models(run: &ModelChoice, sets: &[FeatureSet], base: Option<&String>) -> Vec<(ModelChoice, Vec<usize>)> {
+    let mut models: Vec<(ModelChoice, Vec<usize>)> = Vec::new();
+    for (number, set) in sets.iter().enumerate() {
+        let model = set.model.as_ref().unwrap_or(&run.model);
+        if let Some((_, users)) = models.iter_mut().find(|(choice, _)| choice.model == *model) {
+            users.push(number);
+            continue;
+        }
+        let own = |model: &String| ModelChoice {
+            model: model.clone(),
+            base: base.unwrap_or(&run.model).clone(),
+            revision: None,
+            ..run.clone()
+        };
+        models.push((set.model.as_ref().map_or_else(|| run.clone(), own), vec![number]));
+    }
+    models
 }
 
 fn path_text(path: &std::path::Path) -> Result<String, Fault> {

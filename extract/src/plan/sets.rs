@@ -1,14 +1,15 @@
 //! Feature sets: what each is to hold, checked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use driftless::taps::AttentionCategory;
 
 use super::settings::{ControlSetting, ControlTable, LayerSetting, SetSettings};
 use super::{Fault, Faults, LayerChoice, Settings, is_plain_name};
 use crate::args::LoraFile;
-use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
+use crate::inputs::{Companions, PromptSource, PromptTable, Sample, with_folder};
 
 /// One technique: a prompt, adapters, ControlNets, a noise level, and the layers to keep.
 #[derive(Clone, Debug)]
@@ -33,10 +34,40 @@ pub struct FeatureSet {
     pub feature_resize: usize,
     /// ControlNets, in order.
     pub control: Vec<Steering>,
-    /// Adapters with their strengths.
+    /// Adapters with their strengths; `{folder}` in a file's name stands for the name of an image's folder.
     pub lora: Vec<LoraFile>,
+    /// A merged model in the place of the run's: folder, file or hub id.
+    pub model: Option<String>,
     /// Whether its features are written.
     pub written: bool,
+}
+
+impl FeatureSet {
+    /// The adapters of an image.
+    ///
+    /// # Errors
+    /// When they depend on the image's folder, and it has no name; in words.
+    pub fn adapters(&self, sample: &Sample) -> Result<Vec<LoraFile>, String> {
+        self.lora.iter().map(|lora| of_folder(lora, sample)).collect()
+    }
+
+    /// Whether this and another set ask the network for the same pass, and differ in what they keep of it and where alone.
+    pub fn shares_pass_with(&self, other: &Self) -> bool {
+        let attention_agrees = self.attention == other.attention || self.attention.is_empty() || other.attention.is_empty();
+        self.prompt == other.prompt
+            && (self.t, self.denoising_from, self.use_ddim_inversion) == (other.t, other.denoising_from, other.use_ddim_inversion)
+            && self.seed == other.seed
+            && self.control == other.control
+            && self.lora == other.lora
+            && self.model == other.model
+            && attention_agrees
+    }
+}
+
+fn of_folder(lora: &LoraFile, sample: &Sample) -> Result<LoraFile, String> {
+    // A name that is no text has no place for another in it.
+    let Some(text) = lora.file.to_str() else { return Ok(lora.clone()) };
+    Ok(LoraFile { file: with_folder(text, sample)?.into(), scale: lora.scale })
 }
 
 /// How a ControlNet steers.
@@ -110,8 +141,8 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
     let attention =
         faults.take(parse_all(&set.attention, |name| name.parse().map_err(|e: driftless::Error| e.to_string()), &wrong));
     let lora = faults.take(parse_all(&set.lora, |lora| lora.file(), &wrong));
-    for LoraFile { file, .. } in &lora {
-        faults.require(file.exists(), || Fault::failure(format!("{place}{}: no such adapter file", file.display())));
+    for lora in &lora {
+        faults.keep(check_adapter(lora, samples).map_err(|problem| Fault::failure(format!("{place}{problem}"))));
     }
     let mut kinds = HashSet::new();
     for control in &set.control {
@@ -133,8 +164,19 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
         feature_resize,
         control,
         lora,
+        model: set.model.clone(),
         written: set.write.unwrap_or(true),
     })
+}
+
+/// Every image's adapter has to be there.
+fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), String> {
+    let names = samples.iter().map(|sample| of_folder(lora, sample).map(|lora| lora.file));
+    let files: BTreeSet<PathBuf> = names.collect::<Result<_, _>>()?;
+    match files.iter().find(|file| !file.exists()) {
+        Some(file) => Err(format!("{}: no such adapter file", file.display())),
+        None => Ok(()),
+    }
 }
 
 fn steering(control: &ControlSetting) -> Result<Steering, String> {

@@ -124,6 +124,8 @@ pub struct SetSettings {
     /// Adapters.
     #[serde(default)]
     pub lora: Vec<LoraSetting>,
+    /// A merged model that takes the run's model's place in this set: folder, checkpoint file or hub id.
+    pub model: Option<String>,
     /// Whether its features are written; false for a set that only goes into others.
     pub write: Option<bool>,
     /// Names of the sets that this one is made of; such a set has nothing else but a name and a `fuse_mode`.
@@ -261,8 +263,8 @@ impl Settings {
                 Self { sets: vec![set_from_args(args)], ..Self::default() }
             }
         };
-        put_over(&mut settings.model, args.model.clone());
-        put_over(&mut settings.threads, args.threads);
+        put_over(&mut settings.model, args.model.model.clone());
+        put_over(&mut settings.threads, args.model.threads);
         put_over(&mut settings.batch_size, args.batch_size);
         put_over(&mut settings.input.images, args.input_dir.clone());
         put_over(&mut settings.input.img_size, args.img_size);
@@ -290,7 +292,7 @@ fn put_over<T>(place: &mut Option<T>, typed: Option<T>) {
 }
 
 fn set_from_args(args: &ExtractArgs) -> SetSettings {
-    let mut lora: Vec<LoraSetting> = args.lora.iter().map(lora_setting).collect();
+    let mut lora: Vec<LoraSetting> = args.model.lora.iter().map(lora_setting).collect();
     if let (Some(folder), Some(name)) = (&args.offline_lora, &args.offline_lora_filename) {
         lora.insert(0, lora_setting(&LoraFile { file: folder.join(name), scale: 1.0 }));
     }
@@ -307,6 +309,7 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
         layer: args.layer.clone().map(LayerSetting::File),
         attention: args.attention.iter().map(ToString::to_string).collect(),
         feature_resize: args.feature_resize,
+        model: None,
         write: None,
         fuse: Vec::new(),
         fuse_mode: None,
@@ -354,7 +357,7 @@ fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
         ("--control-scale", !args.control_scale.is_empty()),
         ("--control-start", !args.control_start.is_empty()),
         ("--control-end", !args.control_end.is_empty()),
-        ("--lora", !args.lora.is_empty()),
+        ("--lora", !args.model.lora.is_empty()),
         ("--offline-lora-filename", args.offline_lora_filename.is_some()),
         ("--seed", args.seed.is_some()),
         ("--show-all-layers", args.show_all_layers),

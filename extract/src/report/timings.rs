@@ -1,6 +1,8 @@
-//! How long each call of each stage took.
+//! How long each call of each stage took. Stages run at the same time (reading, computing, writing), each on one thread, so that their
+//! sums can exceed the run's time, and a stage's calls stand in the order in which they happened.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use driftless::checkpoint::write_atomically;
@@ -41,10 +43,10 @@ struct Stages {
 }
 
 /// All calls of a run so far.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Timings {
     began: Instant,
-    stages: Stages,
+    stages: Mutex<Stages>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +61,7 @@ struct Report<'a> {
 impl Timings {
     /// Begins to count.
     pub fn begin() -> Self {
-        Self { began: Instant::now(), stages: Stages::default() }
+        Self { began: Instant::now(), stages: Mutex::default() }
     }
 
     /// Seconds since the beginning.
@@ -68,22 +70,28 @@ impl Timings {
     }
 
     /// Notes a call.
-    pub fn note(&mut self, stage: Stage, seconds: f64) {
+    pub fn note(&self, stage: Stage, seconds: f64) {
+        let mut stages = self.stages();
         let calls = match stage {
-            Stage::Load => &mut self.stages.load,
-            Stage::ReadImage => &mut self.stages.read_image,
-            Stage::EncodeText => &mut self.stages.encode_text,
-            Stage::EncodeImage => &mut self.stages.encode_image,
-            Stage::ControlHint => &mut self.stages.control_hint,
-            Stage::Controlnet => &mut self.stages.controlnet,
-            Stage::Unet => &mut self.stages.unet,
-            Stage::Write => &mut self.stages.write,
+            Stage::Load => &mut stages.load,
+            Stage::ReadImage => &mut stages.read_image,
+            Stage::EncodeText => &mut stages.encode_text,
+            Stage::EncodeImage => &mut stages.encode_image,
+            Stage::ControlHint => &mut stages.control_hint,
+            Stage::Controlnet => &mut stages.controlnet,
+            Stage::Unet => &mut stages.unet,
+            Stage::Write => &mut stages.write,
         };
         calls.push(seconds);
     }
 
+    fn stages(&self) -> MutexGuard<'_, Stages> {
+        // A list of numbers has no broken intermediate state.
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs and notes a call.
-    pub fn measure<T>(&mut self, stage: Stage, call: impl FnOnce() -> T) -> T {
+    pub fn measure<T>(&self, stage: Stage, call: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = call();
         self.note(stage, start.elapsed().as_secs_f64());
@@ -96,7 +104,7 @@ impl Timings {
     /// When the file cannot be written.
     pub fn write(&self, path: &Path, images: usize, threads: usize) -> driftless::Result<()> {
         let (wall_seconds, peak_rss_bytes) = (self.wall_seconds(), super::peak_rss_bytes());
-        let report = Report { images, wall_seconds, peak_rss_bytes, threads, stages: &self.stages };
+        let report = Report { images, wall_seconds, peak_rss_bytes, threads, stages: &self.stages() };
         let wrong = |error: serde_json::Error| driftless::Error::file(path, error.to_string(), "this is a bug");
         let text = serde_json::to_string_pretty(&report).map_err(wrong)?;
         write_atomically(path, |file| file.write_bytes(format!("{text}\n").as_bytes()))
@@ -111,7 +119,7 @@ mod tests {
     fn the_report_has_the_contracts_keys() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.json");
-        let mut timings = Timings::begin();
+        let timings = Timings::begin();
         assert_eq!(timings.measure(Stage::Unet, || 3), 3);
         timings.note(Stage::Unet, 0.5);
         timings.write(&path, 7, 2).unwrap();

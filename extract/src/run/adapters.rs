@@ -1,4 +1,5 @@
-//! Adapters, loaded once per run and swapped by pointer.
+//! Adapters, kept loaded and swapped by pointer. Those of sets that have one adapter for all images are loaded when the run begins; those
+//! chosen by the image's folder when the first image of the folder comes, and then as many are kept as there are sets.
 
 use std::sync::Arc;
 
@@ -8,58 +9,80 @@ use driftless::layers::Slot;
 use driftless::pipeline::Pipeline;
 
 use crate::args::LoraFile;
+use crate::inputs::depends_on_folder;
+use crate::plan::FeatureSet;
 
-/// The adapters of every set.
+/// The adapters in use.
 pub struct Adapters {
-    /// Different combinations of files and strengths; sets that agree share one.
+    /// Different combinations of files and strengths, the one used last at the end; sets that agree share one.
     combinations: Vec<Combination>,
-    /// Which combination is in force.
+    /// Combinations kept at most.
+    room: usize,
+    /// Combinations loaded so far.
+    loaded: usize,
+    /// The number of the combination in force.
     active: Option<usize>,
 }
 
 struct Combination {
+    number: usize,
     files: Vec<LoraFile>,
     layers: Vec<(String, Arc<Slot>, Vec<Arc<Adapter>>)>,
 }
 
 impl Adapters {
-    /// Loads the adapters of all sets; none is in force afterwards.
+    /// Loads the adapters that do not depend on an image; none is in force afterwards.
     ///
     /// # Errors
     /// When a file is no adapter, or not for this model.
-    pub fn load<'a>(pipeline: &Pipeline, sets: impl IntoIterator<Item = &'a [LoraFile]>) -> Result<Self> {
-        let mut combinations: Vec<Combination> = Vec::new();
-        for files in sets {
-            if combinations.iter().any(|combination| combination.files == files) {
-                continue;
+    pub fn load(pipeline: &Pipeline, sets: &[&FeatureSet]) -> Result<Self> {
+        let mut adapters = Self { combinations: Vec::new(), room: sets.len() + 1, loaded: 0, active: None };
+        for set in sets {
+            let is_general = |lora: &LoraFile| !lora.file.to_str().is_some_and(depends_on_folder);
+            if set.lora.iter().all(is_general) {
+                adapters.activate(pipeline, &set.lora)?;
             }
-            pipeline.detach_adapters();
-            for LoraFile { file, scale } in files {
-                pipeline.attach_adapter(file, *scale).context("--lora")?;
-            }
-            let slots = pipeline.unet.slots().all().into_iter().chain(pipeline.text_encoder.slots().all());
-            let layers = slots.map(|(path, slot)| (path, slot.clone(), slot.adapters()));
-            let layers = layers.filter(|(_, _, adapters)| !adapters.is_empty()).collect();
-            combinations.push(Combination { files: files.to_vec(), layers });
         }
         pipeline.detach_adapters();
-        Ok(Self { combinations, active: None })
+        adapters.active = None;
+        Ok(adapters)
     }
 
-    /// Puts the adapters of a set in force; returns the combination's number, which names what is computed under it.
+    /// Puts a combination in force; returns its number, which names what is computed under it.
     ///
     /// # Errors
-    /// When a tensor operation fails.
-    pub fn activate(&mut self, pipeline: &Pipeline, files: &[LoraFile]) -> driftless::Result<usize> {
-        let found = self.combinations.iter().position(|combination| combination.files == files);
-        let number = found.ok_or_else(|| driftless::Error::argument("--lora", "was not loaded"))?;
+    /// When a file is no adapter, or not for this model.
+    pub fn activate(&mut self, pipeline: &Pipeline, files: &[LoraFile]) -> Result<usize> {
+        let combination = match self.combinations.iter().position(|combination| combination.files == files) {
+            Some(place) => self.combinations.remove(place),
+            None => self.read(pipeline, files)?,
+        };
+        let number = combination.number;
         if self.active != Some(number) {
             pipeline.detach_adapters();
-            for (path, slot, adapters) in &self.combinations[number].layers {
+            for (path, slot, adapters) in &combination.layers {
                 adapters.iter().try_for_each(|adapter| slot.attach(path, Adapter::clone(adapter)))?;
             }
             self.active = Some(number);
         }
+        self.combinations.push(combination);
+        let surplus = self.combinations.len().saturating_sub(self.room);
+        self.combinations.drain(..surplus);
         Ok(number)
+    }
+
+    /// Reads a combination; none is in force afterwards.
+    fn read(&mut self, pipeline: &Pipeline, files: &[LoraFile]) -> Result<Combination> {
+        self.active = None;
+        pipeline.detach_adapters();
+        for LoraFile { file, scale } in files {
+            pipeline.attach_adapter(file, *scale).context("--lora")?;
+        }
+        let slots = pipeline.unet.slots().all().into_iter().chain(pipeline.text_encoder.slots().all());
+        let layers = slots.map(|(path, slot)| (path, slot.clone(), slot.adapters()));
+        let layers = layers.filter(|(_, _, adapters)| !adapters.is_empty()).collect();
+        let number = self.loaded;
+        self.loaded += 1;
+        Ok(Combination { number, files: files.to_vec(), layers })
     }
 }

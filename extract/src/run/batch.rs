@@ -1,30 +1,35 @@
-//! One batch of images through all feature sets.
+//! One batch of images through all feature sets of a model: everything that the networks do.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use anyhow::Result;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use driftless::controlnet::Hint;
 use driftless::pipeline::{self, Condition, Extracted, Extraction};
 use driftless::taps::LayerId;
 use driftless::vae::Posterior;
 use driftless::vision::Rgb;
 
-use crate::inputs::{Prompt, Sample};
+use crate::args::LoraFile;
+use crate::inputs::Prompt;
 use crate::interrupt;
-use crate::outputs::{ImageFeatures, fuse, split_batch};
-use crate::plan::{FeatureSet, Steering};
-use crate::report::{Reporter, Stage};
+use crate::plan::{FeatureSet, RunPlan, Steering};
+use crate::report::{Stage, Timings};
 
 use super::contexts::Group;
+use super::engine::Engine;
+use super::loader::{ReadBatch, ReadImage};
+use super::passes::Pass;
 use super::pictures::{self, Noise};
-use super::{Batch, Run};
+use super::writer::{Job, Readable, SetFeatures};
+use super::{Batch, Selection};
 
 /// The images of a batch that could be read, and what is made of them once for all sets.
 struct Prepared<'a> {
-    /// Where in the batch each stands.
-    positions: Vec<usize>,
-    samples: Vec<&'a Sample>,
+    images: Arc<Readable<'a>>,
     /// Prompts by set, then by image.
     prompts: Vec<Vec<Prompt>>,
     /// Condition pictures by kind, `[b, 3, h, w]`.
@@ -35,113 +40,125 @@ struct Prepared<'a> {
     hints: HashMap<String, Hint>,
 }
 
-impl Run<'_> {
-    /// Computes and writes what is missing of a batch.
-    pub(super) fn batch(&mut self, batch: &Batch, reporter: &Reporter) -> Result<()> {
-        let Some(mut prepared) = self.prepare(batch, reporter)? else { return Ok(()) };
-        let here = |pending: &[bool]| prepared.positions.iter().map(|position| pending[*position]).collect::<Vec<bool>>();
-        let sets: Vec<Vec<bool>> = batch.pending.iter().map(|pending| here(pending)).collect();
-        let fusions: Vec<Vec<bool>> = batch.pending_fusions.iter().map(|pending| here(pending)).collect();
-        let plan = self.plan;
-        let mut sources: HashMap<usize, Vec<ImageFeatures>> = HashMap::new();
-        for (number, pending) in sets.iter().enumerate() {
-            let mut users = plan.fusions.iter().zip(&fusions).filter(|(fusion, _)| fusion.of.contains(&number));
-            let is_source = users.any(|(_, pending)| pending.contains(&true));
-            if !pending.contains(&true) && !is_source {
-                continue;
-            }
-            if interrupt::requested() {
-                return Ok(());
-            }
-            let images = self.extract_set(number, &mut prepared)?;
-            self.write_images(plan.sets[number].name.as_deref(), &prepared.samples, pending, &images, reporter)?;
-            if is_source {
-                sources.insert(number, images);
-            }
-        }
-        for (fusion, pending) in plan.fusions.iter().zip(&fusions).filter(|(_, pending)| pending.contains(&true)) {
-            let parts: Vec<&Vec<ImageFeatures>> = fusion.of.iter().filter_map(|set| sources.get(set)).collect();
-            let fused = |image: usize| fuse(fusion.mode, &parts.iter().map(|part| &part[image]).collect::<Vec<_>>());
-            let images = (0..prepared.samples.len()).map(fused).collect::<driftless::Result<Vec<_>>>()?;
-            self.write_images(Some(&fusion.name), &prepared.samples, pending, &images, reporter)?;
-        }
-        Ok(())
-    }
+/// The networks at work.
+pub struct Computing<'a> {
+    pub plan: &'a RunPlan,
+    pub selections: &'a [Selection],
+    pub passes: &'a [Pass],
+    pub engine: Engine,
+    pub timings: &'a Timings,
+}
 
-    /// Reads the images; those that cannot be read are reported and left out. `None` when none is left.
-    fn prepare<'a>(&mut self, batch: &Batch<'a>, reporter: &Reporter) -> Result<Option<Prepared<'a>>> {
-        let mut read = Vec::new();
-        for (position, sample) in batch.samples.iter().enumerate() {
-            match self.read(sample) {
-                Ok(image) => read.push((position, *sample, image)),
+impl Computing<'_> {
+    /// Computes what is missing of a batch and hands it to the writer. Returns whether to go on: not when the user stops the run, nor
+    /// when the writer has given up.
+    ///
+    /// # Errors
+    /// When a network fails.
+    pub fn batch<'a>(&mut self, batch: &Batch<'a>, read: ReadBatch, out: &SyncSender<Job<'a>>) -> Result<bool> {
+        let mut images = Vec::with_capacity(read.len());
+        for (position, image) in read.into_iter().enumerate() {
+            match image {
+                Ok(image) => images.push((position, image)),
                 Err(problem) if batch.is_pending(position) => {
-                    reporter.error(&problem);
-                    self.failures.add(sample, &problem)?;
+                    if out.send(Job::Failed(batch.samples[position], problem)).is_err() {
+                        return Ok(false);
+                    }
                 }
                 // Done by an earlier run, when it could still be read.
                 Err(_) => {}
             }
         }
-        if !read.iter().any(|(position, ..)| batch.is_pending(*position)) {
-            return Ok(None);
+        if images.iter().any(|(position, _)| batch.is_pending(*position)) {
+            let mut prepared = self.prepare(batch, images)?;
+            if !self.sets(&mut prepared, out)? {
+                return Ok(false);
+            }
         }
+        Ok(out.send(Job::Done(batch.pending_images())).is_ok())
+    }
+
+    /// Every pass that something is missing of.
+    fn sets<'a>(&mut self, prepared: &mut Prepared<'a>, out: &SyncSender<Job<'a>>) -> Result<bool> {
+        let passes = self.passes;
+        for pass in passes {
+            let images = prepared.images.clone();
+            let wanted = |set: &&usize| images.pending[**set].contains(&true) || images.is_source(**set, &self.plan.fusions);
+            let wanted: Vec<usize> = pass.sets.iter().filter(wanted).copied().collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            if interrupt::requested() {
+                return Ok(false);
+            }
+            let groups = self.pass(pass, prepared)?;
+            for set in wanted {
+                let layers = &self.selections[set].layers;
+                let of_set =
+                    |group: &Vec<(LayerId, Tensor)>| group.iter().filter(|(id, _)| layers.contains(id)).cloned().collect();
+                let features = groups.iter().map(of_set).collect();
+                if out.send(Job::Features { set, batch: images.clone(), features }).is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(out.send(Job::Fusions(prepared.images.clone())).is_ok())
+    }
+
+    /// Makes of the images what all sets need.
+    fn prepare<'a>(&self, batch: &Batch<'a>, images: Vec<(usize, ReadImage)>) -> Result<Prepared<'a>> {
         let mut conditions = HashMap::new();
         for kind in self.engine.controls.keys() {
-            let pictures: Vec<&Tensor> = read.iter().filter_map(|(.., image)| image.conditions.get(kind)).collect();
+            let pictures: Vec<&Tensor> = images.iter().filter_map(|(_, image)| image.conditions.get(kind)).collect();
             conditions.insert(kind.clone(), Tensor::cat(&pictures, 0)?);
         }
         let sets = 0..self.plan.sets.len();
-        let prompts = sets.map(|set| read.iter().map(|(.., image)| image.prompts[set].clone()).collect()).collect();
-        let positions = read.iter().map(|(position, ..)| *position).collect();
-        let samples = read.iter().map(|(_, sample, _)| *sample).collect();
-        let pictures: Vec<Rgb> = read.into_iter().map(|(.., image)| image.picture).collect();
+        let prompts = sets.map(|set| images.iter().map(|(_, image)| image.prompts[set].clone()).collect()).collect();
+        let here = |pending: &Vec<bool>| images.iter().map(|(position, _)| pending[*position]).collect();
+        let readable = Readable {
+            samples: images.iter().map(|(position, _)| batch.samples[*position]).collect(),
+            pending: batch.pending.iter().map(here).collect(),
+            pending_fusions: batch.pending_fusions.iter().map(here).collect(),
+        };
+        let pictures: Vec<Rgb> = images.into_iter().map(|(_, image)| image.picture).collect();
         let pipeline = &self.engine.pipeline;
         let posterior = self.timings.measure(Stage::EncodeImage, || {
             let pictures = pictures::for_vae(&pictures)?.to_device(pipeline.device())?.to_dtype(pipeline.compute_dtype())?;
             pipeline.vae.encode(&pictures)
         })?;
         let (latents, hints) = (HashMap::new(), HashMap::new());
-        Ok(Some(Prepared { positions, samples, prompts, conditions, posterior, latents, hints }))
+        Ok(Prepared { images: Arc::new(readable), prompts, conditions, posterior, latents, hints })
     }
 
-    /// Reads everything that belongs to one image alone.
-    fn read(&mut self, sample: &Sample) -> Result<ReadImage, String> {
-        let img_size = self.plan.img_size;
-        let picture =
-            self.timings.measure(Stage::ReadImage, || pictures::read(sample, img_size)).map_err(|error| error.to_string())?;
-        let prompts = self.plan.sets.iter().map(|set| set.prompt.prompt(sample)).collect::<Result<_, _>>()?;
-        let conditions = self.engine.controls.iter().map(|(kind, (_, source))| {
-            let condition = pictures::condition(source, sample, &picture).map_err(|error| error.to_string())?;
-            Ok((kind.clone(), condition))
-        });
-        let conditions = conditions.collect::<Result<_, String>>()?;
-        Ok(ReadImage { picture, prompts, conditions })
-    }
-
-    /// The features of all images of a batch in one set.
-    fn extract_set(&mut self, number: usize, prepared: &mut Prepared) -> Result<Vec<ImageFeatures>> {
-        let set = &self.plan.sets[number];
+    /// The features of all images of a batch in one pass, on the CPU in float32.
+    fn pass(&mut self, pass: &Pass, prepared: &mut Prepared) -> Result<SetFeatures> {
+        let first = pass.sets[0];
+        let set = &self.plan.sets[first];
         let (latents, noise) = self.latents(set.seed, prepared)?;
-        let adapters = self.engine.adapters.activate(&self.engine.pipeline, &set.lora)?;
-        let prompts = &prepared.prompts[number];
-        let groups = self.engine.contexts.groups(&self.engine.pipeline, adapters, prompts, self.timings)?;
         self.make_hints(set, prepared)?;
-        let mut images = Vec::with_capacity(prepared.samples.len());
-        for group in &groups {
-            let part = |tensor: &Tensor| tensor.narrow(0, group.start, group.len);
-            let extracted = self.extract_group(number, &part(&latents)?, &part(&noise)?, group, prepared)?;
-            images.extend(split_batch(self.in_store_order(number, extracted)?, set.feature_resize)?);
+        let mut features = SetFeatures::new();
+        for (span, files) in spans_of_adapters(set, prepared)? {
+            let adapters = self.engine.adapters.activate(&self.engine.pipeline, &files)?;
+            let prompts = &prepared.prompts[first][span.clone()];
+            for group in self.engine.contexts.groups(&self.engine.pipeline, adapters, prompts, self.timings)? {
+                let group = Group { start: span.start + group.start, ..group };
+                let part = |tensor: &Tensor| tensor.narrow(0, group.start, group.len);
+                let extracted = self.extract_group(pass, &part(&latents)?, &part(&noise)?, &group, prepared)?;
+                let stored = in_store_order(pass, extracted)?.into_iter();
+                let on_cpu = stored.map(|(id, tensor)| Ok((id, tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?)));
+                features.push(on_cpu.collect::<candle_core::Result<_>>()?);
+            }
         }
-        Ok(images)
+        Ok(features)
     }
 
     /// Scaled latents and diffusion noise for a seed, made once per batch.
-    fn latents(&mut self, seed: u64, prepared: &mut Prepared) -> Result<(Tensor, Tensor)> {
+    fn latents(&self, seed: u64, prepared: &mut Prepared) -> Result<(Tensor, Tensor)> {
         if let Some((latents, noise)) = prepared.latents.get(&seed) {
             return Ok((latents.clone(), noise.clone()));
         }
         let (_, channels, side, _) = prepared.posterior.mean.dims4()?;
-        let noise = Noise::draw(seed, &prepared.samples, channels, side)?;
+        let noise = Noise::draw(seed, &prepared.images.samples, channels, side)?;
         let scale = self.engine.pipeline.vae.config().scaling_factor;
         let latents = (prepared.posterior.sample(&noise.posterior)? * scale)?;
         let diffusion = noise.diffusion.to_device(latents.device())?;
@@ -150,9 +167,9 @@ impl Run<'_> {
     }
 
     /// The embeddings of condition pictures, made once per batch.
-    fn make_hints(&mut self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
+    fn make_hints(&self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
         for Steering { kind, .. } in &set.control {
-            let (false, Some((network, _)), Some(pictures)) =
+            let (false, Some(network), Some(pictures)) =
                 (prepared.hints.contains_key(kind), self.engine.controls.get(kind), prepared.conditions.get(kind))
             else {
                 continue;
@@ -165,18 +182,18 @@ impl Run<'_> {
 
     /// One extraction; the images of `group` alone.
     fn extract_group(
-        &mut self,
-        number: usize,
+        &self,
+        pass: &Pass,
         latents: &Tensor,
         noise: &Tensor,
         group: &Group,
         prepared: &Prepared,
     ) -> Result<Extracted> {
-        let (set, selection) = (&self.plan.sets[number], &self.selections[number]);
+        let set = &self.plan.sets[pass.sets[0]];
         let mut hints = Vec::with_capacity(set.control.len());
         for steering in &set.control {
             let (network, hint) = (self.engine.controls.get(&steering.kind), prepared.hints.get(&steering.kind));
-            let (Some((network, _)), Some(hint)) = (network, hint) else { continue };
+            let (Some(network), Some(hint)) = (network, hint) else { continue };
             hints.push((network, hint.narrow(group.start, group.len)?, steering));
         }
         let conditions: Vec<Condition> = hints
@@ -194,63 +211,40 @@ impl Run<'_> {
             use_ddim_inversion: set.use_ddim_inversion,
             context: &group.context,
             conditions: &conditions,
-            plan: &selection.taps,
-            vae_out: selection.vae_out(),
+            plan: &pass.taps,
+            vae_out: pass.vae_out(),
         };
-        let timings = &mut *self.timings;
         let mut watch = |stage, seconds| match stage {
-            pipeline::Stage::ControlNet => timings.note(Stage::Controlnet, seconds),
-            pipeline::Stage::Unet => timings.note(Stage::Unet, seconds),
+            pipeline::Stage::ControlNet => self.timings.note(Stage::Controlnet, seconds),
+            pipeline::Stage::Unet => self.timings.note(Stage::Unet, seconds),
         };
         Ok(self.engine.pipeline.extract(latents, noise, &request, &mut watch)?)
     }
-
-    /// Features in the order of the store; every wanted layer has to be there.
-    fn in_store_order(&self, number: usize, extracted: Extracted) -> Result<Vec<(LayerId, Tensor)>> {
-        let mut features = extracted.features;
-        features.extend(extracted.vae_out.map(|picture| (LayerId::VaeOut, picture)));
-        features.extend(extracted.attention.map(|maps| (LayerId::Attn, maps)));
-        let found: Vec<LayerId> = features.iter().map(|(id, _)| *id).collect();
-        if found != self.selections[number].layers {
-            let missing = self.selections[number].layers.iter().find(|id| !found.contains(id));
-            let missing = missing.map_or_else(|| "an order".to_owned(), |id| format!("`{id}`"));
-            anyhow::bail!("the network did not give {missing} as it was asked for; this is a bug");
-        }
-        Ok(features)
-    }
-
-    /// Writes what is missing of a set.
-    fn write_images(
-        &mut self,
-        set: Option<&str>,
-        samples: &[&Sample],
-        pending: &[bool],
-        images: &[ImageFeatures],
-        reporter: &Reporter,
-    ) -> Result<()> {
-        let plan = self.plan;
-        for ((sample, features), _) in samples.iter().zip(images).zip(pending).filter(|(_, pending)| **pending) {
-            warn_of_overflow(sample, features, plan.output.dtype, reporter);
-            self.timings.measure(Stage::Write, || plan.output.write(set, &sample.name, features))?;
-            reporter.detail(|| format!("{}: {} layers", sample.path.display(), features.len()));
-        }
-        Ok(())
-    }
 }
 
-/// What was read of an image.
-struct ReadImage {
-    picture: Rgb,
-    /// By set.
-    prompts: Vec<Prompt>,
-    /// By kind.
-    conditions: HashMap<String, Tensor>,
+/// Images next to each other with the same adapters.
+fn spans_of_adapters(set: &FeatureSet, prepared: &Prepared) -> Result<Vec<(Range<usize>, Vec<LoraFile>)>> {
+    let mut spans: Vec<(Range<usize>, Vec<LoraFile>)> = Vec::new();
+    for (number, sample) in prepared.images.samples.iter().enumerate() {
+        let files = set.adapters(sample).map_err(anyhow::Error::msg)?;
+        match spans.last_mut() {
+            Some((span, before)) if *before == files => span.end = number + 1,
+            _ => spans.push((number..number + 1, files)),
+        }
+    }
+    Ok(spans)
 }
 
-fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, reporter: &Reporter) {
-    if let Some((layer, _)) = features.iter().find(|(_, feature)| feature.overflows(dtype)) {
-        let advice = if dtype == DType::F16 { "; try --output-dtype float32" } else { "" };
-        reporter
-            .warn(&format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display()));
+/// Features in the order of the store; every wanted layer has to be there.
+fn in_store_order(pass: &Pass, extracted: Extracted) -> Result<Vec<(LayerId, Tensor)>> {
+    let mut features = extracted.features;
+    features.extend(extracted.vae_out.map(|picture| (LayerId::VaeOut, picture)));
+    features.extend(extracted.attention.map(|maps| (LayerId::Attn, maps)));
+    let found: Vec<LayerId> = features.iter().map(|(id, _)| *id).collect();
+    if found != pass.layers {
+        let missing = pass.layers.iter().find(|id| !found.contains(id));
+        let missing = missing.map_or_else(|| "an order".to_owned(), |id| format!("`{id}`"));
+        anyhow::bail!("the network did not give {missing} as it was asked for; this is a bug");
     }
+    Ok(features)
 }

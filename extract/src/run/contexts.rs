@@ -1,7 +1,6 @@
-//! Prompts as the UNet takes them. What is the same for all images is encoded once per run, with its keys and values; a prompt of one
-//! image's own lives as long as its batch.
+//! Prompts as the UNet takes them. What is the same for all images is encoded once per model, with its keys and values; prompts by folder
+//! are kept while they are among the last used; a prompt of one image's own lives as long as its batch.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use candle_core::Tensor;
@@ -12,11 +11,15 @@ use driftless::unet::TextContext;
 use crate::inputs::Prompt;
 use crate::report::{Stage, Timings};
 
+/// Prompts kept beside one for each set: each holds some megabytes of keys and values, and folders can be many.
+const ROOM: usize = 16;
+
 /// Prompts that were encoded already.
-#[derive(Default)]
 pub struct Contexts {
-    /// By adapter combination and text: adapters change the text encoder and the UNet's keys and values.
-    shared: HashMap<(usize, String), Rc<TextContext>>,
+    /// By adapter combination and text: adapters change the text encoder and the UNet's keys and values. The last used at the end.
+    shared: Vec<((usize, String), Rc<TextContext>)>,
+    /// Prompts kept at most.
+    room: usize,
 }
 
 /// Images that go through the UNet together, as a range of the batch, with their prompts.
@@ -30,17 +33,16 @@ pub struct Group {
 }
 
 impl Contexts {
+    /// None yet.
+    pub fn new(sets: usize) -> Self {
+        Self { shared: Vec::new(), room: sets + ROOM }
+    }
+
     /// The prompts of a batch. They are one group unless images have prompts of different lengths, which the UNet cannot take together.
     ///
     /// # Errors
     /// When a prompt cannot be encoded.
-    pub fn groups(
-        &mut self,
-        pipeline: &Pipeline,
-        adapters: usize,
-        prompts: &[Prompt],
-        timings: &mut Timings,
-    ) -> Result<Vec<Group>> {
+    pub fn groups(&mut self, pipeline: &Pipeline, adapters: usize, prompts: &[Prompt], timings: &Timings) -> Result<Vec<Group>> {
         if let [first, others @ ..] = prompts
             && first.shared
             && others.iter().all(|prompt| prompt == first)
@@ -62,14 +64,19 @@ impl Contexts {
         Ok(states.into_iter().enumerate().map(single).collect())
     }
 
-    fn shared(&mut self, pipeline: &Pipeline, adapters: usize, text: &str, timings: &mut Timings) -> Result<Rc<TextContext>> {
-        let key = (adapters, text.to_owned());
-        if let Some(found) = self.shared.get(&key) {
-            return Ok(found.clone());
-        }
-        let states = timings.measure(Stage::EncodeText, || pipeline.encode_prompt(text))?;
-        let context = Rc::new(TextContext::new(states));
-        self.shared.insert(key, context.clone());
+    fn shared(&mut self, pipeline: &Pipeline, adapters: usize, text: &str, timings: &Timings) -> Result<Rc<TextContext>> {
+        let found = self.shared.iter().position(|((combination, known), _)| *combination == adapters && known == text);
+        let entry = match found {
+            Some(place) => self.shared.remove(place),
+            None => {
+                let states = timings.measure(Stage::EncodeText, || pipeline.encode_prompt(text))?;
+                ((adapters, text.to_owned()), Rc::new(TextContext::new(states)))
+            }
+        };
+        let context = entry.1.clone();
+        self.shared.push(entry);
+        let surplus = self.shared.len().saturating_sub(self.room);
+        self.shared.drain(..surplus);
         Ok(context)
     }
 }

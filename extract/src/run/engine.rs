@@ -1,4 +1,4 @@
-//! What is loaded once per run: the model, its adapters, the ControlNets.
+//! What is loaded once per model: the networks, adapters, the ControlNets.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use driftless::controlnet::ControlNet;
 use driftless::pipeline::{ModelOptions, Pipeline};
 
 use crate::model::{ModelPlace, find_controlnet};
-use crate::plan::{ConditionSource, RunPlan};
+use crate::plan::{FeatureSet, RunPlan};
 use crate::report::Reporter;
 
 use super::adapters::Adapters;
@@ -17,31 +17,46 @@ use super::contexts::Contexts;
 pub struct Engine {
     /// The model.
     pub pipeline: Pipeline,
-    /// Adapters of all sets.
+    /// Adapters of its sets.
     pub adapters: Adapters,
-    /// Prompts of all sets.
+    /// Prompts of its sets.
     pub contexts: Contexts,
-    /// ControlNets by kind, with where their pictures come from.
-    pub controls: BTreeMap<String, (ControlNet, ConditionSource)>,
+    /// ControlNets by kind.
+    pub controls: BTreeMap<String, ControlNet>,
 }
 
 impl Engine {
-    /// Loads everything that the plan uses; the autoencoder's decoder only if the plan `decodes`.
+    /// Loads everything that `sets` use; the autoencoder's decoder only if one of them `decodes`.
     ///
     /// # Errors
     /// When a file is missing, damaged, or not of this model.
-    pub fn load(plan: &RunPlan, place: &ModelPlace, options: &ModelOptions, decodes: bool, reporter: &Reporter) -> Result<Self> {
+    pub fn load(
+        plan: &RunPlan,
+        sets: &[&FeatureSet],
+        place: &ModelPlace,
+        options: &ModelOptions,
+        decodes: bool,
+        reporter: &Reporter,
+    ) -> Result<Self> {
         let pipeline = place.load(options)?;
         if decodes {
             pipeline.vae.load_decoder()?;
         }
-        let adapters = Adapters::load(&pipeline, plan.sets.iter().map(|set| set.lora.as_slice()))?;
+        let adapters = Adapters::load(&pipeline, sets)?;
         let mut controls = BTreeMap::new();
-        for (kind, choice) in &plan.controls {
-            let folder = find_controlnet(kind, &choice.model, options, reporter)?;
+        for kind in kinds(sets) {
+            let folder = find_controlnet(kind, &plan.controls[kind].model, options, reporter)?;
             let network = ControlNet::open(&folder, options).with_context(|| format!("--control {kind}"))?;
-            controls.insert(kind.clone(), (network, choice.source.clone()));
+            controls.insert(kind.to_owned(), network);
         }
-        Ok(Self { pipeline, adapters, contexts: Contexts::default(), controls })
+        Ok(Self { pipeline, adapters, contexts: Contexts::new(sets.len()), controls })
     }
+}
+
+/// The ControlNets that sets use, each once.
+pub fn kinds<'a>(sets: &[&'a FeatureSet]) -> Vec<&'a str> {
+    let mut kinds: Vec<&str> = sets.iter().flat_map(|set| &set.control).map(|steering| steering.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
 }

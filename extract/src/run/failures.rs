@@ -1,5 +1,6 @@
 //! Images that failed: `failed.jsonl` beside the features, a line each, written as it happens so that no crash loses it.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use crate::inputs::Sample;
 pub struct Failures {
     path: PathBuf,
     file: Option<File>,
-    count: usize,
+    /// Numbers of the images.
+    images: BTreeSet<usize>,
 }
 
 impl Failures {
@@ -25,7 +27,7 @@ impl Failures {
     pub fn begin(path: &Path) -> Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(error)),
-            _ => Ok(Self { path: path.to_owned(), file: None, count: 0 }),
+            _ => Ok(Self { path: path.to_owned(), file: None, images: BTreeSet::new() }),
         }
     }
 
@@ -36,14 +38,17 @@ impl Failures {
 
     /// Images in the list.
     pub fn count(&self) -> usize {
-        self.count
+        self.images.len()
     }
 
-    /// Adds an image.
+    /// Adds an image; says whether it was not there yet. One line is enough for an image that fails in several sets.
     ///
     /// # Errors
     /// When the list cannot be written.
-    pub fn add(&mut self, sample: &Sample, problem: &str) -> Result<()> {
+    pub fn add(&mut self, sample: &Sample, problem: &str) -> Result<bool> {
+        if !self.images.insert(sample.index) {
+            return Ok(false);
+        }
         if self.file.is_none() {
             if let Some(folder) = self.path.parent() {
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -56,7 +61,6 @@ impl Failures {
             // One call, so that a line is there whole or not at all.
             file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&self.path))?;
         }
-        self.count += 1;
-        Ok(())
+        Ok(true)
     }
 }

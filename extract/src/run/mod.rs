@@ -1,8 +1,11 @@
 //! Extraction itself: one pass over the images for all feature sets.
 //!
 //! Order of events: everything that can be wrong is checked first, cheapest first; then the model is loaded; then the images go
-//! through in batches. What sets share is made once per batch (pictures, the autoencoder's posterior, condition pictures) or once per
-//! run (prompts, adapters, ControlNets).
+//! through in batches, one thread reading the next batch (`loader`), one computing (`batch`), one writing the features before
+//! (`writer`). They wait for each other, so that no more than a batch is read ahead and a set's features are waiting to be written.
+//! What sets share is made once per batch (pictures, the autoencoder's posterior, condition pictures, passes of the network that
+//! differ in nothing but what is kept) or once per run (prompts, adapters, ControlNets). Sets with models of their own come one model
+//! after the other.
 //!
 //! A batch always holds the same images, whatever was there already and however the work is sharded, so that features come out equal
 //! to the byte: shards take whole batches, and an image that is done is computed again beside one that is not, but not written.
@@ -12,26 +15,37 @@ mod batch;
 mod contexts;
 mod engine;
 mod failures;
+mod loader;
+mod passes;
 mod pictures;
 mod selection;
 mod work;
+mod writer;
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use driftless::checkpoint::remove_stale;
 use driftless::pipeline::ModelOptions;
+use driftless::unet::UnetConfig;
 
-use crate::args::ExtractArgs;
+use crate::args::{DeviceChoice, ExtractArgs};
 use crate::model::ModelPlace;
 use crate::outputs::OutputRule;
-use crate::plan::{FeatureSet, RunPlan};
+use crate::plan::{FeatureSet, ModelChoice, RunPlan};
 use crate::report::{Reporter, Stage, Timings};
 use crate::{device, interrupt};
 
+use batch::Computing;
 use engine::Engine;
 use failures::Failures;
+use loader::{Loader, READ_AHEAD, ReadBatch};
 use selection::Selection;
 use work::Batch;
+use writer::{Job, Writer};
 
 /// Beyond so many steps the original denoises in strides of ten, from a level that it takes for a hundredth.
 const LARGEST_DENOISING: usize = 50;
@@ -53,29 +67,38 @@ pub enum Outcome {
 /// When the request is wrong, the model cannot be loaded, or a file cannot be written. An image that cannot be read is no error but
 /// listed in the failures.
 pub fn extract(args: &ExtractArgs, reporter: &mut Reporter) -> Result<Outcome> {
-    let mut timings = Timings::begin();
+    let timings = Timings::begin();
     let plan = RunPlan::new(args)?;
     let threads = set_threads(plan.threads)?;
-    let device = device::open(plan.model.device)?;
-    let options = ModelOptions { dtype: plan.model.dtype.unwrap_or_else(|| device::default_dtype(&device)), device, base: None };
-    let place = ModelPlace::find(&plan.model, &options, reporter)?;
-    let selections = selection::select(&plan, &place.unet_config()?)?;
+    let options = model_options(&plan)?;
+    let find = |(choice, _): &(ModelChoice, Vec<usize>)| ModelPlace::find(choice, &options, reporter);
+    let places = plan.models.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let configs = places.iter().map(ModelPlace::unet_config).collect::<Result<Vec<_>>>()?;
+    let selections = selection::select(&plan, &configs)?;
     let batches = work::batches(&plan, &selections);
     announce(&plan, &selections, &batches, reporter);
     let mut failures = Failures::begin(&plan.failures)?;
-    if !batches.is_empty() {
-        let start = Instant::now();
-        let decodes = selections.iter().any(Selection::vae_out);
-        let engine = Engine::load(&plan, &place, &options, decodes, reporter)?;
-        timings.note(Stage::Load, start.elapsed().as_secs_f64());
-        let mut run = Run { plan: &plan, selections: &selections, engine, timings: &mut timings, failures: &mut failures };
-        run.all(&batches, reporter)?;
+    remove_stale(work::folders(&plan, &selections, &batches).iter().map(PathBuf::as_path));
+    let mut run = Run { plan: &plan, selections: &selections, options: &options, timings: &timings, failures: &mut failures };
+    for ((place, config), (_, sets)) in places.iter().zip(&configs).zip(&plan.models) {
+        let mine: Vec<Batch> = batches.iter().filter_map(|batch| batch.of_model(sets, &plan.fusions)).collect();
+        if !mine.is_empty() && !interrupt::requested() {
+            run.model(place, config, sets, &mine, reporter)?;
+        }
     }
     let images = batches.iter().map(|batch| batch.pending_images()).sum();
     if let Some(path) = &plan.timings {
         timings.write(path, images, threads).context("--timings")?;
     }
     Ok(conclude(&plan.output, &failures, images, &timings, reporter))
+}
+
+fn model_options(plan: &RunPlan) -> Result<ModelOptions> {
+    // Device and type are the run's; every model has the same.
+    let choice = plan.models.first().map(|(choice, _)| choice);
+    let device = device::open(choice.map_or_else(DeviceChoice::default, |choice| choice.device))?;
+    let dtype = choice.and_then(|choice| choice.dtype).unwrap_or_else(|| device::default_dtype(&device));
+    Ok(ModelOptions { dtype, device, base: None })
 }
 
 /// Sizes the pool that all kernels compute in; says how many threads there are.
@@ -148,25 +171,77 @@ fn conclude(output: &OutputRule, failures: &Failures, images: usize, timings: &T
 struct Run<'a> {
     plan: &'a RunPlan,
     selections: &'a [Selection],
-    engine: Engine,
-    timings: &'a mut Timings,
+    options: &'a ModelOptions,
+    timings: &'a Timings,
     failures: &'a mut Failures,
 }
 
 impl Run<'_> {
-    fn all(&mut self, batches: &[Batch], reporter: &mut Reporter) -> Result<()> {
+    /// All sets that one model computes.
+    fn model(
+        &mut self,
+        place: &ModelPlace,
+        config: &UnetConfig,
+        numbers: &[usize],
+        batches: &[Batch],
+        reporter: &mut Reporter,
+    ) -> Result<()> {
+        let sets: Vec<&FeatureSet> = numbers.iter().map(|number| &self.plan.sets[*number]).collect();
+        let passes = passes::passes(numbers, self.plan, self.selections, config)?;
+        let start = Instant::now();
+        let decodes = passes.iter().any(passes::Pass::vae_out);
+        let engine = Engine::load(self.plan, &sets, place, self.options, decodes, reporter)?;
+        self.timings.note(Stage::Load, start.elapsed().as_secs_f64());
         reporter.begin(batches.iter().map(Batch::pending_images).sum());
-        for batch in batches {
-            if interrupt::requested() {
-                break;
-            }
-            let failed_before = self.failures.count();
-            self.batch(batch, reporter)?;
-            reporter.advance(batch.pending_images(), self.failures.count() - failed_before);
-        }
+        let loader = Loader { plan: self.plan, kinds: engine::kinds(&sets), timings: self.timings };
+        let computing =
+            Computing { plan: self.plan, selections: self.selections, passes: &passes, engine, timings: self.timings };
+        let result = self.threads(&loader, computing, batches, reporter);
         reporter.end();
-        Ok(())
+        result
     }
+
+    /// Reading, computing and writing, each on a thread of its own.
+    fn threads(&mut self, loader: &Loader, computing: Computing, batches: &[Batch], reporter: &mut Reporter) -> Result<()> {
+        std::thread::scope(|scope| {
+            let (read, to_compute) = sync_channel(READ_AHEAD);
+            // Nothing waits in between: features can be large.
+            let (computed, jobs) = sync_channel(0);
+            scope.spawn(move || loader.run(batches, &read));
+            let failed_before = self.failures.count();
+            let writer = Writer {
+                plan: self.plan,
+                timings: self.timings,
+                failures: self.failures,
+                reporter,
+                sources: HashMap::new(),
+                failed_before,
+                jobs,
+            };
+            let writer = scope.spawn(move || writer.run());
+            let computed = compute(computing, batches, to_compute, computed);
+            let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // Where the writer gave up, that is why computing ended.
+            written.and(computed)
+        })
+    }
+}
+
+/// Takes both ends, so that the other threads see when it is over.
+fn compute<'a>(
+    mut computing: Computing,
+    batches: &[Batch<'a>],
+    read: Receiver<ReadBatch>,
+    out: SyncSender<Job<'a>>,
+) -> Result<()> {
+    for batch in batches {
+        // Nothing more comes when the user stops the run.
+        let Ok(images) = read.recv() else { break };
+        if interrupt::requested() || !computing.batch(batch, images, &out)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

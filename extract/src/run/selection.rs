@@ -15,28 +15,22 @@ const LARGEST_AGGREGATE: u64 = 16 << 30;
 pub struct Selection {
     /// The layers in the order of the store.
     pub layers: Vec<LayerId>,
-    /// The forward pass.
-    pub taps: TapPlan,
     /// What an image's files hold, for prompts of ordinary length.
     pub bytes_per_image: u64,
 }
 
-impl Selection {
-    /// Whether the picture after one scheduler step is wanted.
-    pub fn vae_out(&self) -> bool {
-        self.layers.contains(&LayerId::VaeOut)
-    }
-}
-
-/// The selections of all sets.
+/// The selections of all sets. `configs` are those of the plan's models.
 ///
 /// # Errors
 /// Every layer id that does not exist, pooling that leaves nothing, attention that has no maps.
-pub fn select(plan: &RunPlan, config: &UnetConfig) -> Result<Vec<Selection>, Fault> {
-    let shapes = Shapes::new(config, plan.img_size, TOKENS);
+pub fn select(plan: &RunPlan, configs: &[UnetConfig]) -> Result<Vec<Selection>, Fault> {
     let mut faults = Faults::default();
-    let selections: Vec<Selection> =
-        plan.sets.iter().filter_map(|set| faults.keep(select_set(set, plan, config, &shapes))).collect();
+    let of_model = |number: usize| plan.models.iter().position(|(_, sets)| sets.contains(&number)).unwrap_or(0);
+    let select = |(number, set)| {
+        let config = &configs[of_model(number)];
+        faults.keep(select_set(set, plan, config, &Shapes::new(config, plan.img_size, TOKENS)))
+    };
+    let selections: Vec<Selection> = plan.sets.iter().enumerate().filter_map(select).collect();
     faults.check()?;
     plan.fusions.iter().try_for_each(|fusion| check_fusion(fusion, plan, &selections))?;
     Ok(selections)
@@ -78,8 +72,8 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Sh
     let layers = set.layers.resolve(&layout, !set.attention.is_empty())?;
     let side = shapes.latent_side();
     let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
-    let taps =
-        TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
+    // Made again for all sets of a pass together; here its faults are found.
+    TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
     let mut pooled = Vec::with_capacity(layers.len());
     for layer in &layers {
         let shape = shapes.of(*layer, &set.attention);
@@ -100,7 +94,7 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Sh
             "attention maps (`-map` layers) are stretched to the largest layer; leave them out or leave out --aggregate-output";
         return Err(fail(format!("one aggregated file would have {} GB: {cause}", bytes_per_image >> 30)));
     }
-    Ok(Selection { layers, taps, bytes_per_image })
+    Ok(Selection { layers, bytes_per_image })
 }
 
 fn pooled_shape([channels, height, width]: [usize; 3], ratio: usize) -> [usize; 3] {

@@ -2,7 +2,8 @@
 //!
 //! A crash, an error or an interruption therefore never leaves a partial result under the name that the user asked for. What is
 //! unfinished is removed when it is dropped; a signal handler, which ends the process without dropping anything, calls
-//! [`remove_unfinished`] first.
+//! [`remove_unfinished`] first. A process that is killed outright leaves its temporary files; every one is locked as long as its process
+//! lives, so that [`remove_stale`] can tell them from another process's at the next start.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -33,6 +34,34 @@ pub fn remove_unfinished() {
         // Nothing can be reported to anybody here; what cannot be removed stays under its temporary name.
         let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
     }
+}
+
+/// How the names of temporary files and folders begin and end.
+const NAME: (&str, &str) = (".unfinished-", ".tmp");
+
+/// Removes temporary files and folders right in these folders whose process is gone; says how many. What cannot be removed, or is on a
+/// file system without locks, stays.
+pub fn remove_stale<'a>(folders: impl IntoIterator<Item = &'a Path>) -> usize {
+    let entries =
+        folders.into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().filter_map(|entry| entry.ok());
+    let temporary = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with(NAME.0) && name.ends_with(NAME.1))
+    });
+    temporary.filter(|entry| remove_if_unlocked(&entry.path()).is_ok()).count()
+}
+
+fn remove_if_unlocked(path: &Path) -> std::io::Result<()> {
+    let opened = File::open(path)?;
+    // Held until it is gone, which is what `claim` waits for.
+    opened.try_lock()?;
+    if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+}
+
+/// Locks what was just made; false if [`remove_stale`] of another process was faster and removed it.
+fn claim(made: &File, path: &Path) -> bool {
+    // Without locks on this file system nobody removes anything either.
+    made.lock().is_err() || path.exists()
 }
 
 /// A temporary path's place in the list, given up when dropped.
@@ -97,11 +126,15 @@ impl AtomicFile {
         }
         let (temporary, registration) = Registration::begin(destination, || {
             let mut builder = tempfile::Builder::new();
-            builder.prefix(".unfinished-").suffix(".tmp");
+            builder.prefix(NAME.0).suffix(NAME.1);
             ordinary_permissions(&mut builder);
-            let temporary = builder.tempfile_in(parent_folder(destination))?;
-            let path = temporary.path().to_owned();
-            Ok((temporary, path))
+            loop {
+                let temporary = builder.tempfile_in(parent_folder(destination))?;
+                let path = temporary.path().to_owned();
+                if claim(temporary.as_file(), &path) {
+                    return Ok((temporary, path));
+                }
+            }
         })?;
         let (file, temporary) = temporary.into_parts();
         Ok(Self { writer: BufWriter::new(file), temporary, registration, destination: destination.to_owned() })
@@ -122,10 +155,11 @@ impl AtomicFile {
     pub fn commit(mut self) -> Result<()> {
         self.writer.flush().map_err(Error::io(&self.destination))?;
         self.writer.get_ref().sync_all().map_err(Error::io(&self.destination))?;
-        // Closed before the renaming, which some systems want.
-        drop(self.writer);
         let (temporary, destination) = (self.temporary, self.destination);
-        self.registration.end(|| temporary.persist(&destination).map_err(|e| Error::io(&destination)(e.error)))
+        self.registration.end(|| temporary.persist(&destination).map_err(|e| Error::io(&destination)(e.error)))?;
+        // Open, and so locked, until it has its name.
+        drop(self.writer);
+        Ok(())
     }
 }
 
@@ -163,6 +197,8 @@ pub fn write_atomically(path: impl AsRef<Path>, fill: impl FnOnce(&mut AtomicFil
 /// was put into it.
 pub struct AtomicFolder {
     staging: tempfile::TempDir,
+    /// Keeps it locked, where the system lets folders be opened.
+    lock: Option<File>,
     registration: Registration,
     destination: PathBuf,
 }
@@ -181,19 +217,24 @@ impl AtomicFolder {
         if taken {
             return Err(Error::file(destination, "exists already", "remove it, or write to another place"));
         }
-        let (staging, registration) = Registration::begin(destination, || {
+        let ((staging, lock), registration) = Registration::begin(destination, || {
             let mut builder = tempfile::Builder::new();
-            builder.prefix(".unfinished-").suffix(".tmp");
+            builder.prefix(NAME.0).suffix(NAME.1);
             #[cfg(unix)]
             {
                 use std::os::unix::fs::PermissionsExt;
                 builder.permissions(Permissions::from_mode(0o777));
             }
-            let staging = builder.tempdir_in(parent_folder(destination))?;
-            let path = staging.path().to_owned();
-            Ok((staging, path))
+            loop {
+                let staging = builder.tempdir_in(parent_folder(destination))?;
+                let path = staging.path().to_owned();
+                let lock = File::open(&path).ok();
+                if lock.as_ref().is_none_or(|lock| claim(lock, &path)) {
+                    return Ok(((staging, lock), path));
+                }
+            }
         })?;
-        Ok(Self { staging, registration, destination: destination.to_owned() })
+        Ok(Self { staging, lock, registration, destination: destination.to_owned() })
     }
 
     /// The temporary folder to put files into.
@@ -214,6 +255,8 @@ impl AtomicFolder {
             // The temporary name no longer exists, so there is nothing left to remove.
             let _ = staging.keep();
             Ok(())
-        })
+        })?;
+        drop(self.lock);
+        Ok(())
     }
 }

@@ -34,7 +34,7 @@ mod shown;
 mod weight_file;
 
 pub use adapter_file::AdapterFile;
-pub use atomic::{AtomicFile, AtomicFolder, remove_unfinished, write_atomically};
+pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, write_atomically};
 pub use component::Component;
 pub use config_file::read_config;
 pub use elements::{cast, require_finite};

@@ -16,6 +16,7 @@ use crate::training::loader::Source;
 use crate::training::validation::Validation;
 use crate::training::{NotANumber, Outcome, Position, Trainer, state};
 use anyhow::{Context, Result, anyhow};
+use driftless::checkpoint::remove_stale;
 use driftless::pipeline::{ModelOptions, Pipeline};
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,6 +38,7 @@ pub enum Ended {
 pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     make_writable(&options.output.output_dir)?;
+    remove_stale([options.output.output_dir.as_path()]);
     let device = place::device(&options.model)?;
     let place = place::find(&options.model)?;
     let base = place::base(&options.model, &place)?;

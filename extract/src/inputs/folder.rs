@@ -1,0 +1,27 @@
+//! `{folder}` in prompts and in the names of adapters: the name of the folder that an image is in. Data sets keep their categories in
+//! folders, so this is how each category gets a prompt and weights of its own.
+
+use super::Sample;
+use super::names::parent_name;
+
+/// What a text has in the place of the folder's name.
+const FOLDER: &str = "{folder}";
+
+/// Whether a text differs from folder to folder.
+pub fn depends_on_folder(text: &str) -> bool {
+    text.contains(FOLDER)
+}
+
+/// The text for an image.
+///
+/// # Errors
+/// When the text needs the folder's name and there is none; in words.
+pub fn with_folder(text: &str, sample: &Sample) -> Result<String, String> {
+    if !depends_on_folder(text) {
+        return Ok(text.to_owned());
+    }
+    let name = parent_name(&sample.path).and_then(|name| name.into_string().ok());
+    let name =
+        name.ok_or_else(|| format!("{}: its folder has no name to put in the place of {FOLDER}", sample.path.display()))?;
+    Ok(text.replace(FOLDER, &name))
+}

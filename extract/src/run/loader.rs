@@ -1,0 +1,68 @@
+//! Reading ahead: a thread that decodes and resizes the next images while the networks compute.
+
+use std::collections::HashMap;
+use std::sync::mpsc::SyncSender;
+
+use candle_core::Tensor;
+use driftless::vision::Rgb;
+
+use crate::inputs::{Prompt, Sample};
+use crate::interrupt;
+use crate::plan::RunPlan;
+use crate::report::{Stage, Timings};
+
+use super::{Batch, pictures};
+
+/// Batches that are read ahead, beside the one being read.
+pub const READ_AHEAD: usize = 1;
+
+/// What was read of an image.
+pub struct ReadImage {
+    /// The image, resized.
+    pub picture: Rgb,
+    /// Prompts by set.
+    pub prompts: Vec<Prompt>,
+    /// Condition pictures `[1, 3, h, w]` by kind.
+    pub conditions: HashMap<String, Tensor>,
+}
+
+/// The images of a batch in their order, or why one could not be read.
+pub type ReadBatch = Vec<Result<ReadImage, String>>;
+
+/// Reads the images of a run.
+pub struct Loader<'a> {
+    pub plan: &'a RunPlan,
+    /// The ControlNets that need condition pictures.
+    pub kinds: Vec<&'a str>,
+    pub timings: &'a Timings,
+}
+
+impl Loader<'_> {
+    /// Reads batch after batch until all are read, nobody takes them any more, or the user stops the run.
+    pub fn run(&self, batches: &[Batch], out: &SyncSender<ReadBatch>) {
+        for batch in batches {
+            let mut images = Vec::with_capacity(batch.samples.len());
+            for sample in &batch.samples {
+                if interrupt::requested() {
+                    return;
+                }
+                images.push(self.timings.measure(Stage::ReadImage, || self.read(sample)));
+            }
+            if out.send(images).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads everything that belongs to one image alone.
+    fn read(&self, sample: &Sample) -> Result<ReadImage, String> {
+        let picture = pictures::read(sample, self.plan.img_size).map_err(|error| error.to_string())?;
+        let prompts = self.plan.sets.iter().map(|set| set.prompt.prompt(sample)).collect::<Result<_, _>>()?;
+        let conditions = self.kinds.iter().map(|kind| {
+            let condition = pictures::condition(&self.plan.controls[*kind].source, sample, &picture);
+            Ok(((*kind).to_owned(), condition.map_err(|error| error.to_string())?))
+        });
+        let conditions = conditions.collect::<Result<_, String>>()?;
+        Ok(ReadImage { picture, prompts, conditions })
+    }
+}

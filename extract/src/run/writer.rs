@@ -1,0 +1,164 @@
+//! Writing: a thread that splits, fuses and writes finished features while the networks compute the next.
+//!
+//! It gets what to do in one order, so that the list of failures and the progress do not depend on which thread was faster.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+use driftless::Error;
+use driftless::taps::LayerId;
+
+use crate::inputs::Sample;
+use crate::outputs::{ImageFeatures, fuse, image_of_batch};
+use crate::plan::{Fusion, RunPlan};
+use crate::report::{Reporter, Stage, Timings};
+
+use super::failures::Failures;
+
+/// Features of a set on the CPU: groups of images that went through the network together, each `[images, c, h, w]` per layer.
+pub type SetFeatures = Vec<Vec<(LayerId, Tensor)>>;
+
+/// The images of a batch that could be read.
+pub struct Readable<'a> {
+    /// The images.
+    pub samples: Vec<&'a Sample>,
+    /// By set, then by image: whether files are missing.
+    pub pending: Vec<Vec<bool>>,
+    /// The same of sets made of others.
+    pub pending_fusions: Vec<Vec<bool>>,
+}
+
+impl Readable<'_> {
+    /// Whether some fusion of this batch is made of a set.
+    pub fn is_source(&self, set: usize, fusions: &[Fusion]) -> bool {
+        let mut wanted = fusions.iter().zip(&self.pending_fusions).filter(|(_, pending)| pending.contains(&true));
+        wanted.any(|(fusion, _)| fusion.of.contains(&set))
+    }
+}
+
+/// Something to do for the writer.
+pub enum Job<'a> {
+    /// Note that an image failed.
+    Failed(&'a Sample, String),
+    /// Write what is missing of a set.
+    Features { set: usize, batch: Arc<Readable<'a>>, features: SetFeatures },
+    /// Write what is made of several sets.
+    Fusions(Arc<Readable<'a>>),
+    /// So many images are through.
+    Done(usize),
+}
+
+/// The thread's tools.
+pub struct Writer<'a, 'b> {
+    pub plan: &'b RunPlan,
+    pub timings: &'b Timings,
+    pub failures: &'b mut Failures,
+    pub reporter: &'b mut Reporter,
+    /// Features of the batch in hand that fusions are made of, by set.
+    pub sources: HashMap<usize, SetFeatures>,
+    /// Failures before the batch in hand.
+    pub failed_before: usize,
+    pub jobs: Receiver<Job<'a>>,
+}
+
+impl Writer<'_, '_> {
+    /// Works until no more jobs come. A file that cannot be written makes its image one that failed, unless the trouble is the disk's.
+    ///
+    /// # Errors
+    /// When the disk is full or refuses to be written to, or features cannot be fused.
+    pub fn run(mut self) -> Result<()> {
+        while let Ok(job) = self.jobs.recv() {
+            match job {
+                Job::Failed(sample, problem) => self.fail(sample, &problem)?,
+                Job::Features { set, batch, features } => {
+                    self.write_set(set, &batch, &features)?;
+                    if batch.is_source(set, &self.plan.fusions) {
+                        self.sources.insert(set, features);
+                    }
+                }
+                Job::Fusions(batch) => self.write_fusions(&batch)?,
+                Job::Done(images) => {
+                    let failed = self.failures.count() - self.failed_before;
+                    self.reporter.advance(images, failed);
+                    self.failed_before = self.failures.count();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, sample: &Sample, problem: &str) -> driftless::Result<()> {
+        if self.failures.add(sample, problem)? {
+            self.reporter.error(problem);
+        }
+        Ok(())
+    }
+
+    fn write_set(&mut self, set: usize, batch: &Readable, features: &SetFeatures) -> Result<()> {
+        let plan = self.plan;
+        for (image, pending) in batch.pending[set].iter().enumerate() {
+            if *pending {
+                let written = self.image_of(set, image, features)?;
+                self.write_image(plan.sets[set].name.as_deref(), batch.samples[image], &written)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_fusions(&mut self, batch: &Readable) -> Result<()> {
+        let plan = self.plan;
+        let sources = std::mem::take(&mut self.sources);
+        for (fusion, pending) in plan.fusions.iter().zip(&batch.pending_fusions) {
+            for image in (0..pending.len()).filter(|image| pending[*image]) {
+                let parts = fusion.of.iter().filter_map(|set| Some((*set, sources.get(set)?)));
+                let parts = parts.map(|(set, features)| self.image_of(set, image, features));
+                let parts: Vec<ImageFeatures> = parts.collect::<driftless::Result<_>>()?;
+                let fused = fuse(fusion.mode, &parts.iter().collect::<Vec<_>>())?;
+                self.write_image(Some(&fusion.name), batch.samples[image], &fused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One image's features of a set.
+    fn image_of(&self, set: usize, mut image: usize, groups: &SetFeatures) -> driftless::Result<ImageFeatures> {
+        for group in groups {
+            let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
+            if image < images {
+                return image_of_batch(group, image, self.plan.sets[set].feature_resize);
+            }
+            image -= images;
+        }
+        Ok(Vec::new())
+    }
+
+    fn write_image(&mut self, set: Option<&str>, sample: &Sample, features: &ImageFeatures) -> driftless::Result<()> {
+        let output = &self.plan.output;
+        warn_of_overflow(sample, features, output.dtype, self.reporter);
+        match self.timings.measure(Stage::Write, || output.write(set, &sample.name, features)) {
+            Ok(()) => self.reporter.detail(|| format!("{}: {} layers", sample.path.display(), features.len())),
+            Err(error) if is_the_disks(&error) => return Err(error),
+            Err(error) => self.fail(sample, &error.to_string())?,
+        }
+        Ok(())
+    }
+}
+
+/// Whether the next file would fare no better.
+fn is_the_disks(error: &Error) -> bool {
+    use ErrorKind::{Interrupted, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds = [Interrupted, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    matches!(error, Error::Io { source, .. } if kinds.contains(&source.kind()))
+}
+
+fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, reporter: &Reporter) {
+    if let Some((layer, _)) = features.iter().find(|(_, feature)| feature.overflows(dtype)) {
+        let advice = if dtype == DType::F16 { "; try --output-dtype float32" } else { "" };
+        reporter
+            .warn(&format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display()));
+    }
+}

@@ -1,0 +1,119 @@
+//! The real `extract` binary with weights that change within a run: a model per set, adapters by folder, and what sets share.
+
+#[path = "extract_place.rs"]
+mod place;
+
+use std::path::Path;
+
+use candle_core::DType;
+use driftless::miniature::{Size, write_model, write_pictures};
+use place::*;
+use serde_json::Value;
+
+const LAYER: &str = "layer = [\"up-level1-upsampler-out\"]";
+
+fn run(folder: &Path, text: &str, more: &[&str]) -> std::process::Output {
+    std::fs::write(folder.join("sets.toml"), text).unwrap();
+    extract(folder, &[&["--config", "sets.toml"][..], more].concat())
+}
+
+#[test]
+fn a_set_has_a_model_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let other = here.join("other");
+    write_model(&other, Size::Miniature, DType::F32, 1).unwrap();
+    let images = world().join("images/00[0-2].png");
+    let set =
+        |name: &str, more: &str| format!("[[set]]\nname = \"{name}\"\nprompt = \"a red circle\"\nt = 50\n{LAYER}\n{more}\n");
+    let input = format!("[input]\nimages = {images:?}\nimg_size = 64\n");
+    let merged = format!("model = {other:?}");
+    let sets =
+        [set("plain", ""), set("merged", &merged), set("again", "seed = 7"), set("merged-again", &format!("{merged}\nseed = 7"))];
+    let output = run(here, &(input.clone() + &sets.concat()), &["--timings", "t.json"]);
+    succeeded(&output);
+    let timings: Value = serde_json::from_str(&std::fs::read_to_string(here.join("t.json")).unwrap()).unwrap();
+    assert_eq!((timings["images"].as_u64(), timings["stages"]["load"].as_array().unwrap().len()), (Some(3), 2));
+    let found = files(&here.join("OUT"));
+    assert_eq!(found.len(), 12);
+    std::fs::write(here.join("l.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
+    let place = ["--input_dir", images.to_str().unwrap(), "--layer", "l.json", "--output_dir", "SINGLE"];
+    succeeded(&extract(here, &[&place[..], &["--offline_lora", "other", "--seed", "7"]].concat()));
+    assert_eq!(files(&here.join("SINGLE")), files(&here.join("OUT/merged-again")));
+    assert_ne!(files(&here.join("OUT/merged")), files(&here.join("OUT/plain")));
+
+    std::fs::remove_dir_all(here.join("OUT")).unwrap();
+    let fused =
+        set("f", "").replace("prompt = \"a red circle\"\nt = 50\n", "fuse = [\"plain\", \"merged\"]\n").replace(LAYER, "");
+    refused(here, &run(here, &(input.clone() + &sets.concat() + &fused), &[]), 1, &["different models"]);
+    let nowhere = set("nowhere", "model = \"no/such\"");
+    refused(here, &run(here, &(input + &sets[0] + &nowhere), &[]), 1, &["no/such"]);
+}
+
+#[test]
+fn adapters_are_chosen_by_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    for (place, first) in [("cat", 0), ("dog", 2), ("owl", 4)] {
+        write_pictures(&here.join("in").join(place), first, 2, 64).unwrap();
+    }
+    for (place, file) in [("cat", "lora"), ("dog", "locon"), ("owl", "lora")] {
+        std::fs::create_dir_all(here.join("weights")).unwrap();
+        std::fs::copy(fixture(&format!("training/{file}.safetensors")), here.join(format!("weights/{place}.safetensors")))
+            .unwrap();
+    }
+    let common = ["--input_dir", "in/**/*.png", "--nested_input_dir", "--use_original_filename"];
+    let with = |lora: &str, out: &str, size: &str| {
+        succeeded(&extract(here, &[&common[..], &["--lora", lora, "--output_dir", out, "-b", size]].concat()));
+        files(&here.join(out))
+    };
+    let by_folder = with("weights/{folder}.safetensors:0.5", "A", "1");
+    let (lora, locon) = (with("weights/cat.safetensors:0.5", "B", "1"), with("weights/dog.safetensors:0.5", "C", "1"));
+    for (name, bytes) in &by_folder {
+        let (same, other) = if name.contains("/dog/") { (&locon, &lora) } else { (&lora, &locon) };
+        assert!(*bytes == same[name] && *bytes != other[name], "{name}");
+    }
+    // A batch with images of two folders is computed in two parts.
+    assert_eq!(with("weights/{folder}.safetensors:0.5", "D", "3").len(), by_folder.len());
+    std::fs::remove_file(here.join("weights/owl.safetensors")).unwrap();
+    let missing = extract(here, &[&common[..], &["--lora", "weights/{folder}.safetensors"]].concat());
+    refused(here, &missing, 1, &["owl.safetensors: no such adapter"]);
+}
+
+#[test]
+fn sets_that_differ_in_what_they_keep_share_a_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let images = world().join("images/00[01].png");
+    let text = format!(
+        r#"
+        [input]
+        images = {images:?}
+        img_size = 128
+        [[set]]
+        name = "a"
+        prompt = "a red circle"
+        t = 50
+        layer = ["up-level1-upsampler-out", "vae-out"]
+        [[set]]
+        name = "b"
+        prompt = "a red circle"
+        layer = ["attn", "unet-in"]
+        attention = ["up_cross"]
+        [[set]]
+        name = "c"
+        prompt = "a red circle"
+        layer = ["up-level1-upsampler-out"]
+        feature_resize = 2
+        "#
+    );
+    succeeded(&run(here, &text, &["--timings", "t.json"]));
+    let timings: Value = serde_json::from_str(&std::fs::read_to_string(here.join("t.json")).unwrap()).unwrap();
+    assert_eq!(timings["stages"]["unet"].as_array().unwrap().len(), 1);
+    let before = files(&here.join("OUT"));
+    assert_eq!(before.len(), 10);
+    // What is missing of one comes back to the byte.
+    std::fs::remove_dir_all(here.join("OUT/c")).unwrap();
+    succeeded(&run(here, &text, &[]));
+    assert_eq!(files(&here.join("OUT")), before);
+}
