@@ -104,9 +104,17 @@ fn the_same_seed_gives_the_same_bytes_and_a_resumed_run_too() {
     assert_done(&words(&mut rest, options));
     assert!(bytes("whole/a.safetensors") == bytes("rest/a.safetensors"), "the resumed run ended elsewhere");
 
-    let mut wider = place.command("rest");
-    wider.arg("--resume").arg(&state);
-    assert_fails(&words(&mut wider, &format!("{options} --network_args conv_dim=2")), 1, &["another configuration", "--resume"]);
+    for (other, named) in [
+        ("--network_args conv_dim=2", "network_args"),
+        ("--max_timestep 500", "timesteps was"),
+        ("--caption_prefix photo", "captions_and_augmentation"),
+        ("--network_train_unet_only", "network_train_unet_only"),
+    ] {
+        let mut command = place.command("rest");
+        command.arg("--resume").arg(&state);
+        let output = words(&mut command, &format!("{options} {other}"));
+        assert_fails(&output, 1, &["another configuration", "--resume", named]);
+    }
 }
 
 #[test]

@@ -203,6 +203,73 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     assert_eq!(table("whole"), table("out"));
 }
 
+/// A run whose steps ended within an epoch, made longer, trains the rest of that epoch and measures it then.
+#[test]
+fn steps_that_end_within_an_epoch_leave_the_rest_to_a_longer_run() {
+    let place = Place::new();
+    // 9 pictures train in batches of 3.
+    let options = "--save_state --validation_split 0.25 --flip_aug --shuffle_caption --max_train_steps";
+    assert_done(&words(&mut place.command("whole"), &format!("{options} 9")));
+    assert_done(&words(&mut place.command("out"), &format!("{options} 5")));
+    let epochs = |folder: &str| numbers(&place.path(folder).join("validation.jsonl"), "epoch");
+    assert_eq!(epochs("out"), [1.0, 2.0], "the epoch that was cut short is measured too, as kohya does");
+    let short = bytes(&place.path("out/a.safetensors"));
+    let go_on = |steps: usize| {
+        let mut command = place.command("out");
+        command.arg("--resume").arg(place.path("out/a-state"));
+        assert_done(&words(&mut command, &format!("{options} {steps}")));
+    };
+    go_on(5);
+    assert!(bytes(&place.path("out/a.safetensors")) == short, "a run that is done already was trained further");
+    assert_eq!(epochs("out"), [1.0, 2.0]);
+    go_on(9);
+    assert!(bytes(&place.path("out/a.safetensors")) == bytes(&place.path("whole/a.safetensors")));
+    for (file, key) in [("metrics.jsonl", "loss"), ("metrics.jsonl", "epoch"), ("validation.jsonl", "validation_loss")] {
+        assert_eq!(numbers(&place.path("out").join(file), key), numbers(&place.path("whole").join(file), key), "{key}");
+    }
+    // From the beginning of an epoch too.
+    go_on(12);
+    assert_eq!(epochs("out"), [1.0, 2.0, 3.0, 4.0]);
+}
+
+/// An interruption while an epoch is measured leaves the measuring to the run that goes on.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_validation_is_made_up_for() {
+    let place = Place::of(12, 64);
+    // 9 of 12 pictures are held back in each of three groups: 9 steps of 1, then 108 predictions.
+    let options = "--max_train_epochs 2 --validation_split 0.75 --train_batch_size 1 --cache_latents";
+    assert_done(&words(&mut place.command("whole"), options));
+    let interrupted = |folder: &str, more: &str, steps: usize| {
+        let mut command = place.command(folder);
+        command.args(options.split_whitespace()).args(more.split_whitespace()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let done = || std::fs::read_to_string(place.path(folder).join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+        while done() < steps {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        child.wait_with_output().unwrap()
+    };
+    let measured = |folder: &str| numbers(&place.path(folder).join("validation.jsonl"), "validation_loss");
+    for (folder, steps, before) in [("first", 9, 0), ("last", 18, 1)] {
+        let output = interrupted(folder, "--save_state", steps);
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert_eq!((measured(folder).len(), lines(&place.path(folder).join("metrics.jsonl")).len()), (before, steps));
+        let mut rest = place.command(folder);
+        rest.arg("--resume").arg(newest_state(&place.path(folder)).unwrap()).arg("--save_state");
+        assert_done(&words(&mut rest, options));
+        assert_eq!(measured(folder), measured("whole"), "{folder}");
+        assert!(bytes(&place.path(folder).join("a.safetensors")) == bytes(&place.path("whole/a.safetensors")), "{folder}");
+    }
+    // With no state to go on from, what is trained to the end is at least written.
+    let output = interrupted("without", "", 18);
+    assert_done(&output);
+    assert!(stderr(&output).contains("the validation after epoch 2 was interrupted"), "{}", stderr(&output));
+    assert!(bytes(&place.path("without/a.safetensors")) == bytes(&place.path("whole/a.safetensors")));
+}
+
 fn newest_state(folder: &Path) -> Option<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
     entries.filter(|path| path.to_string_lossy().ends_with("-state") && path.join("state.json").exists()).max()

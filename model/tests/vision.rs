@@ -285,6 +285,11 @@ fn files_equal_pillow() {
         check(format!("upright size {size:?}"), size == pair(&case["upright"]["size"]));
         check("upright".into(), hash_of(&upright.to_rgb()) == case["upright"]["rgb"]);
         check("dimensions".into(), Picture::dimensions(&path).unwrap() == pair(&case["stored_size"]));
+        let header = Picture::header(&path).unwrap();
+        check("header".into(), header.size == (picture.width(), picture.height()));
+        check("header, upright".into(), header.upright_size.unwrap_or(header.size) == size);
+        let turned = upright.to_rgb() != picture.to_rgb();
+        check("header, turned".into(), header.upright_size.is_some() || !turned);
     }
     assert!(wrong.is_empty(), "{} differ from Pillow:\n{}", wrong.len(), wrong.join("\n"));
 }

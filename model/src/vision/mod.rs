@@ -23,6 +23,6 @@ pub mod tensor;
 
 pub use area::resize_area;
 pub use canny::canny;
-pub use picture::{Mode, Picture};
+pub use picture::{Header, Mode, Picture};
 pub use raster::{Grey, Rgb};
 pub use resize::{Filter, resize};

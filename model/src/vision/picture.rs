@@ -12,6 +12,7 @@ use super::decode::{self, Decoded, Problem, Samples};
 use super::resize::{Filter, resize_samples};
 use super::{Grey, Rgb, orient};
 use crate::error::{Error, Result};
+use image::metadata::Orientation;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -63,6 +64,15 @@ pub struct Picture {
     samples: Samples,
 }
 
+/// What a file says of its picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Width and height that [`Picture::open`] gives.
+    pub size: (usize, usize),
+    /// Those that [`Picture::open_oriented`] gives, when it turns or mirrors the picture.
+    pub upright_size: Option<(usize, usize)>,
+}
+
 /// Files larger than this are not pictures that anybody means.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
@@ -111,6 +121,19 @@ impl Picture {
     pub fn dimensions(path: impl AsRef<Path>) -> Result<(usize, usize)> {
         let path = path.as_ref();
         decode::dimensions(&read_file(path)?).map_err(|problem| explain(problem, path))
+    }
+
+    /// What the file says of itself, without decoding the pixels.
+    ///
+    /// # Errors
+    /// Those of [`Picture::dimensions`].
+    pub fn header(path: impl AsRef<Path>) -> Result<Header> {
+        let path = path.as_ref();
+        let bytes = read_file(path)?;
+        let read = || Ok((decode::dimensions(&bytes)?, decode::orientation(&bytes)?));
+        let (size, orientation) = read().map_err(|problem| explain(problem, path))?;
+        let upright_size = (orientation != Orientation::NoTransforms).then(|| orient::size(size, orientation));
+        Ok(Header { size, upright_size })
     }
 
     fn new(decoded: Decoded, upright: bool) -> Self {

@@ -56,6 +56,7 @@ mod tests {
             subset: 0,
             repeats,
             is_reg: false,
+            upright: false,
             placement: Placement { bucket, resized: bucket },
         };
         let mut samples = vec![sample((512, 512), 2); 5];

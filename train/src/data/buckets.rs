@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 pub type Size = (usize, usize);
 
 /// What a picture becomes: resized first, then cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Placement {
     /// The size that is left in the end.
     pub bucket: Size,

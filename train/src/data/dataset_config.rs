@@ -30,6 +30,7 @@ const ANYWHERE: &[&str] = &[
     "token_warmup_step",
     "caption_extension",
     "class_tokens",
+    "exif_orientation",
     "flip_aug",
     "color_aug",
     "random_crop",
@@ -74,6 +75,7 @@ struct Table {
     token_warmup_step: Option<f64>,
     caption_extension: Option<String>,
     class_tokens: Option<String>,
+    exif_orientation: Option<bool>,
     flip_aug: Option<bool>,
     color_aug: Option<bool>,
     random_crop: Option<bool>,
@@ -179,6 +181,7 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     set(&mut plan.repeats, first(&levels, |table| table.num_repeats));
     plan.class_tokens = first(&levels, |table| table.class_tokens.clone());
     set(&mut plan.caption_extension, first(&levels, |table| table.caption_extension.clone()));
+    set(&mut plan.exif_orientation, first(&levels, |table| table.exif_orientation));
     set(&mut plan.flip, first(&levels, |table| table.flip_aug));
     set(&mut plan.validation_split, first(&levels, |table| table.validation_split));
     plan.validation_seed = first(&levels, |table| table.validation_seed).or(plan.validation_seed);

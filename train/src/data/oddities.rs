@@ -1,6 +1,8 @@
-//! Pictures of sizes that nobody means to train on: they are used, and named.
+//! What is seldom meant in a folder of pictures: it is used as it is, and named.
 
 use super::Sample;
+use super::scan::Subset;
+use std::path::PathBuf;
 
 /// A picture that is enlarged more than this on a side teaches the resampling filter.
 const MOST_ENLARGED: f64 = 4.0;
@@ -34,4 +36,32 @@ fn list(samples: &[Sample], remark: impl Fn(&Sample) -> Option<String>) -> Optio
         .collect();
     let more = if found.len() > 5 { format!(" and {} more", found.len() - 5) } else { String::new() };
     (!found.is_empty()).then(|| format!("{}{more}", found[..found.len().min(5)].join(", ")))
+}
+
+/// A sentence on the pictures that have no caption file.
+pub fn missing_captions(subset: &Subset) -> String {
+    let missing = &subset.without_caption;
+    let extension = subset.plan.caption_extension.trim_start_matches('.');
+    let instead = match subset.plan.class_tokens.as_deref() {
+        Some(class) if !class.is_empty() => format!("they train with the caption `{class}`"),
+        _ => "they train without a caption".to_owned(),
+    };
+    let (folder, count, names) = (subset.plan.image_dir.display(), missing.len(), first_names(missing));
+    format!("{folder}: {count} of {} pictures have no .{extension} file ({names}); {instead}", subset.pictures)
+}
+
+/// A sentence on the pictures that a viewer would show turned, and that train as they are stored.
+pub fn not_turned(subset: &Subset, pictures: &[PathBuf]) -> String {
+    let (folder, count, names) = (subset.plan.image_dir.display(), pictures.len(), first_names(pictures));
+    format!(
+        "{folder}: Exif data of {count} of {} pictures ({names}) ask for turning them, which is not done, as with kohya; see \
+         --exif_orientation",
+        subset.pictures
+    )
+}
+
+fn first_names(paths: &[PathBuf]) -> String {
+    let names = paths.iter().take(5).map(|path| path.file_name().unwrap_or_default().to_string_lossy());
+    let names = names.collect::<Vec<_>>().join(", ");
+    names + if paths.len() > 5 { ", ..." } else { "" }
 }

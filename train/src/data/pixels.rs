@@ -42,7 +42,8 @@ impl Draw {
 /// # Errors
 /// When the file cannot be read or decoded, or has another size than when it was looked at first.
 pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -> Result<Rgb> {
-    let picture = Picture::open(&sample.path)?.to_rgb();
+    let open = if sample.upright { Picture::open_oriented } else { Picture::open };
+    let picture = open(&sample.path)?.to_rgb();
     anyhow::ensure!(
         (picture.width, picture.height) == sample.size,
         "{}: is now {}x{} pixels and was {}x{}; it was changed during the run",
@@ -77,6 +78,7 @@ fn resize(picture: &Rgb, width: usize, height: usize, interpolation: Option<Inte
 
 #[cfg(test)]
 mod tests {
+    use super::super::DataSet;
     use super::super::buckets::Placement;
     use super::*;
     use crate::options::Options;
@@ -86,7 +88,7 @@ mod tests {
         let path = folder.join("a.png");
         let pixels = (0..size.0 * size.1).flat_map(|i| [(i % size.0) as u8, (i / size.0) as u8, 0]).collect();
         Rgb { width: size.0, height: size.1, pixels }.save_png(&path).unwrap();
-        Sample { path, size, caption: String::new(), subset: 0, repeats: 1, is_reg: false, placement }
+        Sample { path, size, caption: String::new(), upright: false, subset: 0, repeats: 1, is_reg: false, placement }
     }
 
     fn first_pixel(rgb: &Rgb) -> (u8, u8) {
@@ -135,5 +137,39 @@ mod tests {
         sample.size = (17, 16);
         let message = load(&sample, None, Draw::PLAIN).unwrap_err().to_string();
         assert!(message.contains("a.png") && message.contains("changed"), "{message}");
+    }
+
+    #[test]
+    fn photographs_are_turned_upright_only_where_that_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let photograph = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/vision/files/rotated6.jpg");
+        std::fs::create_dir_all(folder.path().join("train/1_a")).unwrap();
+        Rgb::filled(23, 17, [10, 20, 30]).save_png(folder.path().join("train/1_a/0.png")).unwrap();
+        std::fs::copy(photograph, folder.path().join("train/1_a/1.jpg")).unwrap();
+        let options =
+            ["--resolution=64", "--enable_bucket", "--min_bucket_reso=32", "--max_bucket_reso=128", "--bucket_reso_steps=8"];
+        let train = format!("--train_data_dir={}", folder.path().join("train").display());
+        let plan = |arguments: &[&str]| super::super::plan(&Options::of(arguments)).unwrap();
+        let scan = |arguments: &[&str]| DataSet::scan(plan(&[&[train.as_str()], arguments].concat()), 0);
+        let stored = scan(&options).unwrap();
+        let upright = scan(&[&options[..], &["--exif_orientation"]].concat()).unwrap();
+        let sizes = |set: &DataSet| set.datasets[0].samples.iter().map(|sample| sample.size).collect::<Vec<_>>();
+        assert_eq!((sizes(&stored), sizes(&upright)), (vec![(23, 17); 2], vec![(23, 17), (17, 23)]));
+        let warned =
+            |set: &DataSet| set.warnings.iter().any(|line| line.contains("(1.jpg)") && line.contains("--exif_orientation"));
+        assert!(warned(&stored) && !warned(&upright), "{:?} {:?}", stored.warnings, upright.warnings);
+
+        let sample = &upright.datasets[0].samples[1];
+        assert!(sample.placement.bucket.0 < sample.placement.bucket.1);
+        let seen = load(sample, None, Draw::PLAIN).unwrap();
+        assert_eq!((seen.width, seen.height), sample.placement.bucket);
+
+        let config = folder.path().join("data.toml");
+        let image_dir = folder.path().join("train/1_a");
+        let text = format!("[[datasets]]\n[[datasets.subsets]]\nimage_dir = {image_dir:?}\nexif_orientation = true\n");
+        std::fs::write(&config, text).unwrap();
+        let config = format!("--dataset_config={}", config.display());
+        let set = DataSet::scan(plan(&[&config]), 0).unwrap();
+        assert_eq!(sizes(&set), sizes(&upright));
     }
 }

@@ -42,6 +42,8 @@ pub struct SubsetPlan {
     pub is_reg: bool,
     /// What is done to captions.
     pub captions: CaptionSettings,
+    /// Turn pictures upright as their Exif orientation says.
+    pub exif_orientation: bool,
     /// Mirror half of the draws.
     pub flip: bool,
     /// Change hue or brightness of some draws.
@@ -97,6 +99,7 @@ impl SubsetPlan {
                 warmup_min: captions.token_warmup_min,
                 warmup: captions.token_warmup_step,
             },
+            exif_orientation: data.exif_orientation,
             flip: data.flip_aug,
             color: data.color_aug,
             random_crop: data.random_crop,

@@ -1,7 +1,8 @@
 //! What is really there: the pictures of a plan with sizes, captions and buckets.
 //!
 //! Mirrors `DreamBoothDataset.__init__` and `BaseDataset.make_buckets` of sd-scripts 48d368f, regularisation pictures included. Exif
-//! orientation is not applied, as there: it would move photographs to other buckets.
+//! orientation is applied only where that is asked for (`--exif_orientation`): there it never is, and it moves photographs to other
+//! buckets.
 
 use super::buckets::{Placement, Size};
 use super::held_back::{self, Stems};
@@ -10,7 +11,7 @@ use super::{caption_file, oddities, pictures_in};
 use anyhow::{Context, Result, bail};
 use driftless::vision::Picture;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The whole data set.
 #[derive(Debug, Clone)]
@@ -62,8 +63,10 @@ pub struct Subset {
 pub struct Sample {
     /// Its file.
     pub path: PathBuf,
-    /// Width and height as stored.
+    /// Width and height, as stored or turned upright.
     pub size: Size,
+    /// Whether it is to be turned upright as its Exif orientation says.
+    pub upright: bool,
     /// Its caption before anything is done to it.
     pub caption: String,
     /// Index of its subset.
@@ -263,9 +266,13 @@ fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> R
         without_caption: vec![],
         tag_frequency: BTreeMap::new(),
     };
-    let mut samples = Vec::with_capacity(pictures.len());
+    let (mut samples, mut not_turned) = (Vec::with_capacity(pictures.len()), Vec::new());
     for path in pictures {
-        let size = Picture::dimensions(&path)?;
+        let header = Picture::header(&path)?;
+        let upright_size = header.upright_size.filter(|_| plan.exif_orientation);
+        if header.upright_size.is_some() && upright_size.is_none() {
+            not_turned.push(path.clone());
+        }
         let from_file = caption_file::read(&path, &plan.caption_extension, plan.captions.wildcard)?;
         match &from_file {
             Some(_) => subset.captions += 1,
@@ -276,26 +283,24 @@ fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> R
             *subset.tag_frequency.entry(tag).or_default() += 1;
         }
         let placement = Placement { bucket: (0, 0), resized: (0, 0) };
-        samples.push(Sample { path, size, caption, subset: index, repeats: plan.repeats, is_reg: plan.is_reg, placement });
+        samples.push(Sample {
+            path,
+            size: upright_size.unwrap_or(header.size),
+            upright: upright_size.is_some(),
+            caption,
+            subset: index,
+            repeats: plan.repeats,
+            is_reg: plan.is_reg,
+            placement,
+        });
+    }
+    if !not_turned.is_empty() {
+        warnings.push(oddities::not_turned(&subset, &not_turned));
     }
     if !subset.without_caption.is_empty() && !plan.is_reg {
-        warnings.push(missing_captions(folder, &subset));
+        warnings.push(oddities::missing_captions(&subset));
     }
     Ok((subset, samples))
-}
-
-fn missing_captions(folder: &Path, subset: &Subset) -> String {
-    let missing = &subset.without_caption;
-    let extension = subset.plan.caption_extension.trim_start_matches('.');
-    let instead = match subset.plan.class_tokens.as_deref() {
-        Some(class) if !class.is_empty() => format!("they train with the caption `{class}`"),
-        _ => "they train without a caption".to_owned(),
-    };
-    let names = missing.iter().take(5).map(|path| path.file_name().unwrap_or_default().to_string_lossy());
-    let names = names.collect::<Vec<_>>().join(", ");
-    let more = if missing.len() > 5 { ", ..." } else { "" };
-    let (folder, count) = (folder.display(), missing.len());
-    format!("{folder}: {count} of {} pictures have no .{extension} file ({names}{more}); {instead}", subset.pictures)
 }
 
 #[cfg(test)]
@@ -303,6 +308,7 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use driftless::vision::Rgb;
+    use std::path::Path;
 
     fn picture(path: &Path, width: usize, height: usize) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

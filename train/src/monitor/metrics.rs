@@ -36,24 +36,28 @@ impl Metrics {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(folder: &Path, done: usize) -> Result<Self> {
-        Self::open_named(folder, "metrics.jsonl", done)
+        Self::open_named(folder, "metrics.jsonl", done, |line| belongs(line, done))
     }
 
-    /// The same for validation, and what was measured before.
+    /// The same for validation, and what was measured before. What was measured at the end of an epoch after the first `epochs` goes:
+    /// the run that wrote it had ended before the epoch did, and this one trains the rest.
     ///
     /// # Errors
     /// As [`Metrics::open`].
-    pub fn open_validation(folder: &Path, done: usize) -> Result<(Self, Vec<Measurement>)> {
-        let log = Self::open_named(folder, "validation.jsonl", done)?;
+    pub fn open_validation(folder: &Path, done: usize, epochs: usize) -> Result<(Self, Vec<Measurement>)> {
+        let read = |line: &str| -> Option<Measurement> { serde_json::from_str(line).ok() };
+        let belongs =
+            |line: &str| read(line).is_some_and(|one| one.step <= done && one.epoch.is_none_or(|epoch| epoch <= epochs));
+        let log = Self::open_named(folder, "validation.jsonl", done, belongs)?;
         let text = std::fs::read_to_string(&log.path).with_context(|| log.path.display().to_string())?;
-        Ok((log, text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()))
+        Ok((log, text.lines().filter_map(read).collect()))
     }
 
-    fn open_named(folder: &Path, name: &str, done: usize) -> Result<Self> {
+    fn open_named(folder: &Path, name: &str, done: usize, belongs: impl Fn(&str) -> bool) -> Result<Self> {
         let path = folder.join(name);
         let named = || path.display().to_string();
         let kept = match std::fs::read_to_string(&path) {
-            Ok(text) if done > 0 => text.lines().filter(|line| belongs(line, done)).map(|line| format!("{line}\n")).collect(),
+            Ok(text) if done > 0 => text.lines().filter(|line| belongs(line)).map(|line| format!("{line}\n")).collect(),
             _ => String::new(),
         };
         driftless::checkpoint::write_atomically(&path, |file| file.write_bytes(kept.as_bytes()))?;

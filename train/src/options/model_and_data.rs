@@ -109,6 +109,10 @@ pub struct DataOptions {
     #[arg(long, value_enum, value_name = "FILTER")]
     pub resize_interpolation: Option<Interpolation>,
 
+    /// Turn photographs upright as their Exif orientation says, which kohya's trainer does not
+    #[arg(long)]
+    pub exif_orientation: bool,
+
     /// Mirror each drawn picture with probability one half
     #[arg(long)]
     pub flip_aug: bool,
@@ -146,7 +150,7 @@ impl DataOptions {
 }
 
 /// kohya's `--resize_interpolation`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Interpolation {
     /// Pillow's Lanczos, antialiased.
     Lanczos,

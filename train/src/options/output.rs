@@ -138,7 +138,7 @@ pub struct SampleOptions {
     #[arg(long)]
     pub sample_at_first: bool,
 
-    /// Sampler: ddim, pndm or euler
+    /// Sampler: ddim, ddpm, pndm, euler or euler_a; samples of kohya's others are drawn with euler or euler_a
     #[arg(long, value_name = "NAME", default_value = "ddim")]
     pub sample_sampler: String,
 }

@@ -5,6 +5,7 @@
 //! with `--metadata_times`, because with them no two runs would give the same file; `ss_session_id` follows from the seed; a model
 //! folder has no hash. The hashes of the file itself are added where it is written.
 
+use super::fingerprint;
 use super::names::Names;
 use crate::data::DataSet;
 use crate::data::scan::{Dataset, Subset};
@@ -24,7 +25,8 @@ pub struct RunMetadata {
     entries: BTreeMap<String, String>,
     model_spec: BTreeMap<String, String>,
     with_training: bool,
-    data_digest: String,
+    /// What decides on the result too and has no place in kohya's metadata.
+    beyond: BTreeMap<String, String>,
     /// Unix time of the beginning, when times are written.
     started_at: Option<f64>,
 }
@@ -68,13 +70,13 @@ impl RunMetadata {
         let times = facts.options.output.metadata_times;
         let started_at = times.then(unix_time);
         let with_training = !facts.options.output.no_metadata;
-        Self { entries, model_spec: model_spec(facts, times), with_training, data_digest: data_digest(facts.data), started_at }
+        Self { entries, model_spec: model_spec(facts, times), with_training, beyond: fingerprint::beyond(facts), started_at }
     }
 
     /// What a state must agree with to be gone on from.
     pub fn configuration(&self) -> BTreeMap<String, String> {
         let mut configuration = self.entries.clone();
-        configuration.insert("data".into(), self.data_digest.clone());
+        configuration.extend(self.beyond.clone());
         configuration
     }
 
@@ -93,16 +95,6 @@ impl RunMetadata {
         entries.extend(self.model_spec.clone());
         entries
     }
-}
-
-/// What the files of a data set are, in one number: names, sizes, captions and repeats.
-fn data_digest(data: &DataSet) -> String {
-    let mut hash = Sha256::new();
-    for sample in data.datasets.iter().flat_map(|dataset| &dataset.samples) {
-        let name = sample.path.file_name().unwrap_or_default().to_string_lossy();
-        hash.update(format!("{name}\0{:?}\0{}\0{}\0{:?}\n", sample.size, sample.caption, sample.repeats, sample.placement));
-    }
-    hex(&hash.finalize())
 }
 
 fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {

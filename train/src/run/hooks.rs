@@ -13,7 +13,7 @@ use crate::output::metadata::RunMetadata;
 use crate::output::names::{epoch_to_remove, step_to_remove};
 use crate::samples::draw::{self, At};
 use crate::training::validation::Validation;
-use crate::training::{Hooks, StepReport, Trainer, state};
+use crate::training::{Hooks, Position, StepReport, Trainer, state};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -52,16 +52,17 @@ pub struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Opens the logs. `steps_before` are done already when the run goes on from a state.
+    /// Opens the logs of a run that begins at `position`.
     ///
     /// # Errors
     /// When a log cannot be written.
-    pub fn new(parts: Parts<'a>, steps_before: usize, console: &'a mut Console) -> Result<Self> {
-        let options = &parts.plan.options;
+    pub fn new(parts: Parts<'a>, position: Position, console: &'a mut Console) -> Result<Self> {
+        let (options, steps_before) = (&parts.plan.options, position.step);
         let metrics = Metrics::open(&options.output.output_dir, steps_before)?;
         let (validations, measured) = match parts.validation {
             Some(_) => {
-                let (log, measured) = Metrics::open_validation(&options.output.output_dir, steps_before)?;
+                let trained = position.epoch + usize::from(position.batch == parts.plan.steps.batches_per_epoch);
+                let (log, measured) = Metrics::open_validation(&options.output.output_dir, steps_before, trained)?;
                 (Some(log), measured)
             }
             None => (None, vec![]),
@@ -83,11 +84,16 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Samples before the first step, when they are asked for.
-    pub fn at_first(&mut self, trainer: &Trainer<StableDiffusion>) {
-        if self.parts.plan.options.samples.sample_at_first && trainer.position.step == 0 {
+    /// Samples before the first step, when they are asked for; and what an interruption left unmeasured. Answers whether to go on.
+    ///
+    /// # Errors
+    /// When pictures cannot be read, or the state cannot be saved.
+    pub fn at_first(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
+        let step = trainer.position.step;
+        if self.parts.plan.options.samples.sample_at_first && step == 0 {
             self.draw_samples(At::Step(0));
         }
+        if step == 0 || self.validate_by_steps(trainer)? { Ok(true) } else { self.stop(trainer) }
     }
 
     /// The last files, and which one is best.
@@ -210,17 +216,36 @@ impl<'a> Files<'a> {
         saved.is_ok()
     }
 
-    /// Measures the loss on pictures that do not train.
-    fn validate(&mut self, trainer: &Trainer<StableDiffusion>, epoch: Option<usize>) -> Result<()> {
-        let Parts { model, network, validation: Some(validation), .. } = self.parts else { return Ok(()) };
+    /// Interrupted: saves what it takes to go on later. Answers whether to go on all the same, which is so when only the last files
+    /// are left to be written and there is no state to come back to.
+    fn stop(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
+        let step = trainer.position.step;
+        if self.parts.plan.options.output.save_state {
+            self.save_state(trainer, When::Step(step))?;
+            return Ok(false);
+        }
+        Ok(step == self.parts.plan.steps.total)
+    }
+
+    fn validate_by_steps(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
+        let every = self.parts.plan.options.validation.validate_every_n_steps;
+        match every.is_some_and(|every| (trainer.position.step as u64).is_multiple_of(every)) {
+            true => self.validate(trainer, None),
+            false => Ok(true),
+        }
+    }
+
+    /// Measures the loss on pictures that do not train. Answers whether it came to an end before an interruption.
+    fn validate(&mut self, trainer: &Trainer<StableDiffusion>, epoch: Option<usize>) -> Result<bool> {
+        let Parts { model, network, validation: Some(validation), .. } = self.parts else { return Ok(true) };
         let step = trainer.position.step;
         // A run that goes on from a state of this very step has measured it already, with the same result.
         if self.measured.iter().any(|one| (one.step, one.epoch) == (step, epoch)) {
-            return Ok(());
+            return Ok(true);
         }
         let (unet, text_encoder) = (model.pipeline.unet.slots(), model.pipeline.text_encoder.slots());
         let measured = network.frozen(unet, text_encoder, || validation.loss(model, &trainer.objective, interrupt::requested))?;
-        let Some(validation_loss) = measured else { return Ok(()) };
+        let Some(validation_loss) = measured else { return Ok(false) };
         let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
         self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));
         if let Some(tensorboard) = &mut self.tensorboard {
@@ -229,7 +254,7 @@ impl<'a> Files<'a> {
         let written = self.validations.as_mut().map_or(Ok(()), |log| log.measurement(&measurement));
         self.measured.push(measurement);
         self.tell_of_metrics(written);
-        Ok(())
+        Ok(true)
     }
 
     /// Numbers that cannot be written down are no reason to end a run either.
@@ -305,17 +330,22 @@ impl Hooks<StableDiffusion> for Files<'_> {
         if by_steps.is_some_and(|every| report.step.is_multiple_of(every)) {
             self.draw_samples(At::Step(report.step));
         }
-        if plan.options.validation.validate_every_n_steps.is_some_and(|every| (report.step as u64).is_multiple_of(every)) {
-            self.validate(trainer, None)?;
-        }
+        // When it is cut short, the run that goes on does it again.
+        self.validate_by_steps(trainer)?;
         self.after_saving_step(trainer, report.step);
-        if !interrupt::requested() {
+        if interrupt::requested() { self.stop(trainer) } else { Ok(true) }
+    }
+
+    fn measure_epoch(&mut self, trainer: &Trainer<StableDiffusion>, epoch: usize) -> Result<bool> {
+        let every = self.parts.plan.options.validation.validate_every_n_epochs.unwrap_or(1);
+        if !(epoch as u64).is_multiple_of(every) || self.validate(trainer, Some(epoch))? {
             return Ok(true);
         }
-        if plan.options.output.save_state {
-            self.save_state(trainer, When::Step(report.step))?;
+        let go_on = self.stop(trainer)?;
+        if go_on {
+            self.console.warn(format!("the validation after epoch {epoch} was interrupted"));
         }
-        Ok(false)
+        Ok(go_on)
     }
 
     fn after_epoch(&mut self, trainer: &Trainer<StableDiffusion>, epoch: usize) -> Result<()> {
@@ -323,9 +353,6 @@ impl Hooks<StableDiffusion> for Files<'_> {
             tensorboard.epoch(epoch, trainer.average.average());
         }
         let (plan, output) = (self.parts.plan, &self.parts.plan.options.output);
-        if (epoch as u64).is_multiple_of(plan.options.validation.validate_every_n_epochs.unwrap_or(1)) {
-            self.validate(trainer, Some(epoch))?;
-        }
         let every = plan.steps.save_every_n_epochs(&plan.options);
         // The last epoch's file is the final one.
         if let Some(every) = every.filter(|every| epoch.is_multiple_of(*every) && epoch < plan.steps.epochs)

@@ -9,11 +9,13 @@ use crate::optimise::schedule::Schedule;
 use crate::options::Options;
 use crate::options::arguments::Parsed;
 use crate::output::Names;
-use crate::samples::prompts;
+use crate::samples::{self, prompts};
 use crate::steps::Steps;
 use crate::training::latents::Latents;
 use crate::training::state::{self, Record};
 use anyhow::{Result, ensure};
+use driftless::scheduler::SAMPLERS;
+use std::collections::BTreeSet;
 
 /// A run that can be begun.
 pub struct Plan {
@@ -89,17 +91,18 @@ fn check_samples(options: &Options, console: &Console) -> Result<()> {
     if !asked {
         return Ok(());
     }
-    if !driftless::scheduler::SAMPLERS.contains(&samples.sample_sampler.as_str()) {
-        let names = driftless::scheduler::SAMPLERS.iter().copied();
-        return Err(driftless::Error::unknown("--sample_sampler", &samples.sample_sampler, names).into());
-    }
-    match &samples.sample_prompts {
+    let mut samplers = BTreeSet::from([samples.sample_sampler.clone()]);
+    match samples.sample_prompts.as_deref().map(prompts::read) {
         None => console.warn("samples are asked for, but no --sample_prompts; none will be drawn"),
+        Some(Ok(prompts)) => samplers.extend(prompts.into_iter().filter_map(|prompt| prompt.sampler)),
         // The file is read again for each drawing and may be mended meanwhile, so this is a warning.
-        Some(path) => {
-            if let Err(error) = prompts::read(path) {
-                console.warn(format!("{error:#}"));
-            }
+        Some(Err(error)) => console.warn(format!("{error:#}")),
+    }
+    for name in samplers {
+        if let Some(other) = samples::substitute(&name) {
+            console.warn(format!("sampler {name} is not supported: its samples are drawn with {other}"));
+        } else if !SAMPLERS.contains(&name.as_str()) {
+            return Err(driftless::Error::unknown("sampler", &name, SAMPLERS.iter().copied()).into());
         }
     }
     Ok(())

@@ -107,8 +107,10 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         Validation { source, batches: set.batches_per_epoch().min(most) }
     });
     let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
-    let mut files = Files::new(parts, trainer.position.step, console)?;
-    files.at_first(&trainer);
+    let mut files = Files::new(parts, trainer.position, console)?;
+    if !files.at_first(&trainer)? {
+        return Ok(Ended::Interrupted(files.how_to_go_on()));
+    }
     match trainer.run(&mut files) {
         Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Finished),
         Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on())),

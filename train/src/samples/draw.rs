@@ -89,6 +89,7 @@ fn draw_one(
     let v = options.objective.v_parameterization;
     let prediction = if v { PredictionType::Velocity } else { PredictionType::Epsilon };
     let sampler = prompt.sampler.as_deref().unwrap_or(&options.samples.sample_sampler);
+    let sampler = super::substitute(sampler).unwrap_or(sampler);
     let mut scheduler = scheduler::from_name(sampler, prediction)?;
     let sampling = Sampling {
         prompt: &positive,

@@ -99,6 +99,7 @@ impl LatentFiles {
             ("picture_bytes", file.len().to_string()),
             ("picture_modified_nanoseconds", modified.as_nanos().to_string()),
             ("vae", self.vae.clone()),
+            ("upright", sample.upright.to_string()),
             ("placement", format!("{:?}", sample.placement)),
             ("interpolation", format!("{interpolation:?}")),
         ];

@@ -36,10 +36,18 @@ struct Wanted<'a> {
     place: (usize, usize),
 }
 
-type Key = ([u8; 32], (usize, usize), (usize, usize), Option<u8>, bool);
+/// What decides on a latent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    content: [u8; 32],
+    placement: Placement,
+    upright: bool,
+    interpolation: Option<Interpolation>,
+    flipped: bool,
+}
 
-fn key(content: [u8; 32], placement: Placement, interpolation: Option<Interpolation>, flipped: bool) -> Key {
-    (content, placement.bucket, placement.resized, interpolation.map(|filter| filter as u8), flipped)
+fn key(content: [u8; 32], sample: &Sample, interpolation: Option<Interpolation>, flipped: bool) -> Key {
+    Key { content, placement: sample.placement, upright: sample.upright, interpolation, flipped }
 }
 
 impl Latents {
@@ -71,7 +79,7 @@ impl Latents {
             };
             latents.by_sample.insert(one.place, content);
             let lacking = one.keys(content).into_iter().any(|key| !latents.by_content.contains_key(&key));
-            let first = key(content, one.sample.placement, one.interpolation, one.flip);
+            let first = key(content, one.sample, one.interpolation, one.flip);
             let posteriors = match (kept, first_with.get(&first).zip(files)) {
                 (Some(kept), _) => kept.posteriors,
                 (None, Some((earlier, files))) => {
@@ -114,7 +122,7 @@ impl Latents {
         let dataset = set.datasets.get(dataset)?;
         let sample = dataset.samples.get(sample)?;
         let interpolation = dataset.subsets.get(sample.subset)?.plan.interpolation;
-        self.by_content.get(&key(*content, sample.placement, interpolation, flipped))
+        self.by_content.get(&key(*content, sample, interpolation, flipped))
     }
 
     /// How many different latents there are.
@@ -147,7 +155,7 @@ impl Wanted<'_> {
     }
 
     fn keys(&self, content: [u8; 32]) -> Vec<Key> {
-        self.flips().iter().map(|flipped| key(content, self.sample.placement, self.interpolation, *flipped)).collect()
+        self.flips().iter().map(|flipped| key(content, self.sample, self.interpolation, *flipped)).collect()
     }
 
     fn is_in(&self, kept: &Kept) -> bool {
@@ -175,10 +183,10 @@ impl Wanted<'_> {
 
     /// The sample of the posterior that the run keeps, `[c, h, w]`.
     fn draw(&self, model: &impl Model, posteriors: &BTreeMap<bool, Posterior>, key: Key, seed: u64) -> Result<Tensor> {
-        let flipped = key.4;
+        let flipped = key.flipped;
         let posterior = posteriors.get(&flipped).with_context(|| format!("{}: was not encoded", self.sample.path.display()))?;
         let mut number = [0; 8];
-        number.copy_from_slice(&key.0[..8]);
+        number.copy_from_slice(&key.content[..8]);
         let mut generator = generator(seed, Purpose::Latent, u64::from_le_bytes(number) ^ u64::from(flipped));
         let noise = generator.randn_tensor(posterior.mean.dims(), &Device::Cpu)?;
         Ok(model.sample(posterior, &noise)?.squeeze(0)?)

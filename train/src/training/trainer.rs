@@ -48,7 +48,7 @@ pub struct Trainer<'a, M> {
 pub struct Position {
     /// Epochs done.
     pub epoch: usize,
-    /// Batches done of the epoch in hand.
+    /// Batches done of the epoch in hand; all of them until the epoch has been measured.
     pub batch: usize,
     /// Optimiser steps done.
     pub step: usize,
@@ -81,7 +81,15 @@ pub trait Hooks<M> {
     /// Whatever ends the run.
     fn after_step(&mut self, trainer: &Trainer<M>, report: &StepReport) -> Result<bool>;
 
-    /// After the epoch numbered `epoch`, from 1.
+    /// When the last step of the epoch numbered `epoch` (from 1) is done, and the trainer still stands in it; answers whether to go
+    /// on. A run that stops here and goes on later comes here again.
+    ///
+    /// # Errors
+    /// Whatever ends the run.
+    fn measure_epoch(&mut self, trainer: &Trainer<M>, epoch: usize) -> Result<bool>;
+
+    /// After that, when the trainer stands at the beginning of the next epoch; or still in this one, if the run's steps ended before
+    /// the epoch did.
     ///
     /// # Errors
     /// Whatever ends the run.
@@ -127,12 +135,21 @@ impl<M: Model> Trainer<'_, M> {
         std::thread::scope(|scope| {
             // One thread for the whole run, so that the first pictures of an epoch are ready when the last of the one before are done.
             let prepared = source.spawn(scope, from.epoch..self.steps.epochs, from.batch);
-            while self.position.step < self.steps.total {
-                if self.run_epoch(&prepared, hooks)? == Outcome::Stopped {
+            // A run may have stopped after an epoch's last step, with what belongs to the epoch's end still to be done.
+            while self.position.step < self.steps.total || self.position.batch > 0 {
+                let epoch = self.position.epoch + 1;
+                if self.run_epoch(&prepared, hooks)? == Outcome::Stopped || !hooks.measure_epoch(self, epoch)? {
                     return Ok(Outcome::Stopped);
                 }
-                self.position = Position { epoch: self.position.epoch + 1, batch: 0, ..self.position };
-                hooks.after_epoch(self, self.position.epoch)?;
+                // Steps that end within an epoch leave the rest of it to a longer run that goes on from here.
+                let whole = self.position.batch == self.steps.batches_per_epoch;
+                if whole {
+                    self.position = Position { epoch, batch: 0, ..self.position };
+                }
+                hooks.after_epoch(self, epoch)?;
+                if !whole {
+                    break;
+                }
             }
             Ok(Outcome::Finished)
         })

@@ -21,6 +21,14 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
     checked_size(u64::from(decoder.header().width), u64::from(decoder.header().height))
 }
 
+pub(super) fn orientation(bytes: &[u8]) -> Result<Option<Orientation>, Problem> {
+    Ok(orientation_of(&Decoder::new_with_limits(bytes, limits()).map_err(problem)?))
+}
+
+fn orientation_of(decoder: &Decoder) -> Option<Orientation> {
+    decoder.exif_data().and_then(Orientation::from_exif_chunk)
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let mut decoder = Decoder::new_with_limits(bytes, limits()).map_err(problem)?;
     let header = decoder.header();
@@ -36,7 +44,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     }
     decoder.set_output_format(format);
     decoder.set_block_smoothing(true);
-    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation_of(&decoder).unwrap_or(Orientation::NoTransforms);
     let mut samples = decoder.decode_image().map_err(problem)?.into_vec();
     if mode == Mode::Cmyk {
         // Adobe's files hold inverted ink, and Pillow takes every four-channel JPEG for one of them.

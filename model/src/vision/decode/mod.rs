@@ -95,6 +95,17 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
     }
 }
 
+/// What the file's metadata asks viewers to do and Pillow leaves to them, from the header alone; nothing where it does not tell.
+pub(super) fn orientation(bytes: &[u8]) -> Result<Orientation, Problem> {
+    let found = match format(bytes)? {
+        ImageFormat::Jpeg => jpeg::orientation(bytes)?,
+        ImageFormat::Png => png::orientation(bytes),
+        ImageFormat::WebP => webp::orientation(bytes)?,
+        _ => None,
+    };
+    Ok(found.unwrap_or(Orientation::NoTransforms))
+}
+
 fn format(bytes: &[u8]) -> Result<ImageFormat, Problem> {
     if bytes.is_empty() {
         return Err(Problem::Damaged("the file is empty".into()));

@@ -15,6 +15,22 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
     checked_size(info.width, info.height)
 }
 
+/// Exif may stand behind the pixels, so the chunks are walked over, not decoded.
+pub(super) fn orientation(bytes: &[u8]) -> Option<Orientation> {
+    let mut rest = bytes.get(8..)?;
+    while let Some((head, after)) = rest.split_at_checked(8) {
+        let (length, name) = head.split_at(4);
+        let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+        let (data, after) = after.split_at_checked(length)?;
+        if name == b"eXIf" {
+            return Orientation::from_exif_chunk(data);
+        }
+        // A checksum of four bytes ends every chunk.
+        rest = after.get(4..)?;
+    }
+    None
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let mut reader = open(bytes)?;
     let info = reader.info();

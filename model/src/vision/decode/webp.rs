@@ -3,12 +3,17 @@
 use super::{Decoded, Problem, checked_size, image_problem, read_all};
 use crate::vision::picture::Mode;
 use image::codecs::webp::WebPDecoder;
+use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder};
 use std::io::Cursor;
 
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
     let (width, height) = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?.dimensions();
     checked_size(width, height)
+}
+
+pub(super) fn orientation(bytes: &[u8]) -> Result<Option<Orientation>, Problem> {
+    WebPDecoder::new(Cursor::new(bytes)).and_then(|mut decoder| decoder.orientation()).map(Some).map_err(image_problem)
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
