@@ -230,11 +230,11 @@ fn merged_adapters_are_what_merging_says() {
         let name = format!("{path}.weight");
         assert_eq!(error(&weight(&folder.join("back"), network, &name), &weight(&merged, network, &name)), 0.0);
     }
-    // A folder needs what an LDM file does not hold; pickles are not written; an adapter has to fit.
+    // A folder needs what an LDM file does not hold; an LDM file is a .safetensors or a .ckpt; an adapter has to fit.
     assert!(
         refused(folder, &["merge", "--base", "base.safetensors", "first.safetensors", "-o", "out"]).contains("configurations")
     );
-    assert!(refused(folder, &["merge", "--base", "model", "first.safetensors", "-o", "out.ckpt"]).contains(".safetensors"));
+    assert!(refused(folder, &["merge", "--base", "model", "first.safetensors", "-o", "out.pt"]).contains(".safetensors"));
     let other = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/checkpoint/adapters/kohya.safetensors");
     assert!(refused(folder, &["merge", "--base", "model", other, "-o", "out"]).contains("base model"));
     assert!(refused(folder, &["merge", "--base", "nowhere/at-all", "first.safetensors", "-o", "out"]).contains("nowhere/at-all"));

@@ -174,6 +174,14 @@ fn checkpoints_become_the_folder_they_came_from() {
     ] {
         assert!(folder.path().join("again").join(file).is_file(), "{file}");
     }
+    // As a pickle, the LDM file holds the same tensors.
+    done(folder.path(), &["ckpt", "model", "--output", "model.ckpt"]);
+    let (pickled, plain) = (tensors(&folder.path().join("model.ckpt")), tensors(&folder.path().join("model.safetensors")));
+    assert!(pickled.keys().eq(plain.keys()));
+    for (name, tensor) in &plain {
+        assert_eq!(numbers(&pickled[name]), numbers(tensor), "{name}");
+    }
+    assert!(refused(folder.path(), &["ckpt", "model", "--output", "model.pt"]).contains(".ckpt"));
     // A second time the folder is there already, and stays as it is.
     assert!(
         refused(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"])

@@ -94,7 +94,7 @@ pub struct AdapterOptions {
 pub struct CheckpointOptions {
     /// A diffusers pipeline folder.
     pub input: PathBuf,
-    /// The .safetensors file to write.
+    /// The file to write: .safetensors, or .ckpt for programs that read torch's pickles alone.
     #[arg(long, short)]
     pub output: PathBuf,
     /// Element type of the result [default: as stored].
@@ -137,7 +137,7 @@ pub struct MergeOptions {
     /// The model to merge into: a diffusers folder, a checkpoint file or a hub id.
     #[arg(long, value_name = "MODEL")]
     pub base: String,
-    /// Where the result goes: a folder, or one LDM file when it ends in .safetensors.
+    /// Where the result goes: a folder, or one LDM file when it ends in .safetensors or .ckpt.
     #[arg(long, short)]
     pub output: PathBuf,
     /// Element type of the result [default: as the base is stored].

@@ -4,9 +4,11 @@ use crate::args::CheckpointOptions;
 use crate::output;
 use crate::pipeline_folder::Transform;
 use crate::report::Report;
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::naming::{ldm, ldm::Part, vae_attention};
-use driftless::checkpoint::{Component, TensorSpec, cast, kind, require_finite, write_safetensors_streaming};
+use driftless::checkpoint::{
+    Component, TensorSpec, cast, kind, require_finite, write_safetensors_streaming, write_torch_streaming,
+};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,13 +27,12 @@ pub fn run(options: &CheckpointOptions, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// LDM files are written as safetensors alone: a pickle would be a file that readers have to distrust.
+/// LDM files are written as safetensors, or as torch's pickles, which older programs want.
 pub fn refuse_other_names(output: &Path) -> Result<()> {
-    if output::names_safetensors(output) {
+    if output::names_safetensors(output) || output::names_ckpt(output) {
         return Ok(());
     }
-    let problem = "does not end in .safetensors";
-    Err(Error::file(output, problem, "LDM files are written as .safetensors, which every program that reads .ckpt reads too"))
+    Err(Error::file(output, "ends neither in .safetensors nor in .ckpt", "LDM files are written in these two forms"))
 }
 
 /// Writes networks as one LDM file; how many weights there are.
@@ -63,7 +64,7 @@ pub fn write(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let count = specs.len();
     let progress = report.progress("weights", count);
-    write_safetensors_streaming(output, specs, &metadata, |spec| {
+    let mut produce = |spec: &TensorSpec| -> Result<Tensor> {
         let (component, name) = &sources[&spec.name];
         let wrong = |problem| Error::tensor(component.file().path(), name, problem);
         let tensor = component.tensor(name, &Device::Cpu)?;
@@ -71,6 +72,12 @@ pub fn write(
         let tensor = transform(component.part(), name, tensor)?;
         progress.advance();
         Ok(cast(&tensor, spec.dtype).map_err(wrong)?.reshape(spec.shape.as_slice())?)
-    })?;
+    };
+    if output::names_ckpt(output) {
+        specs.sort_by(|left, right| left.name.cmp(&right.name));
+        write_torch_streaming(output, &specs, &mut produce)?;
+    } else {
+        write_safetensors_streaming(output, specs, &metadata, &mut produce)?;
+    }
     Ok(count)
 }

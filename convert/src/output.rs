@@ -20,3 +20,8 @@ pub fn prepare(input: &Path, output: &Path) -> Result<()> {
 pub fn names_safetensors(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
 }
+
+/// Whether the path names torch's format of whole checkpoints.
+pub fn names_ckpt(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ckpt"))
+}

@@ -1,7 +1,7 @@
 //! Torch files: the good ones that torch wrote, read to the last number, and bad ones, refused in words.
 
-use candle_core::{DType, Device};
-use driftless::checkpoint::WeightFile;
+use candle_core::{DType, Device, Tensor};
+use driftless::checkpoint::{Format, TensorSpec, WeightFile, write_torch_streaming};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,62 @@ fn reads_what_torch_wrote() {
     let nested = WeightFile::open(fixtures().join("nested.ckpt")).unwrap();
     assert_eq!(nested.not_tensors().collect::<Vec<_>>(), [("b.d", "a whole number")]);
     assert_eq!(nested.scalar("b.d").unwrap(), 3.0);
+}
+
+#[test]
+fn what_is_written_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("written.ckpt");
+    let tensor = |dtype| Tensor::arange(0f32, 24f32, &Device::Cpu).unwrap().reshape((2, 3, 4)).unwrap().to_dtype(dtype).unwrap();
+    let mut tensors: BTreeMap<String, Tensor> =
+        [DType::F32, DType::F64, DType::F16, DType::BF16, DType::U8, DType::I16, DType::I32, DType::I64]
+            .map(|dtype| (format!("model.{}", dtype.as_str()), tensor(dtype)))
+            .into();
+    tensors.insert("scalar".into(), Tensor::new(3f32, &Device::Cpu).unwrap());
+    tensors.insert("permuted".into(), tensor(DType::F32).permute((2, 0, 1)).unwrap());
+    let spec = |(name, tensor): (&String, &Tensor)| TensorSpec {
+        name: name.clone(),
+        dtype: tensor.dtype(),
+        shape: tensor.dims().to_vec(),
+    };
+    let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
+    let write = |specs: &[TensorSpec]| write_torch_streaming(&path, specs, |spec| Ok(tensors[&spec.name].clone()));
+    write(&specs).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = WeightFile::open(&path).unwrap();
+    assert_eq!(file.format(), Format::TorchZip);
+    assert!(file.names().eq(tensors.keys().map(String::as_str)));
+    let numbers = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    for (name, tensor) in &tensors {
+        let found = file.tensor(name, &Device::Cpu).unwrap();
+        assert_eq!((found.dims(), numbers(&found)), (tensor.dims(), numbers(tensor)), "{name}");
+    }
+    write(&specs).unwrap();
+    assert!(bytes == std::fs::read(&path).unwrap(), "the same tensors give other bytes");
+    // Nothing is written where something is wrong.
+    std::fs::remove_file(&path).unwrap();
+    let twice = [specs.clone(), vec![specs[0].clone()]].concat();
+    assert!(write(&twice).unwrap_err().to_string().contains("occurs twice"));
+    let other = TensorSpec { shape: vec![24], ..specs[0].clone() };
+    assert!(write(&[other]).is_err());
+    assert!(!path.exists() && folder.path().read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn names_are_kept_in_proportion_to_the_file() {
+    // Lists of lists, each ten times the one before for some twenty bytes, in a tuple; and a long key above many entries.
+    let mut levels = b"\x80\x02}X\x01\x00\x00\x00a(]q\x00(K\x01K\x02e".to_vec();
+    for level in 1..9u8 {
+        let members = [b'h', level - 1].repeat(10);
+        levels.extend([b"]q".as_slice(), &[level], b"(", &members, b"e"].concat());
+    }
+    levels.extend(b"ts.");
+    let message = refusal(&pickled(&levels));
+    assert!(message.contains("than its size explains"), "{message}");
+    let key = 50_000u32;
+    let long = [b"\x80\x02}X".as_slice(), &key.to_le_bytes(), &vec![b'k'; key as usize], b"](", &b"K\x01".repeat(500), b"es."];
+    let message = refusal(&pickled(&long.concat()));
+    assert!(message.contains("than its size explains"), "{message}");
 }
 
 /// The words of the error with which a file of these bytes is refused.
@@ -279,7 +335,7 @@ fn bombs_cost_nothing() {
         wide.extend([b'e', b'q', level + 1]);
     }
     wide.push(b'.');
-    assert_refused(&pickled(&wide), &["named entries"]);
+    assert_refused(&pickled(&wide), &["than its size explains"]);
     // 100,000 nested lists: neither reading nor dropping recurses.
     let deep = [b"\x80\x02}X\x01\x00\x00\x00a".as_slice(), &[b']'; 100_000], &[b'a'; 99_999], b"s."].concat();
     assert_refused(&pickled(&deep), &["deeper than"]);

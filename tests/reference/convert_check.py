@@ -82,6 +82,15 @@ def main():
             a, b = first.unet.state_dict(), loaded.unet.state_dict()
             assert all(torch.equal(a[k], b[k]) for k in a)
             print("single file read by diffusers: unet equal")
+            subprocess.run([convert, "ckpt", base, "--output", folder / "model.ckpt", "--quiet"], check=True)
+            pickled, plain = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"], load_file(folder / "model.safetensors")
+            assert pickled.keys() == plain.keys() and all(torch.equal(pickled[k], plain[k]) for k in plain)
+            mapped = torch.load(folder / "model.ckpt", weights_only=True, mmap=True)["state_dict"]
+            assert all(torch.equal(mapped[k], plain[k]) for k in plain)
+            loaded = StableDiffusionPipeline.from_single_file(folder / "model.ckpt", config=str(base), local_files_only=True, safety_checker=None)
+            b = loaded.unet.state_dict()
+            assert all(torch.equal(a[k], b[k]) for k in a)
+            print("pickled single file read by torch.load(weights_only=True), mapped too, and by diffusers: equal")
 
 
 main()

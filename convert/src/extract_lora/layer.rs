@@ -76,17 +76,16 @@ impl Layer<'_> {
         }
         let matrix = Tensor::from_vec(tuned, shape.as_slice(), &Device::Cpu)?.flatten_from(1)?;
         let (rows, columns) = matrix.dims2()?;
-        let spectrum = Spectrum::of(&matrix)?;
-        drop(matrix);
-        let rank = match options.rank {
-            RankChoice::Fixed(rank) => rank.min(rows.min(columns)),
+        let (spectrum, rank) = match options.rank {
+            RankChoice::Fixed(rank) => (Spectrum::leading(&matrix, rank)?, rank.min(rows.min(columns))),
             RankChoice::Auto => {
                 // Rounding is white: no rank holds it, and none needs to.
                 let change = (outcome.energy - outcome.rounding).max(0.0);
                 let left_out = outcome.energy - options.share * change;
-                spectrum.rank_within((left_out / outcome.energy).max(0.0).sqrt()).max(1)
+                smallest_rank(&matrix, (left_out / outcome.energy).max(0.0).sqrt())?
             }
         };
+        drop(matrix);
         // The largest singular value of a matrix of independent numbers (Marchenko and Pastur 1967).
         let deviation = (outcome.rounding / (rows * columns) as f64).sqrt();
         let rounding = deviation * ((rows as f64).sqrt() + (columns as f64).sqrt());
@@ -97,4 +96,20 @@ impl Layer<'_> {
         outcome.adapter = Some(lora_of(up, down, &shape)?);
         Ok(outcome)
     }
+}
+
+/// The smallest rank whose error is at most `error`, with the spectrum that tells it: most changes are of a low rank, which the leading
+/// values alone show.
+fn smallest_rank(matrix: &Tensor, error: f64) -> Result<(Spectrum, usize)> {
+    let (rows, columns) = matrix.dims2()?;
+    for most in [32, 128] {
+        let spectrum = Spectrum::leading(matrix, most)?;
+        let rank = spectrum.rank_within(error).max(1);
+        if rank <= most || spectrum.values.len() == rows.min(columns) {
+            return Ok((spectrum, rank));
+        }
+    }
+    let spectrum = Spectrum::of(matrix)?;
+    let rank = spectrum.rank_within(error).max(1);
+    Ok((spectrum, rank))
 }

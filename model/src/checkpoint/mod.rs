@@ -40,5 +40,6 @@ pub use config_file::read_config;
 pub use elements::{cast, require_finite};
 pub use kind::{ModelKind, model_kind};
 pub use ldm_checkpoint::{LdmCheckpoint, UnetWeights};
+pub use pickle::write_torch_streaming;
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};
 pub use weight_file::{Format, TensorInfo, WeightFile};

@@ -180,7 +180,7 @@ impl WeightFile {
 
     /// Entries that are no tensors (pickles can hold anything harmless), each with what it is in words; sorted.
     pub fn not_tensors(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.others.iter().map(|(name, other)| (name.as_str(), other.what.as_str()))
+        self.others.iter().map(|(name, other)| (name.as_str(), other.what))
     }
 
     /// The file's free text entries; empty for formats that have none.

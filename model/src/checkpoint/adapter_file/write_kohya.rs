@@ -44,7 +44,7 @@ impl AdapterFile {
                 (_, None, Some(rank)) => Some(rank as f64),
             };
             if let Some(alpha) = alpha {
-                put(Part::Alpha, &Tensor::new(alpha, &Device::Cpu)?, dtype.unwrap_or(stored))?;
+                put(Part::Alpha, &Tensor::new(alpha, &Device::Cpu)?, alpha_dtype(alpha, dtype.unwrap_or(stored))?)?;
             }
             if let Factors::Ia3(ia3) = &adapter.factors {
                 put(Part::OnInput, &Tensor::new(i64::from(ia3.on_input), &Device::Cpu)?, DType::I64)?;
@@ -55,5 +55,35 @@ impl AdapterFile {
         metadata.insert("sshs_model_hash".into(), model_hash);
         metadata.insert("sshs_legacy_hash".into(), legacy_hash);
         write_safetensors(path, tensors, &metadata)
+    }
+}
+
+/// The factors' type, or float32 for an alpha that this type cannot hold or would make zero, which programs read differently.
+fn alpha_dtype(alpha: f64, dtype: DType) -> Result<DType> {
+    let held = Tensor::new(alpha, &Device::Cpu)?.to_dtype(dtype)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok(if held.is_finite() && (held != 0.0 || alpha == 0.0) { dtype } else { DType::F32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::{Adapter, Lora};
+    use crate::checkpoint::naming::Network;
+
+    // Found by fuzzing: an alpha of 1e-9 beside float16 factors became 0.
+    #[test]
+    fn an_alpha_that_the_factors_type_cannot_hold_stays_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("adapter.safetensors");
+        let layer = (Network::Unet, "mid_block.resnets.0.time_emb_proj".to_owned());
+        let ones = |rows: usize, columns: usize| Tensor::ones((rows, columns), DType::F16, &Device::Cpu).unwrap();
+        for alpha in [1e-9, 1e6, 2.0] {
+            let factors = Factors::Lora(Lora { down: ones(2, 4), up: ones(3, 2), mid: None });
+            let adapter = Adapter { alpha: Some(alpha), ..factors.into() };
+            let entries = Entries::from([(layer.clone(), adapter)]);
+            AdapterFile::write_kohya(&path, &entries, &BTreeMap::new(), None).unwrap();
+            let found = AdapterFile::open(&path).unwrap().entries[&layer].alpha.unwrap();
+            assert!((found / alpha - 1.0).abs() < 1e-6, "{alpha} became {found}");
+        }
     }
 }

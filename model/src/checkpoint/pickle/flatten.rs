@@ -11,14 +11,15 @@ use super::super::weight_file::TensorInfo;
 use super::graph::{Graph, NodeId, TensorView, Value};
 use super::{Contents, Loaded, Other, StoragePlace, UNTRUSTED};
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Deepest nesting of named entries, and of `state_dict`s.
 const MAX_DEPTH: usize = 16;
-/// Most named entries.
-const MAX_ENTRIES: usize = 1 << 20;
+/// Named entries, and bytes of their names, that a file may have beyond its size: an object that is referred to often is named often.
+const SPARE_NAMES: u64 = 1 << 16;
 /// Bytes that expanded tensors may have beyond four times the file's size.
-const SPARE_BYTES: u64 = 256 << 20;
+const SPARE_BYTES: u64 = 16 << 20;
 
 pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents> {
     let refuse = |problem: String| Error::file(file.path(), problem, UNTRUSTED);
@@ -37,7 +38,8 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
     }
     // Depth-first without recursion: what is still to be named.
     let mut pending: Vec<(String, NodeId, usize)> = vec![(String::new(), root, 0)];
-    let mut named = 0;
+    let limit = file.len().saturating_add(SPARE_NAMES);
+    let (mut named, mut name_bytes) = (0, 0);
     while let Some((name, id, depth)) = pending.pop() {
         let Some(children) = children(&loaded.graph, id) else {
             entries.add(name, id)?;
@@ -49,16 +51,24 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
                 shown(&name)
             )));
         }
-        named += children.len();
-        if named > MAX_ENTRIES {
-            return Err(refuse(format!("has more than {MAX_ENTRIES} named entries")));
+        named += children.len() as u64;
+        if named > limit {
+            return Err(refuse(format!("names more than {limit} entries, which is more than its size explains")));
         }
         if children.len() == 0 && depth > 0 {
             entries.add(name, id)?;
             continue;
         }
         for (key, child) in children.named(&loaded.graph) {
-            let child_name = if depth == 0 { key } else { format!("{name}.{key}") };
+            let child_name = if depth == 0 { key.into_owned() } else { format!("{name}.{key}") };
+            name_bytes += child_name.len() as u64;
+            // Long before memory is: a long key above many entries stands in the name of each.
+            if name_bytes > 4 * limit {
+                return Err(refuse(format!(
+                    "names its entries in more than {} bytes, which is more than its size explains",
+                    4 * limit
+                )));
+            }
             pending.push((child_name, child, depth + 1));
         }
     }
@@ -95,7 +105,7 @@ fn children(graph: &Graph, id: NodeId) -> Option<Children<'_>> {
     }
 }
 
-impl Children<'_> {
+impl<'a> Children<'a> {
     fn len(&self) -> usize {
         match self {
             Self::Entries(entries) => entries.len(),
@@ -103,16 +113,18 @@ impl Children<'_> {
         }
     }
 
-    /// Members with their names; a list's are named by their positions.
-    fn named(&self, graph: &Graph) -> Vec<(String, NodeId)> {
+    /// Members with their names, one after the other; a list's are named by their positions.
+    fn named(self, graph: &'a Graph) -> Box<dyn Iterator<Item = (Cow<'a, str>, NodeId)> + 'a> {
         let name = |key: NodeId| match graph.get(key) {
-            Value::Text(text) => text.to_string(),
-            Value::Int(number) => number.to_string(),
-            other => format!("({})", other.describe()),
+            Value::Text(text) => Cow::Borrowed(&**text),
+            Value::Int(number) => Cow::Owned(number.to_string()),
+            other => Cow::Owned(format!("({})", other.describe())),
         };
         match self {
-            Self::Entries(entries) => entries.iter().map(|(key, value)| (name(*key), *value)).collect(),
-            Self::Members(members) => members.iter().enumerate().map(|(index, id)| (index.to_string(), *id)).collect(),
+            Self::Entries(entries) => Box::new(entries.iter().map(move |(key, value)| (name(*key), *value))),
+            Self::Members(members) => {
+                Box::new(members.iter().enumerate().map(|(index, id)| (Cow::Owned(index.to_string()), *id)))
+            }
         }
     }
 }
@@ -140,7 +152,7 @@ impl Entries<'_> {
                     Value::Float(number) => Some(*number),
                     _ => None,
                 };
-                let other = Other { what: value.describe().to_owned(), number };
+                let other = Other { what: value.describe(), number };
                 self.tensors.contains_key(&name) || self.others.insert(name.clone(), other).is_some()
             }
         };

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// Most instructions in one pickle; a Lightning checkpoint of SD1.5 with its optimiser has some hundred thousand. Bounds the count
 /// of objects, and with it memory.
-const MAX_INSTRUCTIONS: u32 = 8 << 20;
+const MAX_INSTRUCTIONS: u32 = 2 << 20;
 /// Most bytes of text in one pickle.
 const MAX_TEXT: u64 = 64 << 20;
 /// Most members copied from one object into another.

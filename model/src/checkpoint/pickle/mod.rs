@@ -18,8 +18,11 @@ mod legacy;
 mod machine;
 mod rebuild;
 mod source;
+mod write;
 mod zip;
 mod zip_file;
+
+pub use write::write_torch_streaming;
 
 use super::container::Container;
 use super::place::{Place, Record};
@@ -40,7 +43,7 @@ pub(super) struct Contents {
 #[derive(Debug, Clone)]
 pub(super) struct Other {
     /// What it is, in words.
-    pub(super) what: String,
+    pub(super) what: &'static str,
     /// Its value, if it is a number.
     pub(super) number: Option<f64>,
 }
