@@ -224,7 +224,7 @@ mod tests {
         let side = rows.min(columns);
         let orthonormal = |size: usize, seed: u64| {
             let numbers = Generator::manual_seed(seed).randn(&[size * side]);
-            DMatrix::from_fn(size, side, |i, j| f64::from(numbers[i * side + j])).qr().compute_thin_Q()
+            DMatrix::from_fn(size, side, |i, j| f64::from(numbers[i * side + j])).qr().q()
         };
         let (left, right) = (orthonormal(rows, 4), orthonormal(columns, 5));
         let scaled = DMatrix::from_fn(rows, side, |i, j| left[(i, j)] * value(j));
