@@ -1,4 +1,4 @@
-//! The operations at Stable Diffusion 1.5's sizes for 512 x 512 images. Run: `cargo bench --bench ops`.
+//! The operations at Stable Diffusion 1.5's sizes for 512 x 512 images. Run: `cargo bench -p benches --bench ops`.
 
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};

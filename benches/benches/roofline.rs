@@ -1,5 +1,5 @@
 //! What each operation reaches at Stable Diffusion 1.5's sizes for 512 x 512 images, beside what the machine can do: a table of GFLOP/s
-//! for products and of GB/s for what only passes over memory. Run: `cargo bench --bench roofline`.
+//! for products and of GB/s for what only passes over memory. Run: `cargo bench -p benches --bench roofline`.
 //!
 //! The machine's peaks are measured first, in the same process and on the same threads: multiplications and additions in registers,
 //! and sums of two arrays into a third that no cache holds. Products count two operations per multiplication; the gradient of
