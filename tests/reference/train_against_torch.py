@@ -4,9 +4,9 @@
 
 MINIATURE is the folder of the Rust example `miniature`; WORK receives the pretrained model (kept for the next call), pictures and
 adapters. The model learns coloured shapes; the adapter then learns stripes. For each seed both trainers start from one adapter and see
-the same order, noise and timesteps (train_torch.py), so that what is left between them is not chance: with random numbers of its own,
-torch against torch differs by more than 5 % from seed to seed, as the last line tells. What both adapters improve the loss by on pictures
-that were held out is measured here, by diffusers and peft, with the same noise and timesteps for all. It prints a table, and exits with
+the same order, noise and timesteps (train_torch.py), so that what is left between them is not chance: with random numbers of its own on
+each side, at a constant rate, single seeds gave ratios from 0.92 to 1.17. What both adapters improve the loss by on pictures that were held
+out is measured here, by diffusers and peft, with the same noise and timesteps for all. It prints a table, and exits with
 1 unless for every seed the improvement is at least 95 % of torch's and the first 20 losses agree to 1e-3.
 """
 
