@@ -50,12 +50,11 @@ impl AdapterFile {
 
 /// A and B of the change `B A`, with the scale in B.
 fn plain_factors(path: &Path, layer: &str, lora: &Lora, scale: f64, dtype: Option<DType>) -> Result<(Tensor, Tensor)> {
-    let dtype = dtype.unwrap_or(lora.down.dtype());
-    let cast = |tensor: &Tensor, part: &str| {
-        cast(tensor, dtype).map_err(|problem| Error::tensor(path, format!("{layer}.{part}.weight"), problem))
+    let cast = |tensor: &Tensor, stored: DType, part: &str| {
+        cast(tensor, dtype.unwrap_or(stored)).map_err(|problem| Error::tensor(path, format!("{layer}.{part}.weight"), problem))
     };
     let scaled = if scale == 1.0 { lora.up.clone() } else { (lora.up.to_dtype(DType::F32)? * scale)? };
-    Ok((cast(&lora.down_with_core()?, "lora_A")?, cast(&scaled, "lora_B")?))
+    Ok((cast(&lora.down_with_core()?, lora.down.dtype(), "lora_A")?, cast(&scaled, lora.up.dtype(), "lora_B")?))
 }
 
 /// The factors of a layer that is LoRA, with a core or without, and nothing besides.

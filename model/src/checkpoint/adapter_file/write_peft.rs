@@ -92,16 +92,16 @@ fn write_weights(path: &Path, layers: &Layers, metadata: &BTreeMap<String, Strin
     let mut tensors = BTreeMap::new();
     for (layer, adapter) in layers {
         let Some(lora) = lora_of(adapter) else { continue };
-        let mut parts = vec![("lora_A.weight", lora.down_with_core()?), ("lora_B.weight", lora.up.clone())];
+        let (down, up) = (lora.down.dtype(), lora.up.dtype());
+        let mut parts = vec![("lora_A.weight", lora.down_with_core()?, down), ("lora_B.weight", lora.up.clone(), up)];
         if let Some(magnitude) = &adapter.magnitude {
             let count = magnitude.elem_count();
             let shape = if lora.down.dims().len() == 4 { vec![1, count, 1, 1] } else { vec![count] };
-            parts.push(("lora_magnitude_vector", magnitude.reshape(shape)?));
+            parts.push(("lora_magnitude_vector", magnitude.reshape(shape)?, magnitude.dtype()));
         }
-        let dtype = dtype.unwrap_or(lora.down.dtype());
-        for (part, tensor) in parts {
+        for (part, tensor, stored) in parts {
             let key = format!("base_model.model.{layer}.{part}");
-            let tensor = cast(&tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;
+            let tensor = cast(&tensor, dtype.unwrap_or(stored)).map_err(|problem| Error::tensor(path, &key, problem))?;
             tensors.insert(key, tensor);
         }
     }
