@@ -204,7 +204,7 @@ mod tests {
             let number = class(size, 4).unwrap();
             let rounded = size_of(number);
             assert!(rounded >= size && (rounded - size) * STEPS < size, "{size} becomes {rounded}");
-            assert!(number >= before && rounded % ALIGNMENT == 0);
+            assert!(number >= before && rounded.is_multiple_of(ALIGNMENT));
             before = number;
         }
     }
@@ -213,7 +213,7 @@ mod tests {
     fn blocks_come_back_and_the_lists_never_hold_more_than_was_used() {
         let allocator = ReusingAllocator::new();
         let of = |size: usize| Layout::from_size_align(size, 4).unwrap();
-        // SAFETY, here and below: sizes are not zero; a block is given back once, with its layout, and written and read inside it.
+        // SAFETY: sizes are not zero; a block is given back once, with its layout, and written and read inside it.
         let take = |size: usize| unsafe { allocator.alloc(of(size)) };
         // SAFETY: as above.
         let give = |block: *mut u8, size: usize| unsafe { allocator.dealloc(block, of(size)) };
