@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::columns::Geometry;
+use super::tasks;
 
 /// The rows of the output that one band and one panel fill: a run of numbers per output channel.
 pub type Rows<'a> = Vec<&'a mut [MaybeUninit<f32>]>;
@@ -30,8 +31,54 @@ pub fn cut<'a>(
     rows
 }
 
+/// Calls `work` for all bands, batch by batch, with the batch's rows of the output and whether all threads may share it.
+///
+/// Many batches, of `smallest` bands or so: each thread takes its own. Few: one after the other, of at most `largest` bands. How bands
+/// are cut does not change what is computed.
+pub fn for_each_batch(
+    rows: &mut [Rows],
+    panels: usize,
+    (smallest, largest): (usize, usize),
+    work: impl Fn(Range<usize>, &mut [Rows], bool) + Sync,
+) {
+    let (all, threads) = (rows.len() / panels, rayon::current_num_threads());
+    let shared = threads == 1 || all < 2 * threads * smallest;
+    let count = if shared { all.div_ceil(largest) } else { all.div_ceil(smallest).next_multiple_of(threads) };
+    for_each(batches(rows, panels, all, count), !shared, |(bands, rows)| work(bands, rows, shared));
+}
+
+/// Calls `work` for each item, on all threads or on this one.
+pub fn for_each<T: Send>(items: Vec<T>, all_threads: bool, work: impl Fn(T) + Sync) {
+    match all_threads {
+        true => tasks::for_each(items, || (), |(), item| work(item)),
+        false => items.into_iter().for_each(work),
+    }
+}
+
+/// What one task computes of a batch.
+pub struct Share<'a, 'b> {
+    /// The first of its panels.
+    pub first: usize,
+    /// How many panels.
+    pub panels: usize,
+    /// Per band, the rows of each panel.
+    pub rows: Vec<&'b mut [Rows<'a>]>,
+}
+
+/// Shares out a batch's rows by `width` panels.
+pub fn shares<'a, 'b>(rows: &'b mut [Rows<'a>], panels: usize, width: usize) -> Vec<Share<'a, 'b>> {
+    let share = |first| Share { first, panels: width.min(panels - first), rows: Vec::with_capacity(rows.len() / panels) };
+    let mut shares: Vec<Share> = (0..panels).step_by(width).map(share).collect();
+    for band in rows.chunks_mut(panels) {
+        for (share, rows) in shares.iter_mut().zip(band.chunks_mut(width)) {
+            share.rows.push(rows);
+        }
+    }
+    shares
+}
+
 /// Cuts bands into `count` batches of nearly equal size, each with its rows of the output.
-pub fn batches<'a, 'b>(
+fn batches<'a, 'b>(
     mut rows: &'b mut [Rows<'a>],
     panels: usize,
     all: usize,

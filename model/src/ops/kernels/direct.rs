@@ -18,14 +18,13 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::bands::{Rows, batches, cut};
+use super::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
 use super::block::{self, Factors};
 use super::columns::{Geometry, lane_line};
 use super::filters::Filters;
 use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, load, scatter};
 use super::matrices::Matrices;
 use super::scratch::Scratch;
-use super::tasks;
 
 /// Positions whose input is turned into lanes at once: the buffer stays in a first-level cache.
 const SEGMENT: usize = 64;
@@ -66,20 +65,9 @@ pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Fil
     let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, groups: sizes.channels.div_ceil(lanes) };
     let panels = filters.outputs.div_ceil(2 * lanes);
     let mut rows = cut(out, filters.outputs, sizes, 1, 2 * lanes);
-    let all = rows.len() / panels;
-    let threads = rayon::current_num_threads();
     let smallest = LEAST.div_ceil(sizes.out_width);
     let largest = (BATCH / (convolution.groups * lanes * taps * sizes.out_width)).max(smallest);
-    // Batches of equal size; how they are cut does not change what is computed.
-    if all >= 2 * threads * smallest && threads > 1 {
-        let count = all.div_ceil(smallest).next_multiple_of(threads);
-        let batches = batches(&mut rows, panels, all, count);
-        tasks::for_each(batches, || (), |(), (bands, rows)| convolution.batch(bands, rows, lanes, false));
-    } else {
-        for (bands, rows) in batches(&mut rows, panels, all, all.div_ceil(largest)) {
-            convolution.batch(bands, rows, lanes, true);
-        }
-    }
+    for_each_batch(&mut rows, panels, (smallest, largest), |bands, rows, shared| convolution.batch(bands, rows, lanes, shared));
 }
 
 impl Convolution<'_> {
@@ -97,25 +85,8 @@ impl Convolution<'_> {
         let panels = rows.len() / bands.len();
         // More panels at once read the columns less often, but there must be work for every thread.
         let width = if shared { panels.div_ceil(2 * rayon::current_num_threads()) } else { panels }.clamp(1, PANELS);
-        let mut jobs: Vec<Multiply> = (0..panels.div_ceil(width))
-            .map(|job| Multiply {
-                convolution: self,
-                columns: &columns,
-                positions,
-                first: job * width,
-                panels: width.min(panels - job * width),
-                rows: Vec::with_capacity(bands.len()),
-            })
-            .collect();
-        for band in rows.chunks_mut(panels) {
-            for (job, rows) in jobs.iter_mut().zip(band.chunks_mut(width)) {
-                job.rows.push(rows);
-            }
-        }
-        match shared {
-            true => tasks::for_each(jobs, || (), |(), job| dispatch(self.arch, job)),
-            false => jobs.into_iter().for_each(|job| dispatch(self.arch, job)),
-        }
+        let jobs = shares(rows, panels, width);
+        for_each(jobs, shared, |share| dispatch(self.arch, Multiply { convolution: self, columns: &columns, positions, share }));
     }
 }
 
@@ -178,10 +149,7 @@ struct Multiply<'a, 'b, 'c> {
     convolution: &'a Convolution<'a>,
     columns: &'a [f32],
     positions: usize,
-    first: usize,
-    panels: usize,
-    /// Per band, the rows of each panel.
-    rows: Vec<&'b mut [Rows<'c>]>,
+    share: Share<'c, 'b>,
 }
 
 impl Kernel for Multiply<'_, '_, '_> {
@@ -193,13 +161,13 @@ impl Kernel for Multiply<'_, '_, '_> {
         let (taps, groups) = (self.convolution.filters.taps, self.convolution.groups);
         let depth = (DEPTH / (taps * lanes)).clamp(1, groups);
         let panel_size = depth * taps * lanes * width;
-        let mut filters = Scratch::take(self.panels * panel_size);
-        let mut sums = Scratch::take(self.panels * self.positions * width);
+        let mut filters = Scratch::take(self.share.panels * panel_size);
+        let mut sums = Scratch::take(self.share.panels * self.positions * width);
         let blocks: Vec<Range<usize>> = block::blocks::<S>(self.positions).collect();
         for first in (0..groups).step_by(depth) {
             let count = depth.min(groups - first);
             for (panel, filters) in filters.chunks_mut(panel_size).enumerate() {
-                self.convolution.order(simd, self.first + panel, first..first + count, filters);
+                self.convolution.order(simd, self.share.first + panel, first..first + count, filters);
             }
             for near in blocks.chunks(NEAR) {
                 for (filters, sums) in filters.chunks(panel_size).zip(sums.chunks_mut(self.positions * width)) {
@@ -213,11 +181,11 @@ impl Kernel for Multiply<'_, '_, '_> {
                 }
             }
         }
-        let bands = self.rows.iter_mut().enumerate();
+        let bands = self.share.rows.iter_mut().enumerate();
         for (band, rows) in bands {
             for (panel, rows) in rows.iter_mut().enumerate() {
                 let start = (panel * self.positions + band * self.convolution.sizes.out_width) * width;
-                self.convolution.finish(simd, self.first + panel, rows, &sums[start..]);
+                self.convolution.finish(simd, self.share.first + panel, rows, &sums[start..]);
             }
         }
     }

@@ -19,14 +19,13 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::bands::{Rows, batches, cut};
+use super::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
 use super::block::{self, Factors};
 use super::columns::{Geometry, lane_line};
 use super::filters::Filters;
 use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, scatter};
 use super::matrices::Matrices;
 use super::scratch::Scratch;
-use super::tasks;
 use super::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
 
 /// Tiles whose rows are turned into lanes at once: the buffer stays in a first-level cache.
@@ -89,21 +88,10 @@ pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Fil
     let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, lanes, bands, across };
     let panels = filters.outputs.div_ceil(2 * lanes);
     let mut rows = cut(out, filters.outputs, sizes, TILE, 2 * lanes);
-    let all = rows.len() / panels;
     let tile = POINTS * sizes.channels.next_multiple_of(lanes);
-    // Batches of equal size; how they are cut does not change what is computed.
-    let threads = rayon::current_num_threads();
     let smallest = LEAST.div_ceil(across).max(1);
     let largest = (BATCH / (tile * across)).max(smallest);
-    if all >= 2 * threads * smallest && threads > 1 {
-        let count = all.div_ceil(smallest).next_multiple_of(threads);
-        let batches = batches(&mut rows, panels, all, count);
-        tasks::for_each(batches, || (), |(), (bands, rows)| convolution.batch(bands, rows, false));
-    } else {
-        for (bands, rows) in batches(&mut rows, panels, all, all.div_ceil(largest)) {
-            convolution.batch(bands, rows, true);
-        }
-    }
+    for_each_batch(&mut rows, panels, (smallest, largest), |bands, rows, shared| convolution.batch(bands, rows, shared));
 }
 
 /// Where the transformed input of a batch lies: 36 matrices; in each of them the tiles in blocks, as `block.rs` multiplies them; in
@@ -134,25 +122,8 @@ impl Convolution<'_> {
         let panels = rows.len() / bands.len();
         // Two panels at once read the input half as often, but there must be work for every thread.
         let width = if tiles < FEW || shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
-        let mut jobs: Vec<Multiply> = (0..panels.div_ceil(width))
-            .map(|job| Multiply {
-                convolution: self,
-                layout,
-                values: &values,
-                first: job * width,
-                panels: width.min(panels - job * width),
-                rows: Vec::with_capacity(bands.len()),
-            })
-            .collect();
-        for band in rows.chunks_mut(panels) {
-            for (job, rows) in jobs.iter_mut().zip(band.chunks_mut(width)) {
-                job.rows.push(rows);
-            }
-        }
-        match shared {
-            true => tasks::for_each(jobs, || (), |(), job| dispatch(self.arch, job)),
-            false => jobs.into_iter().for_each(|job| dispatch(self.arch, job)),
-        }
+        let jobs = shares(rows, panels, width);
+        for_each(jobs, shared, |share| dispatch(self.arch, Multiply { convolution: self, layout, values: &values, share }));
     }
 }
 
@@ -214,10 +185,7 @@ struct Multiply<'a, 'b, 'c> {
     convolution: &'a Convolution<'a>,
     layout: Layout,
     values: &'a [f32],
-    first: usize,
-    panels: usize,
-    /// Per band, the rows of each panel.
-    rows: Vec<&'b mut [Rows<'c>]>,
+    share: Share<'c, 'b>,
 }
 
 impl Kernel for Multiply<'_, '_, '_> {
@@ -232,20 +200,20 @@ impl Kernel for Multiply<'_, '_, '_> {
         let run = block::RUN / S::F32_LANES;
         let parts = groups.div_ceil(depth);
         let depth = groups.div_ceil(parts).next_multiple_of(run);
-        let sums_stride = stride(self.panels * tiles * width);
+        let sums_stride = stride(self.share.panels * tiles * width);
         let filters_panel = depth * S::F32_LANES * width;
-        let filters_stride = stride(self.panels * filters_panel);
+        let filters_stride = stride(self.share.panels * filters_panel);
         let mut filters = Scratch::take(POINTS * filters_stride);
         let mut sums = Scratch::take(POINTS * sums_stride);
         for first in (0..groups).step_by(depth) {
             let count = depth.min(groups - first);
             let to = Matrices::new(&mut filters, filters_stride);
-            for panel in 0..self.panels {
-                self.convolution.filters(simd, self.first + panel, first..first + count, &to, panel * filters_panel);
+            for panel in 0..self.share.panels {
+                self.convolution.filters(simd, self.share.first + panel, first..first + count, &to, panel * filters_panel);
             }
             for point in 0..POINTS {
                 let columns = &self.values[point * matrix..(point + 1) * matrix];
-                for panel in 0..self.panels {
+                for panel in 0..self.share.panels {
                     let panel_values = &filters[point * filters_stride + panel * filters_panel..][..count * S::F32_LANES * width];
                     let sums = &mut sums[point * sums_stride + panel * tiles * width..][..tiles * width];
                     for block in block::blocks::<S>(tiles) {
@@ -258,10 +226,10 @@ impl Kernel for Multiply<'_, '_, '_> {
             }
         }
         let sums = Matrices::new(&mut sums, sums_stride);
-        for panel in 0..self.panels {
-            for (band, rows) in self.rows.iter_mut().enumerate() {
+        for panel in 0..self.share.panels {
+            for (band, rows) in self.share.rows.iter_mut().enumerate() {
                 let start = (panel * tiles + band * self.convolution.across) * width;
-                self.convolution.finish(simd, self.first + panel, &mut rows[panel], &sums, start);
+                self.convolution.finish(simd, self.share.first + panel, &mut rows[panel], &sums, start);
             }
         }
     }
