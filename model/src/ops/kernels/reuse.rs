@@ -129,7 +129,7 @@ impl ReusingAllocator {
         if block.is_null() {
             self.lists().used -= wanted;
         } else {
-            prefer_huge_pages(block, size);
+            prefer_huge_pages(block, wanted);
         }
         block
     }
@@ -141,7 +141,8 @@ impl Default for ReusingAllocator {
     }
 }
 
-/// Asks Linux for large pages under the whole multiples of their size: fewer faults, and fewer misses of the address cache.
+/// Asks Linux for large pages under their whole multiples in `size` bytes: fewer faults, and fewer misses of the address cache. What
+/// the class adds behind is left out, for the first byte of a large page takes all of it.
 #[cfg(target_os = "linux")]
 fn prefer_huge_pages(block: *mut u8, size: usize) {
     if size >= HUGE_PAGE {
