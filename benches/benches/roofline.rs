@@ -1,5 +1,6 @@
 //! What each operation reaches at Stable Diffusion 1.5's sizes for 512 x 512 images, beside what the machine can do: a table of GFLOP/s
-//! for products and of GB/s for what only passes over memory. Run: `cargo bench -p benches --bench roofline`.
+//! for products and of GB/s for what only passes over memory. Run: `cargo bench -p benches --bench roofline [-- PART]`, with a part of
+//! the names for those rows alone.
 //!
 //! The machine's peaks are measured first, in the same process and on the same threads: multiplications and additions in registers,
 //! and sums of two arrays into a third that no cache holds. Products count two operations per multiplication; the gradient of
@@ -76,20 +77,26 @@ fn memory_peak() -> f64 {
 struct Table {
     arithmetic: f64,
     memory: f64,
+    /// What the names of the rows contain.
+    part: String,
 }
 
 impl Table {
-    fn row(&self, name: &str, seconds: f64, amount: f64, unit: &str, peak: f64) {
+    fn row(&self, name: &str, work: impl FnMut(), amount: f64, unit: &str, peak: f64) {
+        if !name.contains(&self.part) {
+            return;
+        }
+        let seconds = least(work);
         let rate = amount / seconds / 1e9;
         println!("| {name} | {:.2} | {rate:.0} {unit} | {:.0} % |", seconds * 1e3, 100.0 * rate / peak);
     }
 
     fn product(&self, name: &str, operations: usize, work: impl FnMut()) {
-        self.row(name, least(work), operations as f64, "GFLOP/s", self.arithmetic);
+        self.row(name, work, operations as f64, "GFLOP/s", self.arithmetic);
     }
 
     fn pass(&self, name: &str, numbers: usize, work: impl FnMut()) {
-        self.row(name, least(work), 4.0 * numbers as f64, "GB/s", self.memory);
+        self.row(name, work, 4.0 * numbers as f64, "GB/s", self.memory);
     }
 }
 
@@ -190,7 +197,8 @@ fn passes(table: &Table) {
 }
 
 fn main() {
-    let table = Table { arithmetic: arithmetic_peak(), memory: memory_peak() };
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let table = Table { arithmetic: arithmetic_peak(), memory: memory_peak(), part };
     println!("{} threads, {:?}", rayon::current_num_threads(), pulp::Arch::new());
     println!("peak: {:.0} GFLOP/s, {:.0} GB/s\n", table.arithmetic, table.memory);
     println!("| operation | ms | reached | of the peak |\n| --- | --- | --- | --- |");
