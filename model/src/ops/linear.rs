@@ -1,10 +1,9 @@
 //! The linear layer (`torch.nn.functional.linear`), with a frozen or a trainable weight.
 
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
 
 use super::graph::{Output, attach};
-use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
 use super::{composed, host};
 use crate::{Error, Result};
 
@@ -55,6 +54,9 @@ impl Sizes {
         if width != *inputs {
             return Err(Error::argument(name, format!("the input has {width} channels, the weight {inputs}")));
         }
+        if *inputs == 0 || *outputs == 0 {
+            return Err(Error::argument(name, format!("the weight {:?} has no elements", weight.dims())));
+        }
         let rows = x.dims()[..x.rank() - 1].iter().product();
         Ok(Self { rows, inputs: *inputs, outputs: *outputs })
     }
@@ -74,44 +76,55 @@ fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) ->
     if !x.device().is_cpu() {
         return Ok(composed::linear(x, weight, bias)?.into());
     }
-    Ok(Output::host(affine(&host::read(x)?, weight, bias, sizes)?, shape))
+    Ok(Output::host(affine(&host::read(x)?, weight, bias, None, sizes)?, shape))
 }
 
-/// `x W^T + bias` on a CPU.
-pub(super) fn affine(x: &[f32], weight: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) -> Result<Vec<f32>> {
+/// `x W^T + bias` on a CPU, and the product of the pair `beside`: `[rows, r]` and `[r, outputs]`, the latter by columns.
+pub(super) fn affine(
+    x: &[f32],
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    beside: Option<(Matrix, Matrix)>,
+    sizes: &Sizes,
+) -> Result<Vec<f32>> {
     let &Sizes { rows, inputs, outputs } = sizes;
     let bias = host::read_optional(bias)?;
-    let mut out = vec![0.0; rows * outputs];
-    let mut destination = Destination::Replace;
-    if let Some(bias) = bias.filter(|_| outputs > 0) {
-        out.par_chunks_mut(outputs).for_each(|row| row.copy_from_slice(&bias));
-        destination = Destination::Add;
-    }
-    if rows == 0 || inputs == 0 {
-        return Ok(out);
-    }
     let x = Matrix::new(x, rows, inputs, inputs);
+    let mut out = Vec::new();
     host::read_rows(weight, inputs, |first, weight| {
         let count = weight.len() / inputs;
-        let weight = Matrix::new(weight, count, inputs, inputs);
-        product(MatrixMut::new(&mut out[first..], rows, count, outputs), destination, 1.0, x, weight.transposed(), Threads::All);
+        let mut factors = vec![(x, Matrix::new(weight, count, inputs, inputs).transposed())];
+        factors.extend(beside.map(|(a, b)| (a, b.some_columns(first..first + count))));
+        let bias = bias.as_deref().map(|bias| &bias[first..first + count]);
+        if count == outputs {
+            out = new_sum(bias, 1.0, &factors, Threads::All);
+        } else {
+            out.resize(rows * outputs, 0.0);
+            let part = MatrixMut::new(&mut out[first..], rows, count, outputs);
+            sum(part, Destination::bias(bias), 1.0, &factors, Threads::All);
+        }
     })?;
     Ok(out)
 }
 
-/// `gradient W` on a CPU, `[rows, inputs]`.
-pub(super) fn through_weight(gradient: &[f32], weight: &Tensor, sizes: &Sizes) -> Result<Vec<f32>> {
+/// `gradient W` on a CPU, `[rows, inputs]`, and the product of the pair `beside`: `[rows, r]` and `[r, inputs]`.
+pub(super) fn through_weight(
+    gradient: &[f32],
+    weight: &Tensor,
+    beside: Option<(Matrix, Matrix)>,
+    sizes: &Sizes,
+) -> Result<Vec<f32>> {
     let &Sizes { rows, inputs, outputs } = sizes;
-    let mut out = vec![0.0; rows * inputs];
-    if rows == 0 || inputs == 0 {
-        return Ok(out);
-    }
+    let mut out = Vec::new();
     host::read_rows(weight, inputs, |first, weight| {
         let count = weight.len() / inputs;
-        let destination = if first == 0 { Destination::Replace } else { Destination::Add };
-        let gradient = Matrix::new(gradient.get(first..).unwrap_or(&[]), rows, count, outputs);
-        let weight = Matrix::new(weight, count, inputs, inputs);
-        product(MatrixMut::new(&mut out, rows, inputs, inputs), destination, 1.0, gradient, weight, Threads::All);
+        let own = (Matrix::new(&gradient[first..], rows, count, outputs), Matrix::new(weight, count, inputs, inputs));
+        if first == 0 {
+            let factors: Vec<_> = [own].into_iter().chain(beside).collect();
+            out = new_sum(None, 1.0, &factors, Threads::All);
+        } else {
+            sum(MatrixMut::new(&mut out, rows, inputs, inputs), Destination::Add, 1.0, &[own], Threads::All);
+        }
     })?;
     Ok(out)
 }
@@ -120,7 +133,7 @@ fn input_gradient(gradient: &Tensor, weight: &Tensor, sizes: &Sizes, x: &Tensor)
     if !gradient.device().is_cpu() {
         return composed::linear_input_gradient(gradient, weight);
     }
-    Ok(Tensor::from_vec(through_weight(&host::read(gradient)?, weight, sizes)?, x.shape(), &Device::Cpu)?)
+    Ok(Tensor::from_vec(through_weight(&host::read(gradient)?, weight, None, sizes)?, x.shape(), &Device::Cpu)?)
 }
 
 fn weight_gradient(x: &Tensor, gradient: &Tensor, sizes: &Sizes) -> Result<Tensor> {
@@ -129,8 +142,7 @@ fn weight_gradient(x: &Tensor, gradient: &Tensor, sizes: &Sizes) -> Result<Tenso
     }
     let &Sizes { rows, inputs, outputs } = sizes;
     let (gradient, x) = (host::read(gradient)?, host::read(x)?);
-    let mut out = vec![0.0; outputs * inputs];
     let (gradient, x) = (Matrix::new(&gradient, rows, outputs, outputs), Matrix::new(&x, rows, inputs, inputs));
-    product(MatrixMut::new(&mut out, outputs, inputs, inputs), Destination::Replace, 1.0, gradient.transposed(), x, Threads::All);
+    let out = new_product(1.0, gradient.transposed(), x, Threads::All);
     Ok(Tensor::from_vec(out, (outputs, inputs), &Device::Cpu)?)
 }

@@ -1,14 +1,14 @@
 //! A linear layer with a low-rank term (LoRA, arXiv 2106.09685) as one node of the graph, on a CPU, in float32.
 //!
 //! Where torch keeps the layer's output, the inner product and the term's output for the backward pass, this keeps the input alone: the
-//! term is added to the layer's output in place, and the inner product, a few numbers per row, is computed again.
+//! term is part of the layer's own sums, and the inner product, a few numbers per row, is computed again.
 
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::host;
 use super::kernels::elementwise::{geglu_backward, geglu_forward};
-use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::kernels::product::{Matrix, Threads, new_product};
 use super::linear::{self, Sizes, with_last};
 use crate::{Error, Result};
 
@@ -73,7 +73,7 @@ impl Layer {
         };
         let wide = if before == Before::Geglu { 2 * inputs } else { inputs };
         let rank = down.dims().first().copied().unwrap_or(0);
-        let fits = x.dims().last() == Some(&wide) && bias.is_none_or(|bias| bias.dims() == [outputs]);
+        let fits = inputs * outputs > 0 && x.dims().last() == Some(&wide) && bias.is_none_or(|bias| bias.dims() == [outputs]);
         if !fits || down.dims() != [rank, inputs] || up.dims() != [outputs, rank] || !x.device().is_cpu() {
             let problem = format!("x {:?}, weight {:?}, down {:?}, up {:?}", x.dims(), weight.dims(), down.dims(), up.dims());
             return Err(Error::argument(name, format!("do not fit each other or are not on a CPU: {problem}")));
@@ -94,11 +94,8 @@ impl Layer {
     /// `scale * x down^T`, `[rows, r]`.
     fn inner(&self, x: &[f32], down: &[f32]) -> Vec<f32> {
         let Sizes { rows, inputs, .. } = self.sizes;
-        let mut inner = vec![0.0; rows * self.rank];
         let (x, down) = (Matrix::new(x, rows, inputs, inputs), Matrix::new(down, self.rank, inputs, inputs));
-        let to = MatrixMut::new(&mut inner, rows, self.rank, self.rank);
-        product(to, Destination::Replace, self.scale, x, down.transposed(), Threads::All);
-        inner
+        new_product(self.scale, x, down.transposed(), Threads::All)
     }
 
     fn forward(&self, x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Output> {
@@ -106,11 +103,9 @@ impl Layer {
         let shape = with_last(x, outputs);
         let (x, down, up) = (host::read(x)?, host::read(down)?, host::read(up)?);
         let x = self.entering(&x);
-        let mut out = linear::affine(&x, &self.weight, self.bias.as_ref(), &self.sizes)?;
         let inner = self.inner(&x, &down);
         let (inner, up) = (Matrix::new(&inner, rows, self.rank, self.rank), Matrix::new(&up, outputs, self.rank, self.rank));
-        let to = MatrixMut::new(&mut out, rows, outputs, outputs);
-        product(to, Destination::Add, 1.0, inner, up.transposed(), Threads::All);
+        let out = linear::affine(&x, &self.weight, self.bias.as_ref(), Some((inner, up.transposed())), &self.sizes)?;
         Ok(Output::host(out, shape))
     }
 
@@ -120,31 +115,24 @@ impl Layer {
         let (entering, gradient) = (self.entering(&input), host::read(gradient)?);
         let slopes = Matrix::new(&gradient, rows, outputs, outputs);
         // The inner product's gradient, times the scale.
-        let mut to_inner = vec![0.0; rows * rank];
-        let up_matrix = Matrix::new(&up_values, outputs, rank, rank);
-        let to = MatrixMut::new(&mut to_inner, rows, rank, rank);
-        product(to, Destination::Replace, self.scale, slopes, up_matrix, Threads::All);
+        let to_inner = new_product(self.scale, slopes, Matrix::new(&up_values, outputs, rank, rank), Threads::All);
         let inner_slopes = Matrix::new(&to_inner, rows, rank, rank);
 
         let mut gradients = vec![None, None, None];
         if tracked[1] {
-            let mut to_down = vec![0.0; rank * inputs];
-            let (to, entering) =
-                (MatrixMut::new(&mut to_down, rank, inputs, inputs), Matrix::new(&entering, rows, inputs, inputs));
-            product(to, Destination::Replace, 1.0, inner_slopes.transposed(), entering, Threads::All);
+            let entering = Matrix::new(&entering, rows, inputs, inputs);
+            let to_down = new_product(1.0, inner_slopes.transposed(), entering, Threads::All);
             gradients[1] = Some(Tensor::from_vec(to_down, down.shape(), &Device::Cpu)?);
         }
         if tracked[2] {
-            let (mut to_up, inner) = (vec![0.0; outputs * rank], self.inner(&entering, &down_values));
-            let (to, inner) = (MatrixMut::new(&mut to_up, outputs, rank, rank), Matrix::new(&inner, rows, rank, rank));
-            product(to, Destination::Replace, 1.0, slopes.transposed(), inner, Threads::All);
+            let inner = self.inner(&entering, &down_values);
+            let to_up = new_product(1.0, slopes.transposed(), Matrix::new(&inner, rows, rank, rank), Threads::All);
             gradients[2] = Some(Tensor::from_vec(to_up, up.shape(), &Device::Cpu)?);
         }
         drop(entering);
         if tracked[0] {
-            let mut to_x = linear::through_weight(&gradient, &self.weight, &self.sizes)?;
-            let (to, down) = (MatrixMut::new(&mut to_x, rows, inputs, inputs), Matrix::new(&down_values, rank, inputs, inputs));
-            product(to, Destination::Add, 1.0, inner_slopes, down, Threads::All);
+            let beside = (inner_slopes, Matrix::new(&down_values, rank, inputs, inputs));
+            let mut to_x = linear::through_weight(&gradient, &self.weight, Some(beside), &self.sizes)?;
             if self.before == Before::Geglu {
                 to_x = geglu_backward(&input, &to_x, inputs);
             }

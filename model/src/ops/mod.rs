@@ -14,7 +14,8 @@
 //!   inside the operation, for the length of the call, by convolutions piece by piece as they read.
 //! - Results do not depend on the number of threads.
 //! - The environment variable `DRIFTLESS_SIMD` (`scalar`, `avx2`, `avx512` or `neon`) forces the vector instructions of the kernels
-//!   instead of the widest ones of the processor; what is not there is refused. The `gemm` crate's products choose for themselves.
+//!   instead of the widest ones of the processor; what is not there is refused. The few products left to the `gemm` crate choose for
+//!   themselves.
 //!
 //! All tensors of one call live on one device. A CPU runs the kernels in `kernels`; other devices compute in the input's type with
 //! candle's own operations, norm and softmax statistics in float32 (`composed`).

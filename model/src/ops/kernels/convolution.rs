@@ -1,6 +1,6 @@
-//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else in register blocks (`direct.rs`), and with
-//! few channels as a general matrix product over columns that are made tile by tile. The working memory of each is bounded whatever
-//! the image size.
+//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else in register blocks (`direct.rs`); with few
+//! channels as a general matrix product over columns that are made tile by tile, with 1x1 filters over the image itself. The working
+//! memory of each is bounded whatever the image size.
 
 use std::mem::MaybeUninit;
 
@@ -16,7 +16,7 @@ use super::{direct, tasks, winograd};
 
 /// Elements of one tile of the column matrix: about what a second-level cache holds.
 const TILE: usize = 400_000;
-/// Tiles are a multiple of this many positions wide where the image allows: the height of gemm's register block with AVX-512.
+/// Tiles are a multiple of this many positions wide where the image allows: whole panels of every instruction set.
 const STEP: usize = 64;
 /// The widest tile; wider ones gain nothing.
 const WIDEST: usize = 768;
@@ -67,6 +67,9 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
     if length == 0 {
         return Vec::new();
     }
+    if sizes.is_pointwise() {
+        return pointwise(x, filters, bias, batch, sizes);
+    }
     let way = match () {
         () if winograd::pays(&filters, sizes) => Some(winograd::forward as Way),
         () if direct::pays(&filters) => Some(direct::forward as Way),
@@ -78,10 +81,6 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
     }
     let mut out = vec![0.0; length];
     let weight = &*filters.ordered();
-    if sizes.is_pointwise() {
-        pointwise(&mut out, x, weight, bias, out_channels, sizes);
-        return out;
-    }
     let width = tile_width(sizes);
     let sample = sizes.channels * sizes.plane();
     let tiles = cut(&mut out, out_channels, positions, width);
@@ -118,18 +117,23 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
     out
 }
 
-/// A 1x1 convolution: a matrix product per sample, nothing copied.
-fn pointwise(out: &mut [f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>, out_channels: usize, sizes: &Geometry) {
-    let positions = sizes.positions();
-    let weight = Matrix::new(weight, out_channels, sizes.channels, sizes.channels);
-    for (out, x) in out.chunks_mut(out_channels * positions).zip(x.chunks(sizes.channels * positions)) {
-        if let Some(bias) = bias {
-            out.par_chunks_mut(positions).zip(bias).for_each(|(row, &bias)| row.fill(bias));
+/// A 1x1 convolution: a matrix product per sample.
+fn pointwise(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, sizes: &Geometry) -> Vec<f32> {
+    let (positions, Filters { inputs, outputs, .. }) = (sizes.positions(), filters);
+    let values = filters.numbers.widened();
+    let weight = match filters.reversed {
+        true => Matrix::new(&values, inputs, outputs, outputs).transposed(),
+        false => Matrix::new(&values, outputs, inputs, inputs),
+    };
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        for (out, x) in out.chunks_mut(outputs * positions).zip(x.chunks(inputs * positions)) {
+            let x = Matrix::new(x, inputs, positions, positions);
+            let out = MatrixMut::unwritten(out, outputs, positions, positions);
+            product(out, Destination::row_bias(bias), 1.0, weight, x, Threads::All);
         }
-        let destination = if bias.is_some() { Destination::Add } else { Destination::Replace };
-        let x = Matrix::new(x, sizes.channels, positions, positions);
-        product(MatrixMut::new(out, out_channels, positions, positions), destination, 1.0, weight, x, Threads::All);
-    }
+    };
+    // SAFETY: the products fill the samples, which make up the whole.
+    unsafe { written(batch * outputs * positions, write) }
 }
 
 /// The input gradient of a convolution with `sizes`, `[batch, channels, height, width]`.

@@ -6,6 +6,9 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+/// Numbers that one task converts.
+const CHUNK: usize = 1 << 16;
+
 /// Numbers of a float type that a weight is kept in.
 #[derive(Clone, Copy, Debug)]
 pub enum Numbers<'a> {
@@ -43,6 +46,16 @@ impl<'a> Numbers<'a> {
             Self::F16(values) => values[start..start + to.len()].convert_to_f32_slice(to),
             Self::BF16(values) => values[start..start + to.len()].convert_to_f32_slice(to),
         }
+    }
+
+    /// All numbers as float32, in place where they are that.
+    pub fn widened(&self) -> Cow<'a, [f32]> {
+        if let Self::F32(values) = self {
+            return Cow::Borrowed(values);
+        }
+        let mut all = vec![0.0; self.len()];
+        all.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, to)| self.copy(chunk * CHUNK, to));
+        Cow::Owned(all)
     }
 
     /// How many.

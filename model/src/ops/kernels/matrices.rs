@@ -1,6 +1,8 @@
 //! Matrices that several tasks fill at once, each its own places in all of them.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::lanes::Lanes;
 
@@ -65,5 +67,103 @@ impl<S: Lanes, const N: usize> Spot<'_, S, N> {
     pub fn store(&self, matrix: usize, value: S::f32s) {
         // SAFETY: as in `load`.
         unsafe { self.pointer(matrix).write_unaligned(value) }
+    }
+}
+
+/// A matrix in row-major order, its rows some distance apart, of which tasks fill rectangles.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    slice: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: as for `Matrices`.
+unsafe impl Sync for Places<'_> {}
+
+impl<'a> Places<'a> {
+    /// The matrix that begins at `start`.
+    ///
+    /// # Safety
+    /// All its elements can be written for as long as it is in use, by nobody else, and its rows do not overlap.
+    pub unsafe fn new(start: *mut f32, rows: usize, columns: usize, row_stride: usize) -> Self {
+        Self { start, rows, columns, row_stride, slice: PhantomData }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Some columns of a row.
+    ///
+    /// # Safety
+    /// While they are in use no other task uses any of them, and what is read of them has been written.
+    #[inline(always)]
+    pub unsafe fn row(&self, row: usize, columns: Range<usize>) -> Run<'a> {
+        assert!(row < self.rows && columns.end <= self.columns, "row {row} or columns {columns:?} exceed the matrix");
+        // SAFETY: the element belongs to the matrix, by the promise to `new`.
+        let start = unsafe { self.start.add(row * self.row_stride + columns.start) };
+        Run { start, length: columns.len(), matrix: PhantomData }
+    }
+}
+
+/// Consecutive elements of a row.
+pub struct Run<'a> {
+    start: *mut f32,
+    length: usize,
+    matrix: PhantomData<&'a mut f32>,
+}
+
+impl<'a> Run<'a> {
+    /// The elements, to be written.
+    #[inline(always)]
+    pub fn into_slice(self) -> &'a mut [MaybeUninit<f32>] {
+        // SAFETY: the elements are consecutive, can be written, and are no other task's, by the promises to `new` and `row`; no value
+        // is assumed.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.length) }
+    }
+
+    /// Where an element is, which `count` elements follow, itself included.
+    #[inline(always)]
+    fn pointer(&self, place: usize, count: usize) -> *mut f32 {
+        assert!(place + count <= self.length, "{count} elements from {place} on exceed a run of {}", self.length);
+        // SAFETY: the element lies in the run.
+        unsafe { self.start.add(place) }
+    }
+
+    /// An element.
+    #[inline(always)]
+    pub fn get(&self, place: usize) -> f32 {
+        // SAFETY: the element lies in the run, has been written, and is no other task's, by the promises to `row`.
+        unsafe { self.pointer(place, 1).read() }
+    }
+
+    /// Puts an element.
+    #[inline(always)]
+    pub fn put(&mut self, place: usize, value: f32) {
+        // SAFETY: as in `get`.
+        unsafe { self.pointer(place, 1).write(value) };
+    }
+
+    /// The vector from an element on.
+    #[inline(always)]
+    pub fn get_vector<S: Lanes>(&self, place: usize) -> S::f32s {
+        // SAFETY: as in `get`, for all elements of the vector; an unaligned read needs no more alignment than numbers have.
+        unsafe { self.pointer(place, S::F32_LANES).cast::<S::f32s>().read_unaligned() }
+    }
+
+    /// Puts a vector from an element on.
+    #[inline(always)]
+    pub fn put_vector<S: Lanes>(&mut self, place: usize, value: S::f32s) {
+        // SAFETY: as in `get_vector`.
+        unsafe { self.pointer(place, S::F32_LANES).cast::<S::f32s>().write_unaligned(value) };
     }
 }

@@ -1,6 +1,6 @@
 //! Which vector instructions the kernels use: the widest of the processor at hand, or what `DRIFTLESS_SIMD` names.
 //!
-//! The variable governs everything in `ops::kernels` that is compiled per instruction set; the matrix products of the `gemm` crate
+//! The variable governs everything in `ops::kernels` that is compiled per instruction set; the few products left to the `gemm` crate
 //! choose for themselves.
 
 use std::sync::OnceLock;
