@@ -1,19 +1,33 @@
-//! Attention (Vaswani et al. 2017, arXiv 1706.03762, equation 1) without storing the scores: blocks of queries meet blocks of keys,
+//! Attention (Vaswani et al. 2017, arXiv 1706.03762, equation 1) without storing the scores: blocks of queries meet tiles of keys,
 //! with a running softmax (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135, algorithm 1).
 //!
-//! Tiles of scores are held transposed, `[keys, queries]`: then the softmax of a block of queries runs down the columns, where
-//! neighbouring numbers are independent, and all products read what they need without repacking.
+//! All products are register blocks (`block.rs`). Keys, and values turned, are laid out as their left factors once, tile by tile
+//! ([`Tiles`]). A task has some queries of a head, in panels as wide as a register block, turned. A panel's scores against a tile,
+//! `[keys, queries]`, stay in a first-level cache, are softened down the columns, where neighbouring numbers are independent, and are
+//! the right factor of the next product as they lie.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::block::multiply_rows;
 use super::exponential::exp;
-use super::product::{Destination, Matrix, MatrixMut, Threads, product};
+use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, lanes, scatter};
+use super::layout;
+use super::matrices::Places;
+use super::product::Matrix;
+use super::scratch::{Scratch, written};
 use super::softmax::greater;
-use super::tasks;
-use super::vector::vectorise;
+use super::{tasks, vector};
 
-/// Queries per block: a multiple of gemm's register blocks (64 with AVX-512), large against the cost of a call.
-pub(super) const QUERIES: usize = 256;
-/// Keys per block: with the above, a tile of scores takes 256 KiB.
-pub(super) const KEYS: usize = 256;
+/// Queries of a task.
+const QUERIES: usize = 256;
+/// The most keys of a tile: a panel's scores take 16 to 32 KiB.
+const KEYS: usize = 256;
+/// Elements of the keys in a tile, about: they and the values stay in a second-level cache.
+const TILE: usize = 1 << 14;
 
 /// The sizes of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -49,128 +63,212 @@ impl Sizes {
     }
 }
 
-/// A block of queries of one head, with its part of the output: a piece of `head` numbers per query.
-struct Block<'a> {
-    sample: usize,
-    head: usize,
-    start: usize,
-    out: Vec<&'a mut [f32]>,
-    log_sums: &'a mut [f32],
+/// Keys or values of all heads as left factors, tile after tile.
+pub(super) struct Tiles {
+    elements: Scratch,
+    /// Keys per tile.
+    pub keys: usize,
+    /// Tiles per head, and elements per tile.
+    count: usize,
+    size: usize,
 }
 
-/// Cuts an output `[batch, queries, heads * head]` and its logarithms `[batch, heads, queries]` into blocks.
-fn cut<'a>(out: &'a mut [f32], log_sums: &'a mut [f32], sizes: &Sizes) -> Vec<Block<'a>> {
-    let parts = sizes.queries.div_ceil(QUERIES);
-    let mut blocks: Vec<Block> = log_sums
-        .chunks_mut(sizes.queries)
-        .enumerate()
-        .flat_map(|(index, row)| {
-            row.chunks_mut(QUERIES).enumerate().map(move |(part, log_sums)| Block {
-                sample: index / sizes.heads,
-                head: index % sizes.heads,
-                start: part * QUERIES,
-                out: Vec::with_capacity(log_sums.len()),
-                log_sums,
-            })
-        })
-        .collect();
-    for (row, all) in out.chunks_mut(sizes.width()).enumerate() {
-        let (sample, query) = (row / sizes.queries, row % sizes.queries);
-        for (head, piece) in all.chunks_mut(sizes.head).enumerate() {
-            blocks[(sample * sizes.heads + head) * parts + query / QUERIES].out.push(piece);
-        }
+impl Tiles {
+    /// Lays out `[batch, keys, width]`: a tile's keys are the rows, or, `turned`, the head's channels.
+    pub fn new(arch: Arch, values: &[f32], sizes: &Sizes, most: usize, turned: bool) -> Self {
+        // Whole vectors of every instruction set.
+        let keys = (TILE / sizes.head).clamp(2 * MOST_LANES, most) / (2 * MOST_LANES) * 2 * MOST_LANES;
+        let (count, lanes) = (sizes.keys.div_ceil(keys), lanes(arch));
+        let size = keys * if turned { sizes.head } else { sizes.head.next_multiple_of(lanes) };
+        let mut elements = Scratch::take(sizes.batch * sizes.heads * count * size);
+        elements.par_chunks_mut(size).enumerate().for_each(|(index, to)| {
+            let (tile, head, sample) = (index % count, index / count % sizes.heads, index / count / sizes.heads);
+            let keys = tile * keys..sizes.keys.min((tile + 1) * keys);
+            let from = &values[(sample * sizes.keys + keys.start) * sizes.width() + head * sizes.head..];
+            let rows = Matrix::new(from, keys.len(), sizes.head, sizes.width());
+            dispatch(arch, Order { matrix: if turned { rows.transposed() } else { rows }, to });
+        });
+        Self { elements, keys, count, size }
     }
-    blocks
+
+    /// The tiles of a head of a sample, with the keys in them, of which `visible` are looked at.
+    pub fn of(&self, head: usize, visible: usize) -> impl Iterator<Item = (Range<usize>, &[f32])> {
+        let all = self.elements[head * self.count * self.size..].chunks(self.size);
+        (0..visible).step_by(self.keys).map(move |first| first..visible.min(first + self.keys)).zip(all)
+    }
 }
 
-/// What one thread works in, for one block at a time; all transposed, rows `count` (the block's queries) long.
-struct Workspace {
-    /// `[head, queries]`, times the scale.
-    queries: Vec<f32>,
-    /// `[keys, queries]`.
-    scores: Vec<f32>,
-    /// `[head, queries]`.
-    out: Vec<f32>,
-    greatest: Vec<f32>,
-    total: Vec<f32>,
-    correction: Vec<f32>,
+/// Lays out all rows of a matrix in blocks.
+struct Order<'a> {
+    matrix: Matrix<'a>,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Order<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, simd: S) {
+        layout::blocks(simd, &self.matrix, 0..self.matrix.rows(), (0, self.matrix.columns().div_ceil(S::F32_LANES)), self.to);
+    }
 }
 
 /// `q` `[batch, queries, width]`, `k` and `v` `[batch, keys, width]` to the output `[batch, queries, width]` and the logarithms of
 /// the sums of the exponentials of the scores, `[batch, heads, queries]`.
 pub fn forward(q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
-    let width = sizes.width();
-    let mut out = vec![0.0; sizes.batch * sizes.queries * width];
-    let mut log_sums = vec![0.0; sizes.batch * sizes.heads * sizes.queries];
-    if out.is_empty() || sizes.keys == 0 {
-        return (out, log_sums);
+    forward_on(vector::arch(), q, k, v, sizes)
+}
+
+fn forward_on(arch: Arch, q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
+    let (width, heads, rows) = (sizes.width(), sizes.batch * sizes.heads, sizes.batch * sizes.queries);
+    let mut log_sums = vec![0.0; heads * sizes.queries];
+    if rows * width == 0 || sizes.keys == 0 {
+        return (vec![0.0; rows * width], log_sums);
     }
-    let (most, keys) = (QUERIES.min(sizes.queries), KEYS.min(sizes.keys));
-    let workspace = || Workspace {
-        queries: vec![0.0; sizes.head * most],
-        scores: vec![0.0; keys * most],
-        out: vec![0.0; sizes.head * most],
-        greatest: vec![0.0; most],
-        total: vec![0.0; most],
-        correction: vec![0.0; most],
+    assert!(q.len() >= rows * width, "there are fewer queries than their sizes tell");
+    let keys = Tiles::new(arch, k, sizes, KEYS, false);
+    let values = Tiles::new(arch, v, sizes, KEYS, true);
+    // SAFETY: the elements of the vector, which is used again only afterwards.
+    let logarithms = unsafe { Places::new(log_sums.as_mut_ptr(), heads, sizes.queries, sizes.queries) };
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        // SAFETY: the elements of the slice, borrowed exclusively.
+        let out = unsafe { Places::new(out.as_mut_ptr().cast(), rows, width, width) };
+        let all = Attention { q, keys: &keys, values: &values, sizes, out, logarithms };
+        let starts = (0..sizes.queries).step_by(QUERIES);
+        let tasks = (0..heads).flat_map(|head| starts.clone().map(move |start| (head, start))).collect();
+        tasks::for_each(tasks, || (), |(), (head, start)| dispatch(arch, Queries { all: &all, head, start }));
     };
-    tasks::for_each(cut(&mut out, &mut log_sums, sizes), workspace, |own, block| {
-        let (count, offset) = (block.out.len(), block.head * sizes.head);
-        let q = &q[(block.sample * sizes.queries + block.start) * width + offset..];
-        let (k, v) = (&sample(k, block.sample, sizes)[offset..], &sample(v, block.sample, sizes)[offset..]);
-        forward_block(own, q, k, v, block.start, count, sizes);
-        for (query, (row, log_sum)) in block.out.into_iter().zip(block.log_sums).enumerate() {
-            let scale = 1.0 / own.total[query];
-            for (channel, value) in row.iter_mut().enumerate() {
-                *value = own.out[channel * count + query] * scale;
-            }
-            *log_sum = own.greatest[query] + own.total[query].ln();
-        }
-    });
+    // SAFETY: every query of every head is a task's, which writes its channels.
+    let out = unsafe { written(rows * width, write) };
     (out, log_sums)
 }
 
-/// The keys or values of one sample.
-pub(super) fn sample<'a>(values: &'a [f32], index: usize, sizes: &Sizes) -> &'a [f32] {
-    let size = sizes.keys * sizes.width();
-    &values[index * size..(index + 1) * size]
+struct Attention<'a> {
+    q: &'a [f32],
+    keys: &'a Tiles,
+    values: &'a Tiles,
+    sizes: &'a Sizes,
+    /// `[batch * queries, width]`.
+    out: Places<'a>,
+    /// `[batch * heads, queries]`.
+    logarithms: Places<'a>,
 }
 
-/// One block of queries: leaves the unscaled output, the greatest scores and the sums in the workspace.
-fn forward_block(own: &mut Workspace, q: &[f32], k: &[f32], v: &[f32], start: usize, count: usize, sizes: &Sizes) {
-    transpose(&mut own.queries, q, count, sizes, sizes.scale());
-    own.out[..sizes.head * count].fill(0.0);
-    own.greatest[..count].fill(f32::NEG_INFINITY);
-    own.total[..count].fill(0.0);
-    let visible = sizes.visible(start + count);
-    for first in (0..visible).step_by(KEYS) {
-        let keys = KEYS.min(visible - first);
-        scores(&mut own.scores, k, &own.queries, first, keys, count, sizes);
-        if sizes.causal {
-            hide_later_keys(&mut own.scores[..keys * count], first, start, count);
+/// Some queries of a head of a sample; heads are counted over all samples.
+struct Queries<'a> {
+    all: &'a Attention<'a>,
+    head: usize,
+    start: usize,
+}
+
+/// What the queries of a panel have met so far, all `[.., queries]`.
+struct Softened<'a> {
+    /// `[head, queries]`: the output, times the totals.
+    out: &'a mut [f32],
+    greatest: &'a mut [f32],
+    total: &'a mut [f32],
+}
+
+impl Kernel for Queries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, simd: S) {
+        let (sizes, width) = (self.all.sizes, 2 * S::F32_LANES);
+        let count = QUERIES.min(sizes.queries - self.start);
+        let (panels, depth) = (count.div_ceil(width), sizes.head.next_multiple_of(S::F32_LANES));
+        let mut queries = Scratch::take(panels * depth * width);
+        turn_queries(simd, self.all.q, self.head, self.start..self.start + count, sizes, sizes.scale(), &mut queries);
+        let [mut out, mut greatest, mut total] = [sizes.head, 1, 1].map(|rows| Scratch::take(panels * rows * width));
+        let mut scores = Scratch::take(self.all.keys.keys * width);
+        out.fill(0.0);
+        greatest.fill(f32::NEG_INFINITY);
+        total.fill(0.0);
+        let visible = sizes.visible(self.start + count);
+        for ((keys, k), (_, v)) in self.all.keys.of(self.head, visible).zip(self.all.values.of(self.head, visible)) {
+            let padded = keys.len().next_multiple_of(S::F32_LANES);
+            let scores = &mut scores[..padded * width];
+            for (panel, queries) in queries.chunks_exact(depth * width).enumerate() {
+                multiply_rows(simd, k, (keys.len(), depth), queries, scores, true);
+                scores[keys.len() * width..].fill(f32::NEG_INFINITY);
+                if sizes.causal {
+                    hide_later_keys(scores, keys.start, self.start + panel * width, width);
+                }
+                let out = &mut out[panel * sizes.head * width..][..sizes.head * width];
+                let (greatest, total) = (&mut greatest[panel * width..], &mut total[panel * width..]);
+                soften::<S>(Softened { out, greatest, total }, scores);
+                multiply_rows(simd, v, (sizes.head, padded), scores, out, false);
+            }
         }
-        running_softmax(own, keys, count);
-        let v = Matrix::new(&v[first * sizes.width()..], keys, sizes.head, sizes.width());
-        let weights = Matrix::new(&own.scores, keys, count, count);
-        let out = MatrixMut::new(&mut own.out, sizes.head, count, count);
-        product(out, Destination::Add, 1.0, v.transposed(), weights, Threads::One);
+        for (panel, own) in out.chunks_exact_mut(sizes.head * width).enumerate() {
+            let total = &mut total[panel * width..][..width];
+            let (first, greatest) = (self.start + panel * width, &greatest[panel * width..]);
+            for query in first..sizes.queries.min(first + width) {
+                let lane = query - first;
+                // SAFETY: these queries of this head are this task's alone.
+                unsafe { self.all.logarithms.row(self.head, query..query + 1) }.put(0, greatest[lane] + total[lane].ln());
+            }
+            total.iter_mut().for_each(|total| *total = 1.0 / *total);
+            own.chunks_exact_mut(width).for_each(|row| scale(row, total));
+            // SAFETY: as above.
+            unsafe { turn_back(simd, own, self.head, first..sizes.queries.min(first + width), sizes, &self.all.out) };
+        }
     }
 }
 
-/// `[count, head]` with rows `width` apart to `[head, count]`, times `scale`.
-pub(super) fn transpose(to: &mut [f32], from: &[f32], count: usize, sizes: &Sizes, scale: f32) {
-    for (query, row) in from.chunks(sizes.width()).take(count).enumerate() {
-        for (channel, &value) in row[..sizes.head].iter().enumerate() {
-            to[channel * count + query] = value * scale;
-        }
+/// Some rows of a head in panels, turned, times `scale`: `[panels, head, queries]`; what is missing are zeros.
+#[inline(always)]
+pub(super) fn turn_queries<S: Lanes>(
+    simd: S,
+    q: &[f32],
+    head: usize,
+    queries: Range<usize>,
+    sizes: &Sizes,
+    scale: f32,
+    to: &mut [f32],
+) {
+    let rows = query_rows(q, head, &queries, sizes).transposed();
+    let width = 2 * S::F32_LANES;
+    for (panel, to) in to.chunks_exact_mut(sizes.head.next_multiple_of(S::F32_LANES) * width).enumerate() {
+        layout::panel(simd, &rows, panel * width, to);
+        to.iter_mut().for_each(|value| *value *= scale);
     }
 }
 
-/// `scores` `[keys, count]` = keys `first..` times transposed queries.
-pub(super) fn scores(scores: &mut [f32], k: &[f32], queries: &[f32], first: usize, keys: usize, count: usize, sizes: &Sizes) {
-    let k = Matrix::new(&k[first * sizes.width()..], keys, sizes.head, sizes.width());
-    let queries = Matrix::new(queries, sizes.head, count, count);
-    product(MatrixMut::new(scores, keys, count, count), Destination::Replace, 1.0, k, queries, Threads::One);
+/// Some rows of a head of `[batch, queries, width]`.
+pub(super) fn query_rows<'a>(q: &'a [f32], head: usize, queries: &Range<usize>, sizes: &Sizes) -> Matrix<'a> {
+    let row = head / sizes.heads * sizes.queries + queries.start;
+    Matrix::new(&q[row * sizes.width() + head % sizes.heads * sizes.head..], queries.len(), sizes.head, sizes.width())
+}
+
+/// Writes a panel `[head, queries]` to its places in `[batch * queries, width]`.
+///
+/// # Safety
+/// No other task uses these places.
+#[inline(always)]
+pub(super) unsafe fn turn_back<S: Lanes>(
+    simd: S,
+    panel: &[f32],
+    head: usize,
+    queries: Range<usize>,
+    sizes: &Sizes,
+    out: &Places,
+) {
+    let lanes = S::F32_LANES;
+    let (panel, _) = S::as_simd_f32s(panel);
+    let mut half_panel = Scratch::take(sizes.head * lanes);
+    let (half_panel, _) = S::as_mut_simd_f32s(&mut half_panel);
+    let (row, column) = (head / sizes.heads * sizes.queries, head % sizes.heads * sizes.head);
+    for half in 0..2 {
+        half_panel.iter_mut().zip(panel.iter().skip(half).step_by(2)).for_each(|(to, from)| *to = *from);
+        let some = queries.start + half * lanes..queries.end.min(queries.start + (half + 1) * lanes);
+        let mut rows: [&mut [MaybeUninit<f32>]; MOST_LANES] = std::array::from_fn(|_| Default::default());
+        for (to, query) in rows.iter_mut().zip(some.clone()) {
+            // SAFETY: the caller's promise.
+            *to = unsafe { out.row(row + query, column..column + sizes.head) }.into_slice();
+        }
+        scatter(simd, half_panel, &mut rows[..some.len()]);
+    }
 }
 
 /// Scores of keys behind their query become minus infinity.
@@ -181,27 +279,33 @@ pub(super) fn hide_later_keys(scores: &mut [f32], first: usize, start: usize, co
     }
 }
 
-/// Turns a tile of scores into weights relative to the greatest score so far, and brings the sums and the output up to date.
-fn running_softmax(own: &mut Workspace, keys: usize, count: usize) {
-    let scores = &mut own.scores[..keys * count];
-    let (greatest, total, correction) = (&mut own.greatest[..count], &mut own.total[..count], &mut own.correction[..count]);
-    let out = &mut own.out;
-    vectorise!({
-        correction.copy_from_slice(greatest);
-        for row in scores.chunks_exact(count) {
-            raise(greatest, row);
-        }
-        for (correction, &greatest) in correction.iter_mut().zip(&*greatest) {
-            *correction = exp(*correction - greatest);
-        }
-        scale(total, correction);
-        for row in scores.chunks_exact_mut(count) {
-            weigh(row, greatest, total);
-        }
-        for row in out.chunks_exact_mut(count) {
-            scale(row, correction);
-        }
-    });
+/// Turns a panel's scores against a tile into weights relative to the greatest score so far, and brings the sums and the output up to
+/// date.
+#[inline(always)]
+fn soften<S: Lanes>(own: Softened, scores: &mut [f32]) {
+    // Lengths that the compiler knows, and sums in registers.
+    let width = 2 * S::F32_LANES;
+    let mut greatest = [0.0; 2 * MOST_LANES];
+    let mut total = [0.0; 2 * MOST_LANES];
+    let mut correction = [0.0; 2 * MOST_LANES];
+    let (greatest, total, correction) = (&mut greatest[..width], &mut total[..width], &mut correction[..width]);
+    greatest.copy_from_slice(&own.greatest[..width]);
+    for row in scores.chunks_exact(width) {
+        raise(greatest, &row[..width]);
+    }
+    for ((correction, &before), &greatest) in correction.iter_mut().zip(&own.greatest[..width]).zip(&*greatest) {
+        *correction = exp(before - greatest);
+    }
+    for row in scores.chunks_exact_mut(width) {
+        weigh(&mut row[..width], greatest, total);
+    }
+    for ((sum, &correction), &total) in own.total[..width].iter_mut().zip(&*correction).zip(&*total) {
+        *sum = *sum * correction + total;
+    }
+    own.greatest[..width].copy_from_slice(greatest);
+    for row in own.out.chunks_exact_mut(width) {
+        scale(&mut row[..width], correction);
+    }
 }
 
 // Loops as functions of slices: as arguments these are known not to overlap, which lets the compiler use vector instructions.

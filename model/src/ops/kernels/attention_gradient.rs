@@ -1,12 +1,27 @@
 //! The backward pass of attention: computes the scores again, tile by tile, from the saved logarithms of their sums (Dao et al. 2022,
-//! arXiv 2205.14135, algorithm 4). Tiles are transposed as in the forward pass.
+//! arXiv 2205.14135, algorithm 4).
+//!
+//! As in the forward pass, all products are register blocks, and a panel's weights against a tile are `[keys, queries]`. Turned into
+//! gradients of the scores they are the right factor for the gradient of the queries as they lie. For those of keys and values, whose
+//! sums run over queries, the panels of a block of queries are laid out side by side as left factors.
 
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::attention::{KEYS, QUERIES, Sizes, hide_later_keys, sample, scores, transpose};
+use pulp::Arch;
+
+use super::attention::{Sizes, Tiles, hide_later_keys, query_rows, turn_back, turn_queries};
+use super::block::{blocks, multiply_rows};
 use super::exponential::exp;
-use super::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::vector::vectorise;
+use super::lanes::{Kernel, Lanes, dispatch};
+use super::layout;
+use super::matrices::Places;
+use super::scratch::{Scratch, written};
+use super::{tasks, vector};
+
+/// Queries of a block, and the most keys of a tile: the weights between them take 64 KiB, and so do their gradients.
+const QUERIES: usize = 128;
+const KEYS: usize = 128;
 
 /// What the backward pass reads.
 #[derive(Clone, Copy)]
@@ -27,124 +42,199 @@ pub struct Saved<'a> {
 
 /// The gradients of queries, keys and values, each shaped as what it belongs to.
 pub fn backward(saved: &Saved, sizes: &Sizes) -> [Vec<f32>; 3] {
-    let heads: Vec<HeadGradient> = (0..sizes.batch * sizes.heads)
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|index| head_gradient(saved, index / sizes.heads, index % sizes.heads, sizes))
-        .collect();
-    let gather = |rows: usize, part: fn(&HeadGradient) -> &[f32]| {
-        let mut all = vec![0.0; sizes.batch * rows * sizes.width()];
-        all.par_chunks_mut(sizes.width()).with_min_len(64).enumerate().for_each(|(row, all)| {
-            for (head, values) in all.chunks_mut(sizes.head).enumerate() {
-                let from = part(&heads[row / rows * sizes.heads + head]);
-                values.copy_from_slice(&from[row % rows * sizes.head..][..sizes.head]);
-            }
-        });
-        all
-    };
-    [gather(sizes.queries, |own| &own.q), gather(sizes.keys, |own| &own.k), gather(sizes.keys, |own| &own.v)]
+    backward_on(vector::arch(), saved, sizes)
 }
 
-/// The gradients of one head of one sample: `[queries, head]`, `[keys, head]`, `[keys, head]`.
-struct HeadGradient {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-}
-
-/// What one head is computed in, a block of queries at a time; all transposed, rows as long as the block has queries.
-struct Workspace {
-    /// `[head, queries]`, times the scale.
-    queries: Vec<f32>,
-    /// `[head, queries]`: the output's gradient.
-    gradients: Vec<f32>,
-    /// `[head, queries]`: the gradient of the queries.
-    to_queries: Vec<f32>,
-    /// Per query, the product of output and output gradient, which is the mean of the weights' gradients under the weights.
-    means: Vec<f32>,
-    /// `[keys, queries]`: scores, then softmax weights.
-    weights: Vec<f32>,
-    /// `[keys, queries]`: gradients of the weights, then of the scores.
-    slopes: Vec<f32>,
-}
-
-fn head_gradient(saved: &Saved, index: usize, head: usize, sizes: &Sizes) -> HeadGradient {
-    let mut result = HeadGradient {
-        q: vec![0.0; sizes.queries * sizes.head],
-        k: vec![0.0; sizes.keys * sizes.head],
-        v: vec![0.0; sizes.keys * sizes.head],
-    };
-    let (most, keys) = (QUERIES.min(sizes.queries), KEYS.min(sizes.keys));
-    let [queries, gradients, to_queries] = [(); 3].map(|()| vec![0.0; sizes.head * most]);
-    let [weights, slopes] = [(); 2].map(|()| vec![0.0; keys * most]);
-    let mut own = Workspace { queries, gradients, to_queries, means: vec![0.0; most], weights, slopes };
-    for start in (0..sizes.queries).step_by(QUERIES) {
-        block_gradient(&mut own, saved, index, head, start, sizes, &mut result);
+fn backward_on(arch: Arch, saved: &Saved, sizes: &Sizes) -> [Vec<f32>; 3] {
+    let (width, rows) = (sizes.width(), [sizes.queries, sizes.keys, sizes.keys].map(|rows| sizes.batch * rows));
+    if rows.iter().any(|rows| rows * width == 0) {
+        return rows.map(|rows| vec![0.0; rows * width]);
     }
-    result
+    let tiles = |values, turned| Tiles::new(arch, values, sizes, KEYS, turned);
+    let (keys, turned_keys, values) = (tiles(saved.k, false), tiles(saved.k, true), tiles(saved.v, false));
+    let [mut to_q, mut to_k] = [Vec::new(), Vec::new()];
+    let compute = |q: &mut [MaybeUninit<f32>], k: &mut [MaybeUninit<f32>], v: &mut [MaybeUninit<f32>]| {
+        let place = |out: &mut [MaybeUninit<f32>], rows| {
+            // SAFETY: the elements of the slice, borrowed exclusively.
+            unsafe { Places::new(out.as_mut_ptr().cast(), rows, width, width) }
+        };
+        let out = [place(q, rows[0]), place(k, rows[1]), place(v, rows[2])];
+        let all = Gradient { saved, keys: &keys, turned_keys: &turned_keys, values: &values, sizes, out };
+        let heads = (0..sizes.batch * sizes.heads).collect();
+        tasks::for_each(heads, || (), |(), head| dispatch(arch, Head { all: &all, head }));
+    };
+    // SAFETY: every head's task writes its channels of all rows of all three.
+    let to_v = unsafe {
+        written(rows[2] * width, |v| {
+            to_k = written(rows[1] * width, |k| to_q = written(rows[0] * width, |q| compute(q, k, v)));
+        })
+    };
+    [to_q, to_k, to_v]
 }
 
-/// Adds the part of the queries from `start` on to the gradients of one head.
-fn block_gradient(
-    own: &mut Workspace,
-    saved: &Saved,
-    index: usize,
+struct Gradient<'a> {
+    saved: &'a Saved<'a>,
+    keys: &'a Tiles,
+    turned_keys: &'a Tiles,
+    values: &'a Tiles,
+    sizes: &'a Sizes,
+    /// Of queries, keys and values, `[batch * rows, width]`.
+    out: [Places<'a>; 3],
+}
+
+/// One head of one sample; heads are counted over all samples.
+struct Head<'a> {
+    all: &'a Gradient<'a>,
     head: usize,
-    start: usize,
-    sizes: &Sizes,
-    result: &mut HeadGradient,
-) {
-    let (width, offset) = (sizes.width(), head * sizes.head);
-    let count = QUERIES.min(sizes.queries - start);
-    let first_number = (index * sizes.queries + start) * width + offset;
-    let [q, out, gradient] = [saved.q, saved.out, saved.gradient].map(|values| &values[first_number..]);
-    let [k, v] = [saved.k, saved.v].map(|values| &sample(values, index, sizes)[offset..]);
-    let log_sums = &saved.log_sums[(index * sizes.heads + head) * sizes.queries + start..][..count];
-    transpose(&mut own.queries, q, count, sizes, sizes.scale());
-    transpose(&mut own.gradients, gradient, count, sizes, 1.0);
-    for (query, mean) in own.means[..count].iter_mut().enumerate() {
-        let row = query * width..query * width + sizes.head;
-        *mean = out[row.clone()].iter().zip(&gradient[row]).map(|(out, gradient)| out * gradient).sum();
-    }
-    own.to_queries[..sizes.head * count].fill(0.0);
-    let visible = sizes.visible(start + count);
-    for first in (0..visible).step_by(KEYS) {
-        let keys = KEYS.min(visible - first);
-        scores(&mut own.weights, k, &own.queries, first, keys, count, sizes);
-        scores(&mut own.slopes, v, &own.gradients, first, keys, count, sizes);
-        if sizes.causal {
-            hide_later_keys(&mut own.weights[..keys * count], first, start, count);
+}
+
+/// Sums over queries for all keys of a head, in panels of its channels: `[panels, keys, channels]`.
+struct Sums {
+    k: Scratch,
+    v: Scratch,
+}
+
+impl Kernel for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Lanes>(self, simd: S) {
+        let (sizes, width) = (self.all.sizes, 2 * S::F32_LANES);
+        let panels = sizes.head.div_ceil(width);
+        let [k, v] = [(); 2].map(|()| Scratch::take(panels * sizes.keys * width));
+        let mut sums = Sums { k, v };
+        sums.k.fill(0.0);
+        sums.v.fill(0.0);
+        for start in (0..sizes.queries).step_by(QUERIES) {
+            self.block(simd, start..sizes.queries.min(start + QUERIES), &mut sums);
         }
-        softmax_gradient(&mut own.weights[..keys * count], &mut own.slopes[..keys * count], log_sums, &own.means[..count]);
-        let (weights, slopes) = (Matrix::new(&own.weights, keys, count, count), Matrix::new(&own.slopes, keys, count, count));
-        let range = first * sizes.head..(first + keys) * sizes.head;
-        let [q, gradient] = [q, gradient].map(|rows| Matrix::new(rows, count, sizes.head, width));
-        let to_v = MatrixMut::new(&mut result.v[range.clone()], keys, sizes.head, sizes.head);
-        product(to_v, Destination::Add, 1.0, weights, gradient, Threads::One);
-        let to_k = MatrixMut::new(&mut result.k[range], keys, sizes.head, sizes.head);
-        product(to_k, Destination::Add, sizes.scale(), slopes, q, Threads::One);
-        let to_queries = MatrixMut::new(&mut own.to_queries, sizes.head, count, count);
-        let k = Matrix::new(&k[first * width..], keys, sizes.head, width);
-        product(to_queries, Destination::Add, sizes.scale(), k.transposed(), slopes, Threads::One);
+        self.finish::<S>(&sums.k, sizes.scale(), &self.all.out[1]);
+        self.finish::<S>(&sums.v, 1.0, &self.all.out[2]);
     }
-    for (query, row) in result.q[start * sizes.head..][..count * sizes.head].chunks_mut(sizes.head).enumerate() {
-        for (channel, value) in row.iter_mut().enumerate() {
-            *value = own.to_queries[channel * count + query];
+}
+
+/// A block of queries, in panels.
+struct Block {
+    /// `[panels, head, queries]`, times the scale, and the output's gradient.
+    turned: [Scratch; 2],
+    /// The same as right factors whose rows are queries: `[panels of channels, queries, channels]`, without the scale.
+    rows: [Scratch; 2],
+    /// Per query: the logarithm of its sum, and the product of output and output gradient, which is the mean of the weights'
+    /// gradients under the weights.
+    log_sums: Vec<f32>,
+    means: Vec<f32>,
+}
+
+impl Head<'_> {
+    /// Lays out a block of `padded` queries; those too many have no weights.
+    #[inline(always)]
+    fn lay_out<S: Lanes>(&self, simd: S, queries: &Range<usize>, padded: usize) -> Block {
+        let (Gradient { saved, sizes, .. }, width) = (self.all, 2 * S::F32_LANES);
+        let depth = sizes.head.next_multiple_of(S::F32_LANES);
+        let turned = [(saved.q, sizes.scale()), (saved.gradient, 1.0)].map(|(values, scale)| {
+            let mut turned = Scratch::take(padded * depth);
+            turn_queries(simd, values, self.head, queries.clone(), sizes, scale, &mut turned);
+            turned
+        });
+        let rows = [saved.q, saved.gradient].map(|values| {
+            let mut rows = Scratch::take(sizes.head.div_ceil(width) * padded * width);
+            for (panel, to) in rows.chunks_exact_mut(padded * width).enumerate() {
+                layout::panel(simd, &query_rows(values, self.head, queries, sizes), panel * width, to);
+            }
+            rows
+        });
+        let mut log_sums = vec![f32::INFINITY; padded];
+        log_sums[..queries.len()].copy_from_slice(&saved.log_sums[self.head * sizes.queries..][queries.clone()]);
+        let mut means = vec![0.0; padded];
+        let [out, gradient] = [saved.out, saved.gradient].map(|values| query_rows(values, self.head, queries, sizes).values());
+        for (query, mean) in means[..queries.len()].iter_mut().enumerate() {
+            let row = query * sizes.width()..query * sizes.width() + sizes.head;
+            *mean = out[row.clone()].iter().zip(&gradient[row]).map(|(out, gradient)| out * gradient).sum();
+        }
+        Block { turned, rows, log_sums, means }
+    }
+
+    /// Computes the gradient of a block of queries, and adds their part to those of keys and values.
+    #[inline(always)]
+    fn block<S: Lanes>(&self, simd: S, queries: Range<usize>, sums: &mut Sums) {
+        let (all, sizes, width) = (self.all, self.all.sizes, 2 * S::F32_LANES);
+        let (padded, depth) = (queries.len().next_multiple_of(width), sizes.head.next_multiple_of(S::F32_LANES));
+        let own = self.lay_out(simd, &queries, padded);
+        let mut to_queries = Scratch::take(padded * sizes.head);
+        to_queries.fill(0.0);
+        let [mut weights, mut slopes] = [(); 2].map(|()| Scratch::take(all.keys.keys * width));
+        let [mut weight_blocks, mut slope_blocks] = [(); 2].map(|()| Scratch::take(all.keys.keys * padded));
+        let visible = sizes.visible(queries.end);
+        let tiles = all.keys.of(self.head, visible).zip(all.turned_keys.of(self.head, visible));
+        for (((keys, k), (_, turned_k)), (_, v)) in tiles.zip(all.values.of(self.head, visible)) {
+            let (count, padded_keys) = (keys.len(), keys.len().next_multiple_of(S::F32_LANES));
+            for (panel, to_queries) in to_queries.chunks_exact_mut(sizes.head * width).enumerate() {
+                let [q, gradient] = own.turned.each_ref().map(|turned| &turned[panel * depth * width..][..depth * width]);
+                multiply_rows(simd, k, (count, depth), q, &mut weights, true);
+                multiply_rows(simd, v, (count, depth), gradient, &mut slopes, true);
+                if sizes.causal {
+                    hide_later_keys(&mut weights[..count * width], keys.start, queries.start + panel * width, width);
+                }
+                let [log_sums, means] = [&own.log_sums, &own.means].map(|values| &values[panel * width..][..width]);
+                let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
+                // Cut again to a length that the compiler knows.
+                rows.take(count).for_each(|(weights, slopes)| {
+                    row_gradient(&mut weights[..width], &mut slopes[..width], &log_sums[..width], &means[..width]);
+                });
+                slopes[count * width..padded_keys * width].fill(0.0);
+                lay_beside::<S>(&weights, count, (panel, padded / width), &mut weight_blocks);
+                lay_beside::<S>(&slopes, count, (panel, padded / width), &mut slope_blocks);
+                multiply_rows(simd, turned_k, (sizes.head, padded_keys), &slopes, to_queries, false);
+            }
+            let [q, gradient] = own.rows.each_ref().map(|rows| rows.chunks_exact(padded * width).enumerate());
+            for (panel, gradient) in gradient {
+                let to = &mut sums.v[(panel * sizes.keys + keys.start) * width..][..count * width];
+                multiply_rows(simd, &weight_blocks, (count, padded), gradient, to, false);
+            }
+            for (panel, q) in q {
+                let to = &mut sums.k[(panel * sizes.keys + keys.start) * width..][..count * width];
+                multiply_rows(simd, &slope_blocks, (count, padded), q, to, false);
+            }
+        }
+        to_queries.iter_mut().for_each(|value| *value *= sizes.scale());
+        for (panel, values) in to_queries.chunks_exact(sizes.head * width).enumerate() {
+            let first = queries.start + panel * width;
+            // SAFETY: the head is this task's alone.
+            unsafe { turn_back(simd, values, self.head, first..queries.end.min(first + width), sizes, &all.out[0]) };
+        }
+    }
+
+    /// Writes sums over queries, times `scale`.
+    #[inline(always)]
+    fn finish<S: Lanes>(&self, sums: &[f32], scale: f32, out: &Places) {
+        let (sizes, width) = (self.all.sizes, 2 * S::F32_LANES);
+        let (row, column) = (self.head / sizes.heads * sizes.keys, self.head % sizes.heads * sizes.head);
+        for key in 0..sizes.keys {
+            // SAFETY: the head is this task's alone.
+            let to = unsafe { out.row(row + key, column..column + sizes.head) }.into_slice();
+            for (panel, to) in to.chunks_mut(width).enumerate() {
+                let from = &sums[(panel * sizes.keys + key) * width..][..to.len()];
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = MaybeUninit::new(from * scale));
+            }
         }
     }
 }
 
-/// Scores become weights, and gradients of weights become gradients of scores: `weight * (slope - mean)`.
-fn softmax_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means: &[f32]) {
-    let count = log_sums.len();
-    vectorise!({
-        for (weights, slopes) in weights.chunks_exact_mut(count).zip(slopes.chunks_exact_mut(count)) {
-            row_gradient(weights, slopes, log_sums, means);
+/// Lays out `rows` rows of a panel as some groups of blocks, of which `panels` panels lie side by side.
+#[inline(always)]
+fn lay_beside<S: Lanes>(from: &[f32], rows: usize, (panel, panels): (usize, usize), to: &mut [f32]) {
+    let (from, _) = S::as_simd_f32s(from);
+    let (to, _) = S::as_mut_simd_f32s(to);
+    for block in blocks::<S>(rows) {
+        let to = &mut to[block.start * 2 * panels + panel * 2 * block.len()..][..2 * block.len()];
+        for (index, row) in block.clone().enumerate() {
+            to[index] = from[2 * row];
+            to[block.len() + index] = from[2 * row + 1];
         }
-    });
+    }
 }
 
-/// [`softmax_gradient`] of one key.
+/// The scores of a key become weights, and gradients of weights become gradients of scores: `weight * (slope - mean)`.
 #[inline(always)]
 fn row_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means: &[f32]) {
     for (((weight, slope), &log_sum), &mean) in weights.iter_mut().zip(slopes).zip(log_sums).zip(means) {

@@ -33,6 +33,23 @@ pub fn multiply<S: Lanes>(simd: S, factors: Factors, out: &mut [f32], replace: b
     simd.apart(Block { factors, out, replace });
 }
 
+/// Multiplies a panel of `depth` rows by `rows` columns in blocks, as [`blocks`] cuts them and `layout::blocks` lays them out.
+#[inline(always)]
+pub fn multiply_rows<S: Lanes>(
+    simd: S,
+    columns: &[f32],
+    (rows, depth): (usize, usize),
+    panel: &[f32],
+    out: &mut [f32],
+    replace: bool,
+) {
+    let width = 2 * S::F32_LANES;
+    for block in blocks::<S>(rows) {
+        let factors = Factors { panel: &panel[..depth * width], columns: &columns[block.start * depth..block.end * depth] };
+        multiply(simd, factors, &mut out[block.start * width..block.end * width], replace);
+    }
+}
+
 struct Block<'a> {
     factors: Factors<'a>,
     out: &'a mut [f32],
