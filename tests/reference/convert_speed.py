@@ -101,13 +101,13 @@ def back_and_forth(convert, base, work):
     import torch
     from safetensors import safe_open
 
-    source = torch.load(work / "model.ckpt", mmap=True, weights_only=True)["state_dict"]
-    single, again = work / "again.safetensors", work / "again"
+    # Before anything is loaded here: a process's peak counts what it was forked from.
     memory = [timed([convert, "ckpt", work / "ours", "--output", single, "--quiet"])[2]]
+    memory.append(timed([convert, "diffusers", single, "--base", base, "--output", again, "--quiet"])[2])
+    source = torch.load(work / "model.ckpt", mmap=True, weights_only=True)["state_dict"]
     with safe_open(single, "pt") as file:
         equal = set(file.keys()) == source.keys() and all(torch.equal(file.get_tensor(key), source[key]) for key in source)
     print(f"LDM, diffusers, LDM: {len(source)} tensors, equal to the bit: {equal}")
-    memory.append(timed([convert, "diffusers", single, "--base", base, "--output", again, "--quiet"])[2])
     print("diffusers, LDM, diffusers: the same bytes:", {f.split("/")[0]: (again / f).read_bytes() == (work / "ours" / f).read_bytes() for f in FILES})
     print("peak memory:", [f"{gigabytes:.2f} GB" for gigabytes in memory])
     single.unlink()
