@@ -66,8 +66,9 @@ impl Sizes {
 /// Keys or values of all heads as left factors, tile after tile.
 pub(super) struct Tiles {
     elements: Scratch,
-    /// Keys per tile.
+    /// Keys per tile, and of a head.
     pub keys: usize,
+    all: usize,
     /// Tiles per head, and elements per tile.
     count: usize,
     size: usize,
@@ -88,13 +89,14 @@ impl Tiles {
             let rows = Matrix::new(from, keys.len(), sizes.head, sizes.width());
             dispatch(arch, Order { matrix: if turned { rows.transposed() } else { rows }, to });
         });
-        Self { elements, keys, count, size }
+        Self { elements, keys, all: sizes.keys, count, size }
     }
 
-    /// The tiles of a head of a sample, with the keys in them, of which `visible` are looked at.
+    /// The tiles of a head of a sample in which the first `visible` keys are, with the keys in them. Tiles are whole, for their
+    /// blocks are cut by how many keys they have.
     pub fn of(&self, head: usize, visible: usize) -> impl Iterator<Item = (Range<usize>, &[f32])> {
         let all = self.elements[head * self.count * self.size..].chunks(self.size);
-        (0..visible).step_by(self.keys).map(move |first| first..visible.min(first + self.keys)).zip(all)
+        (0..visible).step_by(self.keys).map(move |first| first..self.all.min(first + self.keys)).zip(all)
     }
 }
 
@@ -119,7 +121,7 @@ pub fn forward(q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec
     forward_on(vector::arch(), q, k, v, sizes)
 }
 
-fn forward_on(arch: Arch, q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn forward_on(arch: Arch, q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
     let (width, heads, rows) = (sizes.width(), sizes.batch * sizes.heads, sizes.batch * sizes.queries);
     let mut log_sums = vec![0.0; heads * sizes.queries];
     if rows * width == 0 || sizes.keys == 0 {

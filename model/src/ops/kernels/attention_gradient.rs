@@ -242,3 +242,63 @@ fn row_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means
         *slope = *weight * (*slope - mean);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::forward_on;
+    use super::*;
+
+    /// One head of one sample in float64: the output, and the gradients for the gradient `g` of the output.
+    fn plain([q, k, v, g]: [&[f32]; 4], sizes: &Sizes) -> [Vec<f64>; 4] {
+        let (rows, width) = (sizes.queries, sizes.head);
+        let dot = |a: &[f32], i: usize, b: &[f32], j: usize| -> f64 {
+            (0..width).map(|c| f64::from(a[i * width + c]) * f64::from(b[j * width + c])).sum()
+        };
+        let [mut out, mut to_q, mut to_k, mut to_v] = [rows, rows, sizes.keys, sizes.keys].map(|rows| vec![0.0; rows * width]);
+        for query in 0..rows {
+            let seen = if sizes.causal { query + 1 } else { sizes.keys };
+            let weights: Vec<f64> = (0..seen).map(|key| (dot(q, query, k, key) * f64::from(sizes.scale())).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let slopes: Vec<f64> = (0..seen).map(|key| dot(g, query, v, key)).collect();
+            let mean: f64 = weights.iter().zip(&slopes).map(|(weight, slope)| weight / total * slope).sum();
+            for key in 0..seen {
+                let weight = weights[key] / total;
+                let slope = weight * (slopes[key] - mean) * f64::from(sizes.scale());
+                for c in 0..width {
+                    out[query * width + c] += weight * f64::from(v[key * width + c]);
+                    to_v[key * width + c] += weight * f64::from(g[query * width + c]);
+                    to_q[query * width + c] += slope * f64::from(k[key * width + c]);
+                    to_k[key * width + c] += slope * f64::from(q[query * width + c]);
+                }
+            }
+        }
+        [out, to_q, to_k, to_v]
+    }
+
+    /// Several blocks of queries and tiles of keys, with and without a mask, on every instruction set.
+    #[test]
+    fn blocks_and_tiles_make_up_the_whole() {
+        for (queries, keys, head, causal) in
+            [(300, 300, 10, true), (200, 200, 160, true), (530, 530, 40, true), (261, 300, 19, false), (5, 77, 3, false)]
+        {
+            let sizes = Sizes { batch: 1, queries, keys, heads: 1, head, causal };
+            let numbers = |count: usize, seed: usize| -> Vec<f32> {
+                (0..count * head).map(|index| ((index * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
+            };
+            let [q, k, v, gradient] =
+                [(queries, 1), (keys, 2), (keys, 3), (queries, 4)].map(|(count, seed)| numbers(count, seed));
+            let expected = plain([&q, &k, &v, &gradient], &sizes);
+            for (name, arch) in vector::available() {
+                let (out, log_sums) = forward_on(arch, &q, &k, &v, &sizes);
+                let saved = Saved { q: &q, k: &k, v: &v, out: &out, log_sums: &log_sums, gradient: &gradient };
+                let [to_q, to_k, to_v] = backward_on(arch, &saved, &sizes);
+                for (found, expected) in [out.clone(), to_q, to_k, to_v].iter().zip(&expected) {
+                    for (found, expected) in found.iter().zip(expected) {
+                        let close = (f64::from(*found) - expected).abs() < 2e-5;
+                        assert!(close, "{name}, {queries} x {keys} x {head}: {found}, expected {expected}");
+                    }
+                }
+            }
+        }
+    }
+}
