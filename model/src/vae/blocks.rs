@@ -31,10 +31,10 @@ impl ResnetBlock {
 
     /// Takes `x` by value so that nothing outlives its last use: at full resolution each tensor here is 134 MB for a 512 px picture.
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
-        let hidden = self.norm1.forward_silu(&x)?;
-        let hidden = self.conv1.forward(&hidden)?;
-        let hidden = self.norm2.forward_silu(&hidden)?;
-        let hidden = self.conv2.forward(&hidden)?;
+        let hidden = self.conv1.forward_last(self.norm1.forward_silu(&x)?)?;
+        let normed = self.norm2.forward_silu(&hidden)?;
+        drop(hidden);
+        let hidden = self.conv2.forward_last(normed)?;
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(&x)?,
             None => x,

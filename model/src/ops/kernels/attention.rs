@@ -26,6 +26,8 @@ use super::{tasks, vector};
 const QUERIES: usize = 256;
 /// The most keys of a tile: a panel's scores take 16 to 32 KiB.
 const KEYS: usize = 256;
+/// The fewest where heads are wide: with fewer, bringing the output up to date costs more than the cache saves.
+const FEWEST_KEYS: usize = 128;
 /// Elements of the keys in a tile, about: they and the values stay in a second-level cache.
 const TILE: usize = 1 << 14;
 
@@ -78,7 +80,7 @@ impl Tiles {
     /// Lays out `[batch, keys, width]`: a tile's keys are the rows, or, `turned`, the head's channels.
     pub fn new(arch: Arch, values: &[f32], sizes: &Sizes, most: usize, turned: bool) -> Self {
         // Whole vectors of every instruction set.
-        let keys = (TILE / sizes.head).clamp(2 * MOST_LANES, most) / (2 * MOST_LANES) * 2 * MOST_LANES;
+        let keys = (TILE / sizes.head).clamp(FEWEST_KEYS, most) / (2 * MOST_LANES) * 2 * MOST_LANES;
         let (count, lanes) = (sizes.keys.div_ceil(keys), lanes(arch));
         let size = keys * if turned { sizes.head } else { sizes.head.next_multiple_of(lanes) };
         let mut elements = Scratch::take(sizes.batch * sizes.heads * count * size);
