@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::kernels::elementwise::{self, Activation, Gelu, QuickGelu, Silu};
+use super::kernels::geglu;
 use super::{composed, host};
 use crate::{Error, Result};
 
@@ -36,7 +37,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(width);
-        Output::host(elementwise::geglu_forward(&host::read(&input)?, width), shape)
+        Output::host(geglu::forward(&host::read(&input)?, width), shape)
     } else {
         composed::geglu(&input)?.into()
     };
@@ -45,7 +46,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() {
             return Ok(vec![Some(composed::geglu_gradient(&x, &call.gradient)?)]);
         }
-        let values = elementwise::geglu_backward(&host::read(&x)?, &host::read(&call.gradient)?, width);
+        let values = geglu::backward(&host::read(&x)?, &host::read(&call.gradient)?, width);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
 }

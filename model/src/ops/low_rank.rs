@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::host;
-use super::kernels::elementwise::{geglu_backward, geglu_forward};
+use super::kernels::geglu;
 use super::kernels::product::{Matrix, Threads, new_product};
 use super::linear::{self, Sizes, with_last};
 use crate::{Error, Result};
@@ -87,7 +87,7 @@ impl Layer {
     fn entering<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
         match self.before {
             Before::Nothing => x.into(),
-            Before::Geglu => geglu_forward(x, self.sizes.inputs).into(),
+            Before::Geglu => geglu::forward(x, self.sizes.inputs).into(),
         }
     }
 
@@ -134,7 +134,7 @@ impl Layer {
             let beside = (inner_slopes, Matrix::new(&down_values, rank, inputs, inputs));
             let mut to_x = linear::through_weight(&gradient, &self.weight, Some(beside), &self.sizes)?;
             if self.before == Before::Geglu {
-                to_x = geglu_backward(&input, &to_x, inputs);
+                to_x = geglu::backward(&input, &to_x, inputs);
             }
             gradients[0] = Some(Tensor::from_vec(to_x, x.shape(), &Device::Cpu)?);
         }

@@ -1,16 +1,11 @@
 //! Feature maps as tokens and back: the exchange of the channels and the positions.
 
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
 
 use super::graph::{Output, attach};
 use super::host;
+use super::kernels::transpose::transposed;
 use crate::Result;
-
-/// Rows that one task writes.
-const ROWS: usize = 16;
-/// Columns that are read between two rows: their cache lines stay until the next row needs them.
-const COLUMNS: usize = 64;
 
 /// `[b, c, h, w]` to `[b, h * w, c]`.
 pub fn to_tokens(x: &Tensor) -> Result<Tensor> {
@@ -46,24 +41,4 @@ fn exchange(x: &Tensor, batch: usize, rows: usize, columns: usize, shape: Vec<us
         }
         Ok(vec![Some(Tensor::from_vec(transposed(&host::read(g)?, batch, columns, rows), shape, &Device::Cpu)?)])
     })
-}
-
-fn transposed(x: &[f32], batch: usize, rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    if out.is_empty() {
-        return out;
-    }
-    debug_assert_eq!(x.len(), batch * rows * columns);
-    for (out, x) in out.chunks_mut(rows * columns).zip(x.chunks(rows * columns)) {
-        out.par_chunks_mut(ROWS * rows).enumerate().for_each(|(part, out)| {
-            for first in (0..rows).step_by(COLUMNS) {
-                for (column, out) in out.chunks_mut(rows).enumerate() {
-                    let from = &x[first * columns + part * ROWS + column..];
-                    let to = &mut out[first..rows.min(first + COLUMNS)];
-                    to.iter_mut().zip(from.iter().step_by(columns)).for_each(|(to, from)| *to = *from);
-                }
-            }
-        });
-    }
-    out
 }

@@ -13,13 +13,12 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::block::multiply_rows;
-use super::exponential::exp;
 use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, lanes, scatter};
 use super::layout;
 use super::matrices::Places;
 use super::product::Matrix;
 use super::scratch::{Scratch, written};
-use super::softmax::greater;
+use super::soften::{Softened, soften};
 use super::{tasks, vector};
 
 /// Queries of a task.
@@ -165,14 +164,6 @@ struct Queries<'a> {
     start: usize,
 }
 
-/// What the queries of a panel have met so far, all `[.., queries]`.
-struct Softened<'a> {
-    /// `[head, queries]`: the output, times the totals.
-    out: &'a mut [f32],
-    greatest: &'a mut [f32],
-    total: &'a mut [f32],
-}
-
 impl Kernel for Queries<'_> {
     type Output = ();
 
@@ -200,7 +191,7 @@ impl Kernel for Queries<'_> {
                 }
                 let out = &mut out[panel * sizes.head * width..][..sizes.head * width];
                 let (greatest, total) = (&mut greatest[panel * width..], &mut total[panel * width..]);
-                soften::<S>(Softened { out, greatest, total }, scores);
+                soften(simd, Softened { out, greatest, total }, scores);
                 multiply_rows(simd, v, (sizes.head, padded), scores, out, false);
             }
         }
@@ -213,7 +204,9 @@ impl Kernel for Queries<'_> {
                 unsafe { self.all.logarithms.row(self.head, query..query + 1) }.put(0, greatest[lane] + total[lane].ln());
             }
             total.iter_mut().for_each(|total| *total = 1.0 / *total);
-            own.chunks_exact_mut(width).for_each(|row| scale(row, total));
+            for row in own.chunks_exact_mut(width) {
+                row.iter_mut().zip(&*total).for_each(|(value, factor)| *value *= factor);
+            }
             // SAFETY: as above.
             unsafe { turn_back(simd, own, self.head, first..sizes.queries.min(first + width), sizes, &self.all.out) };
         }
@@ -280,62 +273,5 @@ pub(super) fn hide_later_keys(scores: &mut [f32], first: usize, start: usize, co
     for (key, row) in scores.chunks_mut(count).enumerate() {
         let hidden = (first + key).saturating_sub(start).min(count);
         row[..hidden].fill(f32::NEG_INFINITY);
-    }
-}
-
-/// Turns a panel's scores against a tile into weights relative to the greatest score so far, and brings the sums and the output up to
-/// date.
-#[inline(always)]
-fn soften<S: Lanes>(own: Softened, scores: &mut [f32]) {
-    // Lengths that the compiler knows, and sums in registers.
-    let width = 2 * S::F32_LANES;
-    let mut greatest = [0.0; 2 * MOST_LANES];
-    let mut total = [0.0; 2 * MOST_LANES];
-    let mut correction = [0.0; 2 * MOST_LANES];
-    let (greatest, total, correction) = (&mut greatest[..width], &mut total[..width], &mut correction[..width]);
-    greatest.copy_from_slice(&own.greatest[..width]);
-    for row in scores.chunks_exact(width) {
-        raise(greatest, &row[..width]);
-    }
-    for ((correction, &before), &greatest) in correction.iter_mut().zip(&own.greatest[..width]).zip(&*greatest) {
-        *correction = exp(before - greatest);
-    }
-    for row in scores.chunks_exact_mut(width) {
-        weigh(&mut row[..width], greatest, total);
-    }
-    for ((sum, &correction), &total) in own.total[..width].iter_mut().zip(&*correction).zip(&*total) {
-        *sum = *sum * correction + total;
-    }
-    own.greatest[..width].copy_from_slice(greatest);
-    for row in own.out.chunks_exact_mut(width) {
-        scale(&mut row[..width], correction);
-    }
-}
-
-// Loops as functions of slices: as arguments these are known not to overlap, which lets the compiler use vector instructions.
-
-/// `greatest = max(greatest, scores)`.
-#[inline(always)]
-fn raise(greatest: &mut [f32], scores: &[f32]) {
-    for (greatest, &score) in greatest.iter_mut().zip(scores) {
-        *greatest = greater(*greatest, score);
-    }
-}
-
-/// `values *= factors`.
-#[inline(always)]
-fn scale(values: &mut [f32], factors: &[f32]) {
-    for (value, &factor) in values.iter_mut().zip(factors) {
-        *value *= factor;
-    }
-}
-
-/// Scores become weights relative to the greatest, which are added to the totals.
-#[inline(always)]
-fn weigh(scores: &mut [f32], greatest: &[f32], total: &mut [f32]) {
-    for ((score, &greatest), total) in scores.iter_mut().zip(greatest).zip(total) {
-        let weight = exp(*score - greatest);
-        *score = weight;
-        *total += weight;
     }
 }

@@ -12,11 +12,11 @@ use pulp::Arch;
 
 use super::attention::{Sizes, Tiles, hide_later_keys, query_rows, turn_back, turn_queries};
 use super::block::{blocks, multiply_rows};
-use super::exponential::exp;
 use super::lanes::{Kernel, Lanes, dispatch};
 use super::layout;
 use super::matrices::Places;
 use super::scratch::{Scratch, written};
+use super::soften::slope;
 use super::{tasks, vector};
 
 /// Queries of a block, and the most keys of a tile: the weights between them take 64 KiB, and so do their gradients.
@@ -176,11 +176,7 @@ impl Head<'_> {
                     hide_later_keys(&mut weights[..count * width], keys.start, queries.start + panel * width, width);
                 }
                 let [log_sums, means] = [&own.log_sums, &own.means].map(|values| &values[panel * width..][..width]);
-                let rows = weights.chunks_exact_mut(width).zip(slopes.chunks_exact_mut(width));
-                // Cut again to a length that the compiler knows.
-                rows.take(count).for_each(|(weights, slopes)| {
-                    row_gradient(&mut weights[..width], &mut slopes[..width], &log_sums[..width], &means[..width]);
-                });
+                slope(simd, &mut weights[..count * width], &mut slopes[..count * width], log_sums, means);
                 slopes[count * width..padded_keys * width].fill(0.0);
                 lay_beside::<S>(&weights, count, (panel, padded / width), &mut weight_blocks);
                 lay_beside::<S>(&slopes, count, (panel, padded / width), &mut slope_blocks);
@@ -231,15 +227,6 @@ fn lay_beside<S: Lanes>(from: &[f32], rows: usize, (panel, panels): (usize, usiz
             to[index] = from[2 * row];
             to[block.len() + index] = from[2 * row + 1];
         }
-    }
-}
-
-/// The scores of a key become weights, and gradients of weights become gradients of scores: `weight * (slope - mean)`.
-#[inline(always)]
-fn row_gradient(weights: &mut [f32], slopes: &mut [f32], log_sums: &[f32], means: &[f32]) {
-    for (((weight, slope), &log_sum), &mean) in weights.iter_mut().zip(slopes).zip(log_sums).zip(means) {
-        *weight = exp(*weight - log_sum);
-        *slope = *weight * (*slope - mean);
     }
 }
 

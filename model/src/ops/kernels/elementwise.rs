@@ -1,8 +1,11 @@
 //! Activation functions over slices, with their derivatives.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::exponential::{erf, exp, sigmoid};
+use super::scratch::written;
 use super::vector::vectorise;
 
 /// Elements that one task handles: large against the cost of a task, small against a cache.
@@ -70,65 +73,33 @@ impl Activation for QuickGelu {
 
 /// The activation of every element.
 pub fn forward<A: Activation>(x: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
-        vectorise!({
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = A::value(x);
-            }
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
+            vectorise!({
+                for (out, &x) in out.iter_mut().zip(x) {
+                    out.write(A::value(x));
+                }
+            });
         });
-    });
-    out
+    };
+    // SAFETY: the chunks make up the whole, and each is written by the arguments of its own places.
+    unsafe { written(x.len(), write) }
 }
 
 /// The gradient of the input from that of the output.
 pub fn backward<A: Activation>(x: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK)).for_each(|((out, x), gradient)| {
-        vectorise!({
-            for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
-                *out = gradient * A::slope(x);
-            }
+    assert_eq!(x.len(), gradient.len(), "every argument has a gradient");
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK)).for_each(|((out, x), gradient)| {
+            vectorise!({
+                for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
+                    out.write(gradient * A::slope(x));
+                }
+            });
         });
-    });
-    out
-}
-
-/// Rows `[value, gate]` of twice `width` to `value * gelu(gate)`.
-pub fn geglu_forward(x: &[f32], width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len() / 2];
-    if width == 0 {
-        return out;
-    }
-    out.par_chunks_mut(width).zip(x.par_chunks(2 * width)).with_min_len(rows_per_task(width)).for_each(|(out, x)| {
-        let (value, gate) = x.split_at(width);
-        vectorise!({
-            for ((out, &value), &gate) in out.iter_mut().zip(value).zip(gate) {
-                *out = value * Gelu::value(gate);
-            }
-        });
-    });
-    out
-}
-
-/// The gradient of GEGLU's input, rows of twice `width`.
-pub fn geglu_backward(x: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    if width == 0 {
-        return out;
-    }
-    let rows = out.par_chunks_mut(2 * width).zip(x.par_chunks(2 * width)).zip(gradient.par_chunks(width));
-    rows.with_min_len(rows_per_task(width)).for_each(|((out, x), gradient)| {
-        let (value, gate) = x.split_at(width);
-        let (to_value, to_gate) = out.split_at_mut(width);
-        vectorise!({
-            for i in 0..width {
-                to_value[i] = gradient[i] * Gelu::value(gate[i]);
-                to_gate[i] = gradient[i] * value[i] * Gelu::slope(gate[i]);
-            }
-        });
-    });
-    out
+    };
+    // SAFETY: as in `forward`.
+    unsafe { written(x.len(), write) }
 }
 
 /// How many rows of `width` elements make a task worth its cost.

@@ -1,9 +1,12 @@
 //! Group normalisation (Wu and He 2018, arXiv 1803.08494, equation 1) and layer normalisation (Ba et al. 2016, arXiv 1607.06450)
 //! with frozen affine parameters, and the first with an optional SiLU behind.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::elementwise::{Activation, Silu, rows_per_task};
+use super::scratch::written;
 use super::softmax::{sum, sum_pairs};
 use super::vector::vectorise;
 
@@ -67,14 +70,14 @@ pub fn group_forward(
     eps: f64,
     silu: bool,
 ) -> (Vec<f32>, Vec<Statistics>) {
-    let mut out = vec![0.0; x.len()];
     let elements = sizes.elements();
     if elements == 0 {
-        return (out, Vec::new());
+        return (vec![0.0; x.len()], Vec::new());
     }
-    let tasks = out.par_chunks_mut(elements).zip(x.par_chunks(elements)).enumerate().with_min_len(rows_per_task(elements));
-    let all = tasks
-        .map(|(index, (out, x))| {
+    let mut all = Vec::new();
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        let groups = out.par_chunks_mut(elements).zip(x.par_chunks(elements)).enumerate();
+        let tasks = groups.with_min_len(rows_per_task(elements)).map(|(index, (out, x))| {
             let first = index % sizes.groups * sizes.channels;
             vectorise!({
                 let own = statistics(x, eps);
@@ -82,21 +85,20 @@ pub fn group_forward(
                     let scale = own.scale * weight[first + channel];
                     let shift = bias[first + channel] - own.mean * scale;
                     let range = channel * sizes.space..(channel + 1) * sizes.space;
-                    let (out, x) = (&mut out[range.clone()], &x[range]);
+                    let places = out[range.clone()].iter_mut().zip(&x[range]);
                     if silu {
-                        for (out, &x) in out.iter_mut().zip(x) {
-                            *out = Silu::value(x * scale + shift);
-                        }
+                        places.for_each(|(out, &x)| _ = out.write(Silu::value(x * scale + shift)));
                     } else {
-                        for (out, &x) in out.iter_mut().zip(x) {
-                            *out = x * scale + shift;
-                        }
+                        places.for_each(|(out, &x)| _ = out.write(x * scale + shift));
                     }
                 }
                 own
             })
-        })
-        .collect();
+        });
+        all = tasks.collect();
+    };
+    // SAFETY: the groups make up the whole, and each is written channel by channel.
+    let out = unsafe { written(x.len(), write) };
     (out, all)
 }
 
@@ -157,22 +159,26 @@ fn finish(out: &mut [f32], x: &[f32], own: Statistics, total: f64, along: f64) {
 /// Normalises every row of `weight.len()` elements, then scales and shifts them; answers the statistics too.
 pub fn layer_forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> (Vec<f32>, Vec<Statistics>) {
     let width = weight.len();
-    let mut out = vec![0.0; x.len()];
     if width == 0 {
-        return (out, Vec::new());
+        return (Vec::new(), Vec::new());
     }
-    let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(rows_per_task(width));
-    let all = rows
-        .map(|(out, x)| {
+    assert!(bias.len() == width && x.len().is_multiple_of(width), "rows have {width} elements");
+    let mut all = Vec::new();
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(rows_per_task(width));
+        let rows = rows.map(|(out, x)| {
             vectorise!({
                 let own = statistics(x, eps);
-                for i in 0..width {
-                    out[i] = (x[i] - own.mean) * own.scale * weight[i] + bias[i];
+                for (((out, &x), &weight), &bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                    out.write((x - own.mean) * own.scale * weight + bias);
                 }
                 own
             })
-        })
-        .collect();
+        });
+        all = rows.collect();
+    };
+    // SAFETY: the rows make up the whole, and each is written element by element.
+    let out = unsafe { written(x.len(), write) };
     (out, all)
 }
 
