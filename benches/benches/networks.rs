@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use benches::Amount;
 use candle_core::DType;
 use criterion::{Criterion, criterion_group, criterion_main};
 use driftless::miniature::{Size, write_model};
@@ -20,7 +21,7 @@ fn networks(criterion: &mut Criterion) {
         }
     };
     for item in benches::ITEMS {
-        let mut work = benches::prepare(item, &folder, None, size).expect(item);
+        let mut work = benches::prepare(item, &folder, None, Amount { batch: 1, size }).expect(item);
         criterion.bench_function(item, |bencher| bencher.iter(|| work().expect(item)));
     }
     drop(temporary);

@@ -1,15 +1,17 @@
 //! Times one item of work on a model folder: the peer of tests/reference/bench_torch.py, which runs both in turn.
 //!
 //! ```text
-//! bench_step MODEL --item ITEM [--size 512] [--controlnet DIR]
+//! bench_step MODEL --item ITEM [--size 512] [--batch 1] [--controlnet DIR]
 //! ```
 //!
 //! Does an untimed round, prints `ready`, then the seconds of one round for each line on its input, and at the end its largest resident
-//! size in bytes. The items are those of [`benches::ITEMS`]: batch 1, every core.
+//! size in bytes. The items are those of [`benches::ITEMS`], on every core.
 
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
+
+use benches::Amount;
 
 /// Large tensors follow each other in the same memory.
 #[global_allocator]
@@ -31,12 +33,13 @@ fn run() -> driftless::Result<()> {
     let missing = |name: &str| driftless::Error::argument(name.to_owned(), "is missing");
     let model = arguments.first().filter(|a| !a.starts_with('-')).ok_or_else(|| missing("MODEL"))?;
     let item = value("--item").ok_or_else(|| missing("--item"))?;
-    let size = match value("--size") {
-        Some(text) => text.parse().map_err(|_| driftless::Error::argument("--size", "needs a whole number"))?,
-        None => 512,
+    let number = |name: &str, otherwise: usize| match value(name) {
+        Some(text) => text.parse().map_err(|_| driftless::Error::argument(name.to_owned(), "needs a whole number")),
+        None => Ok(otherwise),
     };
+    let amount = Amount { batch: number("--batch", 1)?, size: number("--size", 512)? };
     let controlnet = value("--controlnet").map(std::path::PathBuf::from);
-    let mut work = benches::prepare(item, model.as_ref(), controlnet.as_deref(), size)?;
+    let mut work = benches::prepare(item, model.as_ref(), controlnet.as_deref(), amount)?;
     work()?;
     println!("ready");
     for _ in std::io::stdin().lock().lines() {

@@ -36,20 +36,30 @@ const MAX_NORM: f64 = 1.0;
 /// One item, ready to be repeated.
 pub type Work = Box<dyn FnMut() -> Result<()>>;
 
-/// Loads what an item needs and nothing else; `size` is the picture's side in pixels. A name that ends in `_bfloat16` holds the
+/// How much goes through at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Amount {
+    /// Pictures.
+    pub batch: usize,
+    /// A picture's side in pixels.
+    pub size: usize,
+}
+
+/// Loads what an item needs and nothing else, for an amount of pictures; `text` takes one prompt whatever that is. A name that ends in `_bfloat16` holds the
 /// networks' weights in that type.
 ///
 /// # Errors
 /// When the item is unknown, or the model or ControlNet folder cannot be read.
-pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, size: usize) -> Result<Work> {
+pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, amount: Amount) -> Result<Work> {
     let dtype = if item.ends_with("_bfloat16") { DType::BF16 } else { DType::F32 };
     let options = ModelOptions { dtype, ..ModelOptions::default() };
     let files = ModelFiles::open(model, None, false)?;
     let mut generator = Generator::manual_seed(0);
     let mut draw = |shape: &[usize]| generator.randn_tensor(shape, &Device::Cpu);
-    let latents = draw(&[1, 4, size / 8, size / 8])?;
+    let Amount { batch, size } = amount;
+    let latents = draw(&[batch, 4, size / 8, size / 8])?;
     let width = UnetConfig::from_file(&files.config(Part::Unet))?.cross_attention_dim;
-    let states = draw(&[1, 77, width])?;
+    let states = draw(&[batch, 77, width])?;
     let unet = || Unet::open(&files, &options);
     let controlnet = || ControlNet::open(controlnet.unwrap_or(&model.join("controlnet-canny")), &options);
     Ok(match item {
@@ -62,7 +72,7 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, size: usize)
         }
         "vae" => {
             let vae = Vae::open(&files, &options)?;
-            let picture = draw(&[1, 3, size, size])?.clamp(-1f32, 1f32)?;
+            let picture = draw(&[batch, 3, size, size])?.clamp(-1f32, 1f32)?;
             Box::new(move || vae.encode(&picture).map(drop))
         }
         "text" => {
@@ -70,14 +80,14 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, size: usize)
             Box::new(move || text_encoder.forward(&[vec![1; 77]], 1).map(drop))
         }
         "controlnet" => {
-            let (network, condition) = (controlnet()?, draw(&[1, 3, size, size])?);
+            let (network, condition) = (controlnet()?, draw(&[batch, 3, size, size])?);
             Box::new(move || {
                 let context = TextContext::new(states.clone());
                 network.forward(&latents, &[50.0], &context, &network.hint(&condition)?, 1.0).map(drop)
             })
         }
         "denoising_step" => {
-            let (network, unet, condition) = (controlnet()?, unet()?, draw(&[1, 3, size, size])?);
+            let (network, unet, condition) = (controlnet()?, unet()?, draw(&[batch, 3, size, size])?);
             Box::new(move || {
                 let context = TextContext::new(states.clone());
                 let residuals =
@@ -88,7 +98,7 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, size: usize)
         }
         "lora_step" | "lora_step_checkpointed" | "lora_step_bfloat16" => {
             let unet = unet()?;
-            let noise = draw(&[1, 4, size / 8, size / 8])?;
+            let noise = draw(&[batch, 4, size / 8, size / 8])?;
             let variables = attach_lora(&unet)?;
             let mut optimiser = AdamW::new(variables.clone(), ParamsAdamW { lr: 1e-4, ..ParamsAdamW::default() })?;
             let sink = (item == "lora_step_checkpointed").then(|| GradientSink::new(variables.clone()));
