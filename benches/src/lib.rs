@@ -4,11 +4,10 @@ use std::path::Path;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use driftless::adapter::targets::UnetTargets;
 use driftless::adapter::{Algorithm, Trainable, TrainableOptions};
 use driftless::controlnet::ControlNet;
-use driftless::ops::GradientSink;
+use driftless::ops::{AdamW, GradientSink};
 use driftless::pipeline::{ModelFiles, ModelOptions, Part};
 use driftless::rng::Generator;
 use driftless::text_encoder::TextEncoder;
@@ -30,6 +29,8 @@ pub const ITEMS: [&str; 9] = [
 ];
 /// Rank of the adapter in the LoRA steps.
 const RANK: usize = 64;
+/// The optimiser's rate.
+const RATE: f64 = 1e-4;
 /// What the norm of all gradients is clipped to.
 const MAX_NORM: f64 = 1.0;
 
@@ -100,12 +101,22 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, amount: Amou
             let unet = unet()?;
             let noise = draw(&[batch, 4, size / 8, size / 8])?;
             let variables = attach_lora(&unet)?;
-            let mut optimiser = AdamW::new(variables.clone(), ParamsAdamW { lr: 1e-4, ..ParamsAdamW::default() })?;
+            let moment = |variable: &Var| Var::zeros(variable.shape(), DType::F32, &Device::Cpu);
+            let moments = |variable| Ok((moment(variable)?, moment(variable)?));
+            let moments = variables.iter().map(moments).collect::<Result<Vec<_>>>()?;
+            let mut steps = 0;
             let sink = (item == "lora_step_checkpointed").then(|| GradientSink::new(variables.clone()));
             Box::new(move || {
                 let mut gradients = gradients(&unet, &latents, &noise, &states, sink.as_ref())?;
                 clip(&mut gradients, &variables)?;
-                Ok(optimiser.step(&gradients)?)
+                steps += 1;
+                let step = AdamW::new((0.9, 0.999), 1e-8, 0.01, RATE, steps);
+                for (variable, (mean, square)) in variables.iter().zip(&moments) {
+                    let gradient =
+                        gradients.get(variable).ok_or_else(|| Error::argument("lora_step", "a matrix has no gradient"))?;
+                    step.step(variable, mean, square, gradient)?;
+                }
+                Ok(())
             })
         }
         _ => return Err(Error::unknown("item", item, ITEMS)),

@@ -1,4 +1,4 @@
-"""Trajectories, schedules and timestep lists of diffusers' schedulers, for model/tests/scheduler.rs.
+"""Trajectories, schedules and timestep lists of diffusers' schedulers, for model/tests/scheduler/.
 
 Usage: python tests/reference/scheduler.py   (writes tests/fixtures/scheduler/)
 

@@ -23,6 +23,7 @@
 //! Shape letters: `b` batch, `c` channels, `h` height, `w` width, `n` queries, `m` keys, `d` head size.
 
 mod activation;
+mod adamw;
 mod attention;
 mod checkpoint;
 mod composed;
@@ -39,6 +40,7 @@ mod tokens;
 mod upsample;
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
+pub use adamw::AdamW;
 pub use attention::{Mask, attention};
 pub use checkpoint::{GradientSink, checkpoint};
 pub use convolution::{Padding, conv2d, conv2d_trainable};

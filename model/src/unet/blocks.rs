@@ -193,6 +193,10 @@ impl UpBlock {
         for repeat in &self.repeats {
             let skip = skips.pop().ok_or_else(|| crate::Error::argument("unet", "ran out of skip connections"))?;
             let joined = Tensor::cat(&[&hidden, &skip], 1)?;
+            if pass.checkpointing.is_some() {
+                // Nothing else reads it: what made it, a repeat or an upsampler, does not need it in the backward pass.
+                ops::discard(&hidden)?;
+            }
             let Some(out) = repeat.run(&joined, pass)? else { return Ok(None) };
             hidden = out;
         }

@@ -3,11 +3,11 @@
 //! Mirrors `torch.optim.AdamW` (PyTorch 2.15, `_single_tensor_adamw`), without `amsgrad`. Moments are float32. `candle-nn` and
 //! `candle-optimisers` have AdamW too, but keep their moments to themselves, so a run could not be resumed exactly.
 //!
-//! On CPU each matrix is walked over three times in place; elsewhere the same formulas are candle operations.
+//! The arithmetic is `driftless::ops::AdamW`'s.
 
 use super::{Gradients, Group, Optimiser, State};
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
-use driftless::{Error, Result};
+use candle_core::{Tensor, Var};
+use driftless::{Error, Result, ops};
 
 /// Settings, with PyTorch's defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,19 +63,13 @@ impl AdamW {
 impl Optimiser for AdamW {
     fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()> {
         self.steps += 1;
-        let (beta1, beta2) = self.settings.betas;
-        let correction = |beta: f64| 1.0 - beta.powi(self.steps as i32);
+        let Settings { betas, eps, weight_decay } = self.settings;
         for (group, (moments, rate)) in self.groups.iter().zip(rates).enumerate() {
-            let update = Update {
-                keep: 1.0 - rate * self.settings.weight_decay,
-                step_size: rate / correction(beta1),
-                root_correction: correction(beta2).sqrt(),
-                eps: self.settings.eps,
-            };
+            let step = ops::AdamW::new(betas, eps, weight_decay, *rate, self.steps);
             for (index, moments) in moments.iter().enumerate() {
                 // Torch leaves matrices without gradient alone, weight decay included.
                 let Some(gradient) = gradients.get(group, index) else { continue };
-                moments.apply(&gradient.contiguous()?, beta1, beta2, update)?;
+                step.step(&moments.var, &moments.mean, &moments.square, gradient)?;
             }
         }
         Ok(())
@@ -113,111 +107,6 @@ impl Optimiser for AdamW {
     fn description(&self) -> String {
         let Settings { betas, eps, weight_decay } = self.settings;
         format!("AdamW(weight_decay={weight_decay},betas=({}, {}),eps={eps:e})", betas.0, betas.1)
-    }
-}
-
-impl Moments {
-    fn apply(&self, gradient: &Tensor, beta1: f64, beta2: f64, update: Update) -> Result<()> {
-        if self.var.device().is_cpu() {
-            self.mean.inplace_op2(gradient, &Blend { beta: beta1 as f32, squared: false })?;
-            self.square.inplace_op2(gradient, &Blend { beta: beta2 as f32, squared: true })?;
-            self.var.inplace_op3(&self.mean, &self.square, &update)?;
-            return Ok(());
-        }
-        self.mean.set(&((self.mean.as_tensor() * beta1)? + (gradient * (1.0 - beta1))?)?)?;
-        self.square.set(&((self.square.as_tensor() * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?)?;
-        self.var.set(&update.tensor(&self.var, &self.mean, &self.square)?)?;
-        Ok(())
-    }
-}
-
-/// `moment <- beta moment + (1 - beta) g`, or `g^2`.
-struct Blend {
-    beta: f32,
-    squared: bool,
-}
-
-impl InplaceOp2 for Blend {
-    fn name(&self) -> &'static str {
-        "adamw-moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        moment_at: &Layout,
-        gradient: &CpuStorage,
-        at: &Layout,
-    ) -> candle_core::Result<()> {
-        let gradient = values(gradient, at)?;
-        let moment = values_mut(moment, moment_at)?;
-        let (beta, rest) = (self.beta, 1.0 - self.beta);
-        for (moment, g) in moment.iter_mut().zip(gradient) {
-            let new = if self.squared { g * g } else { *g };
-            *moment = beta * *moment + rest * new;
-        }
-        Ok(())
-    }
-}
-
-/// `weight <- keep weight - step_size mean / (sqrt(square) / root_correction + eps)`.
-#[derive(Debug, Clone, Copy)]
-struct Update {
-    keep: f64,
-    step_size: f64,
-    root_correction: f64,
-    eps: f64,
-}
-
-impl Update {
-    fn tensor(self, weight: &Tensor, mean: &Tensor, square: &Tensor) -> Result<Tensor> {
-        let denominator = ((square.sqrt()? / self.root_correction)? + self.eps)?;
-        Ok(((weight * self.keep)? - ((mean / denominator)? * self.step_size)?)?)
-    }
-}
-
-impl InplaceOp3 for Update {
-    fn name(&self) -> &'static str {
-        "adamw-update"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        weight_at: &Layout,
-        mean: &CpuStorage,
-        mean_at: &Layout,
-        square: &CpuStorage,
-        square_at: &Layout,
-    ) -> candle_core::Result<()> {
-        let (mean, square) = (values(mean, mean_at)?, values(square, square_at)?);
-        let weight = values_mut(weight, weight_at)?;
-        let (keep, step_size) = (self.keep as f32, self.step_size as f32);
-        let (root_correction, eps) = (self.root_correction as f32, self.eps as f32);
-        for ((weight, mean), square) in weight.iter_mut().zip(mean).zip(square) {
-            *weight = keep * *weight - step_size * (mean / (square.sqrt() / root_correction + eps));
-        }
-        Ok(())
-    }
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    let (start, end) = contiguous(layout)?;
-    Ok(&storage.as_slice::<f32>()?[start..end])
-}
-
-fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
-    let (start, end) = contiguous(layout)?;
-    match storage {
-        CpuStorage::F32(values) => Ok(&mut values[start..end]),
-        _ => candle_core::bail!("adamw: weights and moments are float32"),
-    }
-}
-
-fn contiguous(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    match layout.contiguous_offsets() {
-        Some(range) => Ok(range),
-        None => candle_core::bail!("adamw: a matrix is not contiguous"),
     }
 }
 
@@ -294,19 +183,6 @@ mod tests {
                 adamw.step(&problem.gradients(step), &rates).unwrap();
                 assert_close(&problem.weights(), expected, &format!("step {step}"));
             }
-        }
-    }
-
-    #[test]
-    fn tensor_operations_compute_the_same() {
-        let update = Update { keep: 0.99, step_size: 0.1, root_correction: 0.5, eps: 1e-8 };
-        let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
-        let (weight, mean, square) = (var(&[1.0, -2.0, 0.5]), var(&[0.1, 0.2, -0.3]), var(&[0.04, 0.0, 0.5]));
-        let expected: Vec<f32> = update.tensor(&weight, &mean, &square).unwrap().to_vec1().unwrap();
-        weight.inplace_op3(&mean, &square, &update).unwrap();
-        let found: Vec<f32> = weight.to_vec1().unwrap();
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{found}, not {expected}");
         }
     }
 

@@ -17,6 +17,7 @@ use super::layout;
 use super::matrices::Places;
 use super::scratch::{Scratch, written};
 use super::soften::slope;
+use super::softmax::sum_pairs;
 use super::{tasks, vector};
 
 /// Queries of a block, and the most keys of a tile: the weights between them take 64 KiB, and so do their gradients.
@@ -129,29 +130,43 @@ impl Head<'_> {
     /// Lays out a block of `padded` queries; those too many have no weights.
     #[inline(always)]
     fn lay_out<S: Lanes>(&self, simd: S, queries: &Range<usize>, padded: usize) -> Block {
-        let (Gradient { saved, sizes, .. }, width) = (self.all, 2 * S::F32_LANES);
+        let Gradient { saved, sizes, .. } = self.all;
         let depth = sizes.head.next_multiple_of(S::F32_LANES);
-        let turned = [(saved.q, sizes.scale()), (saved.gradient, 1.0)].map(|(values, scale)| {
-            let mut turned = Scratch::take(padded * depth);
-            turn_queries(simd, values, self.head, queries.clone(), sizes, scale, &mut turned);
-            turned
-        });
-        let rows = [saved.q, saved.gradient].map(|values| {
-            let mut rows = Scratch::take(sizes.head.div_ceil(width) * padded * width);
-            for (panel, to) in rows.chunks_exact_mut(padded * width).enumerate() {
-                layout::panel(simd, &query_rows(values, self.head, queries, sizes), panel * width, to);
-            }
-            rows
-        });
+        // Not `map`: what it calls is not always inlined, and then lacks the instruction set.
+        let turned = [
+            self.turned(simd, saved.q, sizes.scale(), queries, padded * depth),
+            self.turned(simd, saved.gradient, 1.0, queries, padded * depth),
+        ];
+        let rows = [self.rows(simd, saved.q, queries, padded), self.rows(simd, saved.gradient, queries, padded)];
         let mut log_sums = vec![f32::INFINITY; padded];
         log_sums[..queries.len()].copy_from_slice(&saved.log_sums[self.head * sizes.queries..][queries.clone()]);
         let mut means = vec![0.0; padded];
-        let [out, gradient] = [saved.out, saved.gradient].map(|values| query_rows(values, self.head, queries, sizes).values());
+        let out = query_rows(saved.out, self.head, queries, sizes).values();
+        let gradient = query_rows(saved.gradient, self.head, queries, sizes).values();
         for (query, mean) in means[..queries.len()].iter_mut().enumerate() {
             let row = query * sizes.width()..query * sizes.width() + sizes.head;
-            *mean = out[row.clone()].iter().zip(&gradient[row]).map(|(out, gradient)| out * gradient).sum();
+            *mean = sum_pairs(&out[row.clone()], &gradient[row], |out, gradient| out * gradient);
         }
         Block { turned, rows, log_sums, means }
+    }
+
+    /// `[panels, head, queries]`, times `scale`, in a buffer of `size`.
+    #[inline(always)]
+    fn turned<S: Lanes>(&self, simd: S, values: &[f32], scale: f32, queries: &Range<usize>, size: usize) -> Scratch {
+        let mut turned = Scratch::take(size);
+        turn_queries(simd, values, self.head, queries.clone(), self.all.sizes, scale, &mut turned);
+        turned
+    }
+
+    /// `[panels of channels, queries, channels]`.
+    #[inline(always)]
+    fn rows<S: Lanes>(&self, simd: S, values: &[f32], queries: &Range<usize>, padded: usize) -> Scratch {
+        let (sizes, width) = (self.all.sizes, 2 * S::F32_LANES);
+        let mut rows = Scratch::take(sizes.head.div_ceil(width) * padded * width);
+        for (panel, to) in rows.chunks_exact_mut(padded * width).enumerate() {
+            layout::panel(simd, &query_rows(values, self.head, queries, sizes), panel * width, to);
+        }
+        rows
     }
 
     /// Computes the gradient of a block of queries, and adds their part to those of keys and values.

@@ -86,7 +86,8 @@ impl Kernel for Backward<'_> {
         let (values, gates) = self.x.split_at(width);
         let (to_values, to_gates) = self.out.split_at_mut(width);
         for start in (0..width).step_by(S::F32_LANES) {
-            let [value, gate, gradient] = [values, gates, self.gradient].map(|row| vector_at::<S>(row, start));
+            let (value, gate) = (vector_at::<S>(values, start), vector_at::<S>(gates, start));
+            let gradient = vector_at::<S>(self.gradient, start);
             let share = share(simd, gate);
             let slope = simd.multiply_add(gate, density(simd, gate), share);
             put::<S>(to_values, start, simd.mul_f32s(gradient, simd.mul_f32s(gate, share)));

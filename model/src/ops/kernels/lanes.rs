@@ -131,6 +131,8 @@ impl Lanes for pulp::aarch64::Neon {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use core::arch::x86_64::__m256;
+
     use pulp::bytemuck::{self, cast};
     use pulp::x86::{V3, V4};
     use pulp::{Simd, f32x8};
@@ -154,9 +156,9 @@ mod x86 {
 
         #[inline(always)]
         fn transpose(self, square: &mut [Self::f32s]) {
-            let square = &mut square[..8];
-            let rows: [f32x8; 8] = std::array::from_fn(|row| square[row]);
-            square.copy_from_slice(&transposed(self, rows));
+            if let Some(square) = square.first_chunk_mut::<8>() {
+                *square = transposed(self, *square);
+            }
         }
 
         #[inline(always)]
@@ -203,10 +205,14 @@ mod x86 {
     /// Transposes a square of sixteen rows of two halves, quarter by quarter; the two beside the diagonal change places.
     #[inline(always)]
     fn transpose_sixteen(simd: V3, halves: &mut [f32x8]) {
-        let quarter = |halves: &[f32x8], row: usize, column: usize| {
-            transposed(simd, std::array::from_fn(|index| halves[(8 * row + index) * 2 + column]))
-        };
-        let quarters = [quarter(halves, 0, 0), quarter(halves, 1, 0), quarter(halves, 0, 1), quarter(halves, 1, 1)];
+        // Loops instead of `map` and `from_fn`, which are not always inlined, and then lack the instruction set.
+        let mut quarters = [[halves[0]; 8]; 4];
+        for (number, quarter) in quarters.iter_mut().enumerate() {
+            for (index, row) in quarter.iter_mut().enumerate() {
+                *row = halves[(8 * (number % 2) + index) * 2 + number / 2];
+            }
+            *quarter = transposed(simd, *quarter);
+        }
         for index in 0..8 {
             halves[2 * index] = quarters[0][index];
             halves[2 * index + 1] = quarters[1][index];
@@ -219,7 +225,7 @@ mod x86 {
     #[inline(always)]
     fn transposed(simd: V3, rows: [f32x8; 8]) -> [f32x8; 8] {
         let avx = simd.avx;
-        let rows = rows.map(cast);
+        let rows: [__m256; 8] = cast(rows);
         let mut pairs = rows;
         for index in 0..4 {
             pairs[2 * index] = avx._mm256_unpacklo_ps(rows[2 * index], rows[2 * index + 1]);
@@ -238,7 +244,7 @@ mod x86 {
             columns[index] = avx._mm256_permute2f128_ps::<0x20>(fours[index], fours[4 + index]);
             columns[4 + index] = avx._mm256_permute2f128_ps::<0x31>(fours[index], fours[4 + index]);
         }
-        columns.map(cast)
+        cast(columns)
     }
 
     #[cfg(test)]

@@ -129,10 +129,13 @@ pub fn group_backward(
                 let (weight, bias) = (weight[first + channel], bias[first + channel]);
                 let range = channel * sizes.space..(channel + 1) * sizes.space;
                 let (out, x, gradient) = (&mut out[range.clone()], &x[range.clone()], &gradient[range]);
-                for i in 0..out.len() {
-                    let z = (x[i] - own.mean) * own.scale;
-                    let slope = if silu { Silu::slope(z * weight + bias) } else { 1.0 };
-                    out[i] = gradient[i] * slope * weight;
+                let places = out.iter_mut().zip(x).zip(gradient);
+                if silu {
+                    places.for_each(|((out, &x), &gradient)| {
+                        *out = gradient * Silu::slope((x - own.mean) * own.scale * weight + bias) * weight;
+                    });
+                } else {
+                    places.for_each(|((out, _), &gradient)| *out = gradient * weight);
                 }
                 for (out, x) in out.chunks(2048).zip(x.chunks(2048)) {
                     total += f64::from(sum(out, |g| g));
@@ -192,8 +195,8 @@ pub fn layer_backward(x: &[f32], weight: &[f32], all: &[Statistics], gradient: &
     let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(gradient.par_chunks(width)).zip(all.par_iter());
     rows.with_min_len(rows_per_task(width)).for_each(|(((out, x), gradient), &own)| {
         vectorise!({
-            for i in 0..width {
-                out[i] = gradient[i] * weight[i];
+            for ((out, &gradient), &weight) in out.iter_mut().zip(gradient).zip(weight) {
+                *out = gradient * weight;
             }
             let total = f64::from(sum(out, |g| g));
             let along = f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));

@@ -260,9 +260,11 @@ impl Convolution<'_> {
                 let places = (filters.start(output, first), filters.output_stride());
                 let (rows, stride) = filters.numbers.rows(places, (count, length), &mut space);
                 gather(simd, rows, stride, count, &mut taps[..length]);
-                for (input, taps) in taps[..length].chunks_exact(TAPS * TAPS).enumerate() {
-                    let last = TAPS * TAPS - 1;
-                    let taps = std::array::from_fn(|tap| if filters.reversed { taps[last - tap] } else { taps[tap] });
+                for (input, filter) in taps[..length].chunks_exact(TAPS * TAPS).enumerate() {
+                    let mut taps = [filter[0]; TAPS * TAPS];
+                    for (tap, value) in filter.iter().enumerate() {
+                        taps[if filters.reversed { TAPS * TAPS - 1 - tap } else { tap }] = *value;
+                    }
                     let place = ((first + input - channels.start) * 2 + half) * lanes;
                     // SAFETY: all matrices are this task's own.
                     let to = unsafe { to.at::<S>(start + place) };

@@ -55,13 +55,20 @@ fn input_line<S: Lanes>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
 pub fn input<S: Lanes>(simd: S, patch: impl Fn(usize, usize) -> S::f32s, mut keep: impl FnMut(usize, S::f32s)) {
     let mut half = [simd.splat_f32s(0.0); POINTS];
     for column in 0..PATCH {
-        let line = input_line(simd, std::array::from_fn(|row| patch(row, column)));
+        // Spelled out, here and below: a closure given to `from_fn` is not always inlined, and then lacks the instruction set.
+        let mut line = [simd.splat_f32s(0.0); PATCH];
+        for (row, value) in line.iter_mut().enumerate() {
+            *value = patch(row, column);
+        }
+        let line = input_line(simd, line);
         for row in 0..PATCH {
             half[row * PATCH + column] = line[row];
         }
     }
     for row in 0..PATCH {
-        let line = input_line(simd, std::array::from_fn(|column| half[row * PATCH + column]));
+        let mut line = [half[row * PATCH]; PATCH];
+        line.copy_from_slice(&half[row * PATCH..(row + 1) * PATCH]);
+        let line = input_line(simd, line);
         for column in 0..PATCH {
             keep(row * PATCH + column, line[column]);
         }
@@ -115,7 +122,11 @@ fn output_line<S: Lanes>(simd: S, m: [S::f32s; 6]) -> [S::f32s; TILE] {
 pub fn output<S: Lanes>(simd: S, product: impl Fn(usize) -> S::f32s) -> [S::f32s; TILE * TILE] {
     let mut half = [[simd.splat_f32s(0.0); PATCH]; TILE];
     for column in 0..PATCH {
-        let line = output_line(simd, std::array::from_fn(|row| product(row * PATCH + column)));
+        let mut line = [simd.splat_f32s(0.0); PATCH];
+        for (row, value) in line.iter_mut().enumerate() {
+            *value = product(row * PATCH + column);
+        }
+        let line = output_line(simd, line);
         for row in 0..TILE {
             half[row][column] = line[row];
         }
