@@ -46,8 +46,8 @@ pub struct Amount {
     pub size: usize,
 }
 
-/// Loads what an item needs and nothing else, for an amount of pictures; `text` takes one prompt whatever that is. A name that ends in `_bfloat16` holds the
-/// networks' weights in that type.
+/// Loads what an item needs and nothing else, for an amount of pictures; `text` takes one prompt whatever that is. A name that ends in
+/// `_bfloat16` holds the networks' weights in that type.
 ///
 /// # Errors
 /// When the item is unknown, or the model or ControlNet folder cannot be read.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::elementwise::rows_per_task;
 use super::exponential::{erf_vector, exp_vector};
-use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, load};
+use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, load, store};
 use super::scratch::written;
 use super::vector::arch;
 
@@ -39,18 +39,6 @@ fn vector_at<S: Lanes>(values: &[f32], start: usize) -> S::f32s {
     load::<S>(&filled)
 }
 
-/// Writes a vector to `out` from `start` on, as far as there is room.
-#[inline(always)]
-fn put<S: Lanes>(out: &mut [MaybeUninit<f32>], start: usize, vector: S::f32s) {
-    let rest = &mut out[start..];
-    if rest.len() >= S::F32_LANES {
-        S::as_uninit_mut_simd_f32s(&mut rest[..S::F32_LANES]).0[0].write(vector);
-        return;
-    }
-    let elements: &[f32] = pulp::bytemuck::cast_slice(std::slice::from_ref(&vector));
-    rest.iter_mut().zip(elements).for_each(|(to, element)| _ = to.write(*element));
-}
-
 /// A row forward.
 struct Forward<'a> {
     x: &'a [f32],
@@ -65,7 +53,7 @@ impl Kernel for Forward<'_> {
         let (values, gates) = self.x.split_at(self.out.len());
         for start in (0..self.out.len()).step_by(S::F32_LANES) {
             let (value, gate) = (vector_at::<S>(values, start), vector_at::<S>(gates, start));
-            put::<S>(self.out, start, simd.mul_f32s(value, simd.mul_f32s(gate, share(simd, gate))));
+            store::<S>(&mut self.out[start..], simd.mul_f32s(value, simd.mul_f32s(gate, share(simd, gate))));
         }
     }
 }
@@ -90,8 +78,8 @@ impl Kernel for Backward<'_> {
             let gradient = vector_at::<S>(self.gradient, start);
             let share = share(simd, gate);
             let slope = simd.multiply_add(gate, density(simd, gate), share);
-            put::<S>(to_values, start, simd.mul_f32s(gradient, simd.mul_f32s(gate, share)));
-            put::<S>(to_gates, start, simd.mul_f32s(simd.mul_f32s(gradient, value), slope));
+            store::<S>(&mut to_values[start..], simd.mul_f32s(gradient, simd.mul_f32s(gate, share)));
+            store::<S>(&mut to_gates[start..], simd.mul_f32s(simd.mul_f32s(gradient, value), slope));
         }
     }
 }

@@ -272,6 +272,17 @@ pub fn load<S: Lanes>(values: &[f32]) -> S::f32s {
     S::as_simd_f32s(&values[..S::F32_LANES]).0[0]
 }
 
+/// Writes one vector to the start of `to`, as far as there is room.
+#[inline(always)]
+pub fn store<S: Lanes>(to: &mut [MaybeUninit<f32>], vector: S::f32s) {
+    if to.len() >= S::F32_LANES {
+        S::as_uninit_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0].write(vector);
+        return;
+    }
+    let elements: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&vector));
+    to.iter_mut().zip(elements).for_each(|(to, element)| _ = to.write(*element));
+}
+
 /// Turns rows into lanes: column `j` of the rows becomes vector `j` of `to`, row `i` its lane `i`.
 ///
 /// `count` rows start `stride` elements apart in `rows` and have as many elements as `to` has vectors; missing rows are zeros.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::lanes::{Kernel, Lanes, dispatch, gather};
+use super::lanes::{Kernel, Lanes, dispatch, gather, store};
 use super::scratch::written;
 use super::vector::arch;
 
@@ -60,13 +60,7 @@ impl Kernel for Part<'_> {
             for (index, row) in out.chunks_exact_mut(rows).enumerate() {
                 let row = &mut row[first..first + some];
                 for (group, to) in row.chunks_mut(lanes).enumerate() {
-                    let vector = &buffer[group * count + index];
-                    if to.len() == lanes {
-                        S::as_uninit_mut_simd_f32s(to).0[0].write(*vector);
-                    } else {
-                        let elements: &[f32] = pulp::bytemuck::cast_slice(std::slice::from_ref(vector));
-                        to.iter_mut().zip(elements).for_each(|(to, element)| _ = to.write(*element));
-                    }
+                    store::<S>(to, buffer[group * count + index]);
                 }
             }
         }
