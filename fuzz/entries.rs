@@ -136,7 +136,7 @@ fn write_again(adapter: &AdapterFile, folder: &Path) {
             for network in networks {
                 let file = peft.join(network.name()).join("adapter_model.safetensors");
                 let again = AdapterFile::open(&file).unwrap_or_else(|error| panic!("written, and refused: {error}"));
-                // A core becomes part of its neighbour there.
+                // A core becomes part of its neighbor there.
                 let has_core = |adapter: &Adapter| matches!(&adapter.factors, Factors::Lora(lora) if lora.mid.is_some());
                 let kept = again.entries.iter().filter(|(layer, _)| !has_core(&entries[*layer]));
                 kept.for_each(|(layer, adapter)| same(&entries[layer], adapter));

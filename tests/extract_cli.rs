@@ -10,7 +10,7 @@ use std::process::Command;
 use candle_core::{DType, Device};
 use driftless::checkpoint::naming::ldm::{self, Part};
 use driftless::checkpoint::{Component, WeightFile, write_safetensors};
-use driftless::miniature::{Size, write_model, write_pictures};
+use driftless::miniature::{Size, write_images, write_model};
 use place::*;
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ fn shards_add_up_to_the_whole() {
 fn kills_and_shards_change_no_byte() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let images = whole.path().join("in");
-    write_pictures(&images, 0, 30, 64).unwrap();
+    write_images(&images, 0, 30, 64).unwrap();
     let images = format!("{}/*.png", images.display());
     succeeded(&extract(whole.path(), &["--input_dir", &images]));
     let whole = files(&whole.path().join("OUT"));
@@ -143,8 +143,8 @@ fn batch_sizes_agree() {
 #[test]
 fn nested_names() {
     let folder = tempfile::tempdir().unwrap();
-    write_pictures(&folder.path().join("in/a"), 0, 1, 64).unwrap();
-    write_pictures(&folder.path().join("in/b"), 0, 1, 64).unwrap();
+    write_images(&folder.path().join("in/a"), 0, 1, 64).unwrap();
+    write_images(&folder.path().join("in/b"), 0, 1, 64).unwrap();
     let nested = ["--input_dir", "in/**/*.png", "--nested_input_dir", "--use_original_filename"];
     succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/plain"]].concat()));
     succeeded(&extract(folder.path(), &[nested.as_slice(), &["--output_dir", "OUT/first", "--sample_name_first"]].concat()));
@@ -167,7 +167,7 @@ fn nested_names() {
 fn unreadable_images_are_listed_and_the_rest_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("in");
-    write_pictures(&images, 0, 3, 64).unwrap();
+    write_images(&images, 0, 3, 64).unwrap();
     let whole = std::fs::read(images.join("001.png")).unwrap();
     std::fs::write(images.join("001.png"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(images.join("003.png"), "").unwrap();
@@ -195,7 +195,7 @@ fn wrong_requests_are_refused_before_anything_is_written() {
     std::fs::write(here.join("wrong.json"), r#"{"up-level1-repeat1-vit-block0-cros-q": true}"#).unwrap();
     refuse(&["--layer", "wrong.json"], 1, &["did you mean `up-level1-repeat1-vit-block0-cross-q`"]);
     std::fs::create_dir(here.join("empty")).unwrap();
-    refuse(&["--input_dir", "empty"], 1, &["no picture in this folder"]);
+    refuse(&["--input_dir", "empty"], 1, &["no image in this folder"]);
     refuse(&["--input_dir", "empty/*.png"], 1, &["no file matches"]);
     refuse(&["--feature_resize", "100"], 1, &["leaves nothing of"]);
     refuse(&["--version", "xl"], 2, &["1-5"]);
@@ -291,7 +291,7 @@ fn layers_are_listed() {
 }
 
 #[test]
-fn features_become_pictures_side_by_side() {
+fn features_become_images_side_by_side() {
     let folder = tempfile::tempdir().unwrap();
     let images = world().join("images").display().to_string();
     for (set, prompt) in [("plain", ""), ("prompt", "a red circle")] {
@@ -299,14 +299,14 @@ fn features_become_pictures_side_by_side() {
         let options = ["--prompt", prompt, "--aggregate_output", "--use_original_filename", "--output_dir", &place];
         succeeded(&extract(folder.path(), &options));
     }
-    succeeded(&bare(&["pca", "OUT/plain", "OUT/prompt", "--output", "pictures", "--images", &images, "--quiet"], folder.path()));
-    let all = names(&folder.path().join("pictures"));
+    succeeded(&bare(&["pca", "OUT/plain", "OUT/prompt", "--output", "images", "--images", &images, "--quiet"], folder.path()));
+    let all = names(&folder.path().join("images"));
     assert_eq!(all.len(), 11, "{all:?}");
-    let size = |name: &str| driftless::vision::Picture::dimensions(folder.path().join("pictures").join(name)).unwrap();
+    let size = |name: &str| driftless::vision::Image::dimensions(folder.path().join("images").join(name)).unwrap();
     assert_eq!(size("plain/003.png"), (512, 512));
     // Three columns: the image, plain, prompt.
     assert_eq!(size("sheet.png").0, 8 + 3 * 264);
-    // Attention is laid over its image, one picture for each size of map.
+    // Attention is laid over its image, one image for each size of map.
     let attention = ["--attention", "up_cross", "--use_original_filename", "--img_size", "128", "--output_dir", "ATTN"];
     succeeded(&extract(folder.path(), &attention));
     let options = ["--images", &images, "--token", "1", "2", "--quiet"];

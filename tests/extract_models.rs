@@ -6,7 +6,7 @@ mod place;
 use std::path::Path;
 
 use candle_core::DType;
-use driftless::miniature::{Size, write_model, write_pictures};
+use driftless::miniature::{Size, write_images, write_model};
 use place::*;
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ fn adapters_are_chosen_by_folder() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     for (place, first) in [("cat", 0), ("dog", 2), ("owl", 4)] {
-        write_pictures(&here.join("in").join(place), first, 2, 64).unwrap();
+        write_images(&here.join("in").join(place), first, 2, 64).unwrap();
     }
     for (place, file) in [("cat", "lora"), ("dog", "locon"), ("owl", "lora")] {
         std::fs::create_dir_all(here.join("weights")).unwrap();

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::WeightFile;
-use driftless::miniature::{Size, write_model, write_pictures};
+use driftless::miniature::{Size, write_images, write_model};
 
 pub const LAYERS: &str = r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#;
 
@@ -18,7 +18,7 @@ pub fn world() -> &'static Path {
     let folder = WORLD.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         write_model(&folder.path().join("model"), Size::Miniature, DType::F32, 0).unwrap();
-        write_pictures(&folder.path().join("images"), 0, 5, 96).unwrap();
+        write_images(&folder.path().join("images"), 0, 5, 96).unwrap();
         folder
     });
     folder.path()

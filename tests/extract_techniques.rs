@@ -7,7 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use driftless::checkpoint::WeightFile;
-use driftless::miniature::write_pictures;
+use driftless::miniature::write_images;
 use place::*;
 use serde_json::Value;
 
@@ -245,7 +245,7 @@ fn control_nets_have_strength_and_range() {
 fn a_prompt_per_folder_and_from_a_table() {
     let folder = tempfile::tempdir().unwrap();
     for (place, first) in [("cat", 0), ("dog", 1)] {
-        write_pictures(&folder.path().join("in").join(place), first, 1, 64).unwrap();
+        write_images(&folder.path().join("in").join(place), first, 1, 64).unwrap();
     }
     let run = |name: &str, more: &[&str]| {
         let common = ["--input_dir", "in/**/*.png", "--output_dir", name, "-b", "2"];
@@ -264,11 +264,11 @@ fn a_prompt_per_image() {
     std::fs::create_dir(folder.path().join("captions")).unwrap();
     for image in 0..5 {
         // The last is long: its states have another length, so that it cannot share a batch.
-        let text = if image == 4 { "word ".repeat(90) } else { format!("a picture number {image}") };
+        let text = if image == 4 { "word ".repeat(90) } else { format!("an image number {image}") };
         std::fs::write(folder.path().join(format!("captions/{image:03}.txt")), text).unwrap();
     }
     succeeded(&extract(folder.path(), &["--caption_dir", "captions", "--aggregate_output", "-b", "1"]));
-    std::fs::write(folder.path().join("one.txt"), "a picture number 3").unwrap();
+    std::fs::write(folder.path().join("one.txt"), "an image number 3").unwrap();
     succeeded(&extract(folder.path(), &["--prompt_file", "one.txt", "--aggregate_output", "-b", "1", "--output_dir", "same"]));
     let (own, same) = (files(&folder.path().join("OUT")), files(&folder.path().join("same")));
     assert_eq!(own["train3.npy"], same["train3.npy"]);
@@ -280,14 +280,14 @@ fn a_prompt_per_image() {
 }
 
 #[test]
-fn features_of_a_picture_that_is_generated() {
+fn features_of_a_image_that_is_generated() {
     let folder = tempfile::tempdir().unwrap();
     let model = world().join("model").display().to_string();
     std::fs::write(folder.path().join("l.json"), r#"["mid-repeat0-res-out", "up-level1-upsampler-out"]"#).unwrap();
     let run = |more: &[&str]| {
-        let picture = ["generate", "--model", &model, "--prompt", "a red circle, sharp", "--height", "48", "--width", "64"];
+        let image = ["generate", "--model", &model, "--prompt", "a red circle, sharp", "--height", "48", "--width", "64"];
         let common = ["--layer", "l.json", "--output_dir", "OUT", "--quiet", "--device", "cpu", "--output-dtype", "float32"];
-        bare(&[&picture[..], &common, more].concat(), folder.path())
+        bare(&[&image[..], &common, more].concat(), folder.path())
     };
     refused(folder.path(), &run(&["--at-steps", "7", "--steps", "5"]), 1, &["5 steps make 6 calls"]);
     refused(folder.path(), &run(&["--at-steps", "0"]), 2, &["from 1"]);
@@ -310,6 +310,6 @@ fn features_of_a_picture_that_is_generated() {
     succeeded(&run(&["--at-steps", "1", "--steps", "2", "--guidance-scale", "1", "--output_dir", "PLAIN"]));
     assert_eq!(
         names(&folder.path().join("PLAIN")),
-        ["mid-repeat0-res-out-1-0.npy", "picture.png", "up-level1-upsampler-out-1-0.npy"]
+        ["mid-repeat0-res-out-1-0.npy", "image.png", "up-level1-upsampler-out-1-0.npy"]
     );
 }

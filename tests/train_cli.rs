@@ -1,6 +1,6 @@
 //! The `train` binary as a user meets it: kohya's folders in, an adapter out, faults in words.
 //!
-//! Every test writes the seeded miniature model of `driftless::miniature` and pictures of its own into a fresh folder.
+//! Every test writes the seeded miniature model of `driftless::miniature` and images of its own into a fresh folder.
 
 #[path = "train_place.rs"]
 mod place;
@@ -22,7 +22,7 @@ fn kohyas_folders_become_an_adapter() {
     let message = stderr(&output);
     assert!(message.contains("xformers has no effect"), "{message}");
 
-    // 12 pictures in batches of 3 are 4 steps an epoch; of the numbered files the last stays.
+    // 12 images in batches of 3 are 4 steps an epoch; of the numbered files the last stays.
     let mut files: Vec<_> = std::fs::read_dir(place.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
     assert_eq!(files, ["a-000002.safetensors", "a.safetensors", "metrics.jsonl"]);
@@ -142,10 +142,10 @@ fn samples_and_tensorboard() {
     let mut command = place.command("out");
     command.arg("--sample_prompts").arg(place.path("prompts.txt")).arg("--logging_dir").arg(place.path("log"));
     assert_done(&words(&mut command, "--max_train_epochs 2 --sample_every_n_epochs 1 --log_prefix run-"));
-    let pictures: Vec<_> =
+    let images: Vec<_> =
         std::fs::read_dir(place.path("out/sample")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    assert_eq!(pictures.len(), 2, "{pictures:?}");
-    assert!(pictures.iter().all(|name| name.starts_with("a_e00000") && name.ends_with("_5.png")), "{pictures:?}");
+    assert_eq!(images.len(), 2, "{images:?}");
+    assert!(images.iter().all(|name| name.starts_with("a_e00000") && name.ends_with("_5.png")), "{images:?}");
     let run = std::fs::read_dir(place.path("log")).unwrap().next().unwrap().unwrap();
     assert!(run.file_name().to_string_lossy().starts_with("run-2"));
     let events = std::fs::read_dir(run.path().join("network_train")).unwrap().next().unwrap().unwrap();
@@ -161,7 +161,7 @@ fn check_trains_nothing() {
     let output = words(place.command("out").arg("check"), "--max_train_epochs 2 --enable_bucket --min_bucket_reso 64");
     assert_done(&output);
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["1_empty: 4 pictures x 1 repeats; captions: 4 found, 0 missing", "64 x 64", "steps in all        8"] {
+    for part in ["1_empty: 4 images x 1 repeats; captions: 4 found, 0 missing", "64 x 64", "steps in all        8"] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     assert!(!place.path("out").exists());
@@ -193,7 +193,7 @@ fn data_sets_that_cannot_be_used() {
     assert_fails(&data(&place.path("nowhere")), 1, &["nowhere"]);
     std::fs::create_dir(place.path("empty")).unwrap();
     assert_fails(&data(&place.path("empty")), 1, &["is empty"]);
-    std::fs::write(place.path("data/1_wd/001.png"), "no picture").unwrap();
+    std::fs::write(place.path("data/1_wd/001.png"), "no image").unwrap();
     assert_fails(&data(&place.path("data")), 1, &["1_wd/001.png"]);
     std::fs::remove_file(place.path("data/1_wd/001.png")).unwrap();
     std::fs::write(place.path("data/1_wd/000.txt"), [0xff, 0xfe]).unwrap();

@@ -13,7 +13,7 @@ fn warnings(message: &str) -> Vec<&str> {
 }
 
 #[test]
-fn pictures_without_captions_train_with_the_folders_word() {
+fn images_without_captions_train_with_the_folders_word() {
     let place = Place::new();
     for number in 0..4 {
         std::fs::remove_file(place.path(&format!("data/1_wd/00{number}.txt"))).unwrap();
@@ -21,12 +21,12 @@ fn pictures_without_captions_train_with_the_folders_word() {
     let output = words(&mut place.command("out"), "--max_train_steps 1");
     assert_done(&output);
     let message = stderr(&output);
-    assert!(warnings(&message).len() == 1 && message.contains("4 of 4 pictures have no .txt file"), "{message}");
+    assert!(warnings(&message).len() == 1 && message.contains("4 of 4 images have no .txt file"), "{message}");
     assert!(message.contains("they train with the caption `wd`"), "{message}");
 }
 
 #[test]
-fn pictures_of_odd_sizes_are_named_and_used() {
+fn images_of_odd_sizes_are_named_and_used() {
     let place = Place::new();
     Rgb::filled(1, 1, [7, 8, 9]).save_png(place.path("data/1_wd/000.png")).unwrap();
     Rgb::filled(30_000, 64, [7, 8, 9]).save_png(place.path("data/1_wd/001.png")).unwrap();
@@ -36,7 +36,7 @@ fn pictures_of_odd_sizes_are_named_and_used() {
     assert_eq!(warnings(&message).len(), 2, "{message}");
     assert!(message.contains("000.png (1x1 pixels)") && message.contains("001.png (30000x64 pixels, 0 % seen)"), "{message}");
 
-    // A picture that would take gigabytes to decode is refused before any is taken: a BMP's header alone says so.
+    // An image that would take gigabytes to decode is refused before any is taken: a BMP's header alone says so.
     let mut header = vec![0; 54];
     header[..2].copy_from_slice(b"BM");
     for (at, value) in [(10, 54), (14, 40), (18, 30_000), (22, 30_000), (26, 1 | 24 << 16)] {
@@ -44,7 +44,7 @@ fn pictures_of_odd_sizes_are_named_and_used() {
     }
     std::fs::write(place.path("data/1_wd/002.png"), header).unwrap();
     assert_fails(&words(&mut place.command("large"), "--max_train_steps 1"), 1, &["002.png", "30000"]);
-    std::fs::write(place.path("data/1_wd/002.png"), "no picture").unwrap();
+    std::fs::write(place.path("data/1_wd/002.png"), "no image").unwrap();
     assert_fails(&words(&mut place.command("large"), "--max_train_steps 1"), 1, &["002.png"]);
     assert!(!place.path("large").exists());
 }

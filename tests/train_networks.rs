@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A model, pictures, and a place for output.
+/// A model, images, and a place for output.
 fn place() -> TempDir {
     let folder = TempDir::new().unwrap();
     write_model(&folder.path().join("model"), Size::Miniature, DType::F32, 0).unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of the `train` binary share: a model, a place with pictures, and the command. Each test program uses a part of it.
+//! What the tests of the `train` binary share: a model, a place with images, and the command. Each test program uses a part of it.
 #![allow(dead_code)]
 
 use candle_core::DType;
@@ -20,7 +20,7 @@ pub fn model() -> &'static Path {
         .path()
 }
 
-/// A data set of four pictures in three caption groups, and a place for output.
+/// A data set of four images in three caption groups, and a place for output.
 pub struct Place(TempDir);
 
 impl Place {
@@ -28,11 +28,11 @@ impl Place {
         Self::of(4, 64)
     }
 
-    /// The same with `count` pictures of `side` pixels.
+    /// The same with `count` images of `side` pixels.
     pub fn of(count: u64, side: usize) -> Self {
         let folder = TempDir::new().unwrap();
         write_dataset(&folder.path().join("data"), count, side).unwrap();
-        // One draw per picture and epoch, so that runs are short.
+        // One draw per image and epoch, so that runs are short.
         for group in ["empty", "wd", "kosmos"] {
             let data = folder.path().join("data");
             std::fs::rename(data.join(format!("10_{group}")), data.join(format!("1_{group}"))).unwrap();

@@ -57,13 +57,13 @@ fn losses_are_those_of_torch_and_peft() {
 }
 
 #[test]
-fn epochs_are_compared_on_pictures_that_do_not_train() {
+fn epochs_are_compared_on_images_that_do_not_train() {
     let place = Place::new();
     let options =
         "--max_train_epochs 3 --validation_split 0.25 --save_every_n_epochs 1 --cache_latents --validate_every_n_steps 2";
     let output = words(&mut place.command("out"), options);
     assert_done(&output);
-    // 3 of 4 pictures in each group train: 9 in batches of 3 are 3 steps an epoch; steps 2, 4, 6, 8 and epochs 1 to 3 are measured.
+    // 3 of 4 images in each group train: 9 in batches of 3 are 3 steps an epoch; steps 2, 4, 6, 8 and epochs 1 to 3 are measured.
     let measured = lines(&place.path("out/validation.jsonl"));
     assert_eq!(measured.len(), 7, "{measured:?}");
     let losses: Vec<f64> = measured.iter().map(|line| line["validation_loss"].as_f64().unwrap()).collect();
@@ -104,11 +104,11 @@ fn latents_on_disk_change_nothing_but_the_time() {
     assert_eq!(losses("memory"), losses("first"));
     assert_eq!(losses("memory"), losses("again"));
 
-    // Another picture, another time, a damaged file, another type to compute in: none of them is taken for what it is not.
+    // Another image, another time, a damaged file, another type to compute in: none of them is taken for what it is not.
     Rgb::filled(64, 64, [1, 2, 3]).save_png(place.path("data/1_wd/000.png")).unwrap();
     std::fs::write(place.path("data/1_wd/001.png.64x64.latents.safetensors"), "no latents").unwrap();
-    let picture = std::fs::File::options().append(true).open(place.path("data/1_wd/002.png")).unwrap();
-    picture.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let image = std::fs::File::options().append(true).open(place.path("data/1_wd/002.png")).unwrap();
+    image.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(read("changed", ""), 9);
     assert_eq!(read("half", "--mixed_precision bf16"), 0);
 
@@ -143,14 +143,14 @@ fn an_autoencoder_from_elsewhere() {
 }
 
 #[test]
-fn colours_and_crops_change_what_is_learnt() {
+fn colors_and_crops_change_what_is_learnt() {
     let place = Place::new();
     let losses = |folder: &str, options: &str| {
         assert_done(&words(&mut place.command(folder), &format!("--max_train_epochs 2 {options}")));
         numbers(&place.path(&format!("{folder}/metrics.jsonl")), "loss")
     };
-    assert_ne!(losses("plain", ""), losses("colour", "--color_aug"));
-    assert_eq!(losses("colour", "--color_aug"), losses("colour_again", "--color_aug"));
+    assert_ne!(losses("plain", ""), losses("color", "--color_aug"));
+    assert_eq!(losses("color", "--color_aug"), losses("color_again", "--color_aug"));
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn check_tells_what_is_held_back_and_how_much_memory_it_takes() {
         String::from_utf8(output.stdout).unwrap()
     };
     let plain = text("--validation_split 0.25");
-    assert!(plain.contains("held back           3 pictures"), "{plain}");
+    assert!(plain.contains("held back           3 images"), "{plain}");
     let memory = plain.lines().find(|line| line.starts_with("memory")).unwrap_or_else(|| panic!("{plain}"));
-    for part in ["weights", "adapter and optimiser", "activations", "MiB"] {
+    for part in ["weights", "adapter and optimizer", "activations", "MiB"] {
         assert!(memory.contains(part), "{memory}");
     }
 }
@@ -207,7 +207,7 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 #[test]
 fn steps_that_end_within_an_epoch_leave_the_rest_to_a_longer_run() {
     let place = Place::new();
-    // 9 pictures train in batches of 3.
+    // 9 images train in batches of 3.
     let options = "--save_state --validation_split 0.25 --flip_aug --shuffle_caption --max_train_steps";
     assert_done(&words(&mut place.command("whole"), &format!("{options} 9")));
     assert_done(&words(&mut place.command("out"), &format!("{options} 5")));
@@ -237,7 +237,7 @@ fn steps_that_end_within_an_epoch_leave_the_rest_to_a_longer_run() {
 #[test]
 fn an_interrupted_validation_is_made_up_for() {
     let place = Place::of(12, 64);
-    // 9 of 12 pictures are held back in each of three groups: 9 steps of 1, then 108 predictions.
+    // 9 of 12 images are held back in each of three groups: 9 steps of 1, then 108 predictions.
     let options = "--max_train_epochs 2 --validation_split 0.75 --train_batch_size 1 --cache_latents";
     assert_done(&words(&mut place.command("whole"), options));
     let interrupted = |folder: &str, more: &str, steps: usize| {

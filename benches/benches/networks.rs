@@ -1,5 +1,5 @@
 //! Forward passes and a LoRA step, on the miniature model, or on the folder that `DRIFTLESS_MODEL` names (`DRIFTLESS_SIZE` gives the
-//! picture's side, 512 by default there). tests/reference/bench_torch.py times the same items beside PyTorch.
+//! image's side, 512 by default there). tests/reference/bench_torch.py times the same items beside PyTorch.
 
 use std::path::PathBuf;
 

@@ -29,7 +29,7 @@ pub const ITEMS: [&str; 9] = [
 ];
 /// Rank of the adapter in the LoRA steps.
 const RANK: usize = 64;
-/// The optimiser's rate.
+/// The optimizer's rate.
 const RATE: f64 = 1e-4;
 /// What the norm of all gradients is clipped to.
 const MAX_NORM: f64 = 1.0;
@@ -40,13 +40,13 @@ pub type Work = Box<dyn FnMut() -> Result<()>>;
 /// How much goes through at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount {
-    /// Pictures.
+    /// Images.
     pub batch: usize,
-    /// A picture's side in pixels.
+    /// An image's side in pixels.
     pub size: usize,
 }
 
-/// Loads what an item needs and nothing else, for an amount of pictures; `text` takes one prompt whatever that is. A name that ends in
+/// Loads what an item needs and nothing else, for an amount of images; `text` takes one prompt whatever that is. A name that ends in
 /// `_bfloat16` holds the networks' weights in that type.
 ///
 /// # Errors
@@ -73,8 +73,8 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, amount: Amou
         }
         "vae" => {
             let vae = Vae::open(&files, &options)?;
-            let picture = draw(&[batch, 3, size, size])?.clamp(-1f32, 1f32)?;
-            Box::new(move || vae.encode(&picture).map(drop))
+            let image = draw(&[batch, 3, size, size])?.clamp(-1f32, 1f32)?;
+            Box::new(move || vae.encode(&image).map(drop))
         }
         "text" => {
             let text_encoder = TextEncoder::open(&files, &options)?;

@@ -1,7 +1,7 @@
-//! `extract generate`: features met while a picture is generated from a prompt (the original's background extraction).
+//! `extract generate`: features met while an image is generated from a prompt (the original's background extraction).
 //!
-//! Files are named as the original's example names them, `LAYER-CALL-ROW.npy`. Differences: calls are counted anew for each picture,
-//! the folder need not exist, and the picture is written beside them.
+//! Files are named as the original's example names them, `LAYER-CALL-ROW.npy`. Differences: calls are counted anew for each image,
+//! the folder need not exist, and the image is written beside them.
 
 use anyhow::{Context, Result, anyhow};
 use driftless::pipeline::{ModelOptions, Pipeline, Sampling, Start, Watched, WatchedCall};
@@ -19,7 +19,7 @@ use crate::report::Reporter;
 use crate::run::{Outcome, set_threads};
 use crate::{device, interrupt};
 
-/// Generates the picture and writes it with its features.
+/// Generates the image and writes it with its features.
 ///
 /// # Errors
 /// When the request is wrong, the model cannot be loaded, or a file cannot be written.
@@ -37,7 +37,7 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
     };
     let layers = layers.resolve(&config.layout(), !args.attention.is_empty())?;
     if layers.contains(&LayerId::VaeOut) {
-        return Err(Fault::failure("`vae-out` is no layer of a generation; picture.png is what comes out of it").into());
+        return Err(Fault::failure("`vae-out` is no layer of a generation; image.png is what comes out of it").into());
     }
     let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
     let pipeline = place.load(&options)?;
@@ -46,11 +46,11 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
         pipeline.attach_adapter(&lora.file, lora.scale).context("--lora")?;
     }
     let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
-    let Some(picture) = draw(args, &pipeline, &mut watched, reporter)? else {
+    let Some(image) = draw(args, &pipeline, &mut watched, reporter)? else {
         reporter.info("stopped; nothing was written");
         return Ok(Outcome::Interrupted);
     };
-    write(args, &picture, watched.kept, reporter)?;
+    write(args, &image, watched.kept, reporter)?;
     Ok(Outcome::Done)
 }
 
@@ -80,7 +80,7 @@ fn model_choice(args: &GenerateArgs) -> ModelChoice {
     }
 }
 
-/// The picture; `None` when the user stopped it.
+/// The image; `None` when the user stopped it.
 fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, reporter: &mut Reporter) -> Result<Option<Rgb>> {
     let mut scheduler = scheduler::from_config(&pipeline.scheduler_config)?;
     let steps = args.steps as usize;
@@ -111,7 +111,7 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, reporte
     if stopped { Ok(None) } else { Ok(Some(Rgb::from_tensor(&drawn?)?)) }
 }
 
-fn write(args: &GenerateArgs, picture: &Rgb, kept: Vec<WatchedCall>, reporter: &Reporter) -> Result<()> {
+fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, reporter: &Reporter) -> Result<()> {
     let folder = &args.output_dir;
     std::fs::create_dir_all(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let guided = kept.iter().any(|call| call.negative);
@@ -124,7 +124,7 @@ fn write(args: &GenerateArgs, picture: &Rgb, kept: Vec<WatchedCall>, reporter: &
             files += 1;
         }
     }
-    picture.save_png(folder.join("picture.png"))?;
-    reporter.info(&format!("picture.png and {files} features written to {}", folder.display()));
+    image.save_png(folder.join("image.png"))?;
+    reporter.info(&format!("image.png and {files} features written to {}", folder.display()));
     Ok(())
 }

@@ -6,9 +6,9 @@
 //! | `args` | what was typed |
 //! | `plan`, `inputs` | what is meant: feature sets, layers, images and their names; all faults before any work |
 //! | `run` | the pass over the images |
-//! | `generate` | features of a picture that is being generated |
+//! | `generate` | features of an image that is being generated |
 //! | `outputs` | pooling, aggregation, layouts, files |
-//! | `pca` | features as pictures |
+//! | `pca` | features as images |
 //! | `report` | progress, timings, memory |
 
 mod args;
@@ -39,7 +39,7 @@ use run::Outcome;
 static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllocator::new();
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(args::normalise(std::env::args_os())) {
+    let cli = match Cli::try_parse_from(args::normalize(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors for clap, with status 0. Where nobody listens to them, nothing is to be done.

@@ -1,17 +1,17 @@
-//! Writes a seeded model, training pictures and test pictures, so that everything runs without a download:
+//! Writes a seeded model, training images and test images, so that everything runs without a download:
 //!
 //! ```text
-//! cargo run --release -p driftless --example miniature -- FOLDER [--full] [--float16] [--seed N] [--pictures]
+//! cargo run --release -p driftless --example miniature -- FOLDER [--full] [--float16] [--seed N] [--images]
 //! ```
 //!
-//! `FOLDER` becomes a diffusers pipeline folder with `controlnet-canny/` beside the usual parts. With `--pictures`, `FOLDER/train`
-//! gets 30 captioned pictures in the three groups of the paper's recipe, and `FOLDER/images` four pictures to extract from.
+//! `FOLDER` becomes a diffusers pipeline folder with `controlnet-canny/` beside the usual parts. With `--images`, `FOLDER/train`
+//! gets 30 captioned images in the three groups of the paper's recipe, and `FOLDER/images` four images to extract from.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use candle_core::DType;
-use driftless::miniature::{Size, write_dataset, write_model, write_pictures};
+use driftless::miniature::{Size, write_dataset, write_images, write_model};
 
 fn main() -> ExitCode {
     match run() {
@@ -24,19 +24,19 @@ fn main() -> ExitCode {
 }
 
 fn run() -> driftless::Result<()> {
-    let (mut folder, mut size, mut dtype, mut seed, mut pictures) = (None, Size::Miniature, DType::F32, 0, false);
+    let (mut folder, mut size, mut dtype, mut seed, mut images) = (None, Size::Miniature, DType::F32, 0, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => size = Size::Full,
             "--float16" => dtype = DType::F16,
-            "--pictures" => pictures = true,
+            "--images" | "--pictures" => images = true,
             "--seed" => {
                 let value = arguments.next().and_then(|value| value.parse().ok());
                 seed = value.ok_or_else(|| driftless::Error::argument("--seed", "needs a whole number"))?;
             }
             option if option.starts_with('-') => {
-                let options = ["--full", "--float16", "--pictures", "--seed"];
+                let options = ["--full", "--float16", "--images", "--seed"];
                 return Err(driftless::Error::unknown("option", option, options));
             }
             path => folder = Some(PathBuf::from(path)),
@@ -45,9 +45,9 @@ fn run() -> driftless::Result<()> {
     let folder =
         folder.ok_or_else(|| driftless::Error::argument("FOLDER", "is missing: say where the model is to be written"))?;
     write_model(&folder, size, dtype, seed)?;
-    if pictures {
+    if images {
         write_dataset(&folder.join("train"), 30, 128)?;
-        write_pictures(&folder.join("images"), 1000, 4, 128)?;
+        write_images(&folder.join("images"), 1000, 4, 128)?;
     }
     println!("wrote {}", folder.display());
     Ok(())

@@ -8,7 +8,7 @@
 //! | [`controlnet`] | ControlNetModel |
 //! | [`text_encoder`], [`vae`], [`unet`] | the networks, with diffusers' module paths as their names |
 //! | [`layers`] | `Linear`, `Conv2d`: a frozen weight plus an adapter slot |
-//! | [`adapter`] | LoRA: forward term, merge, initialisation, target selection |
+//! | [`adapter`] | LoRA: forward term, merge, initialization, target selection |
 //! | [`ops`], [`taps`], [`scheduler`], [`checkpoint`], [`tokenizer`], [`vision`], [`rng`], [`hub`] | know nothing of each other |
 //!
 //! Shape letters used throughout: `b` batch, `c` channels, `h` height, `w` width, `n` tokens, `k` heads, `d` head size, `r` rank.

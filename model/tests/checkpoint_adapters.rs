@@ -164,7 +164,7 @@ fn what_is_wrong_is_refused_by_name() {
     assert!(peft.contains("adapter_config.json"), "{peft}");
 }
 
-/// A factorised convolution (LoCon with core): the formula, written out.
+/// A factorized convolution (LoCon with core): the formula, written out.
 #[test]
 fn cores_are_contracted() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use driftless::pipeline::{Condition, Extraction, ModelOptions};
 use driftless::rng::Generator;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::TextContext;
-use driftless::vision::{Filter, Picture, canny, resize};
+use driftless::vision::{Filter, Image, canny, resize};
 use serde_json::Value;
 use support::{Fixture, fixture, miniature, pipeline, relative_error};
 
@@ -56,15 +56,15 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
     }
     let side = case["img_size"].as_u64().unwrap() as usize;
     let image = case["image"].as_str().unwrap_or("image.png");
-    let rgb = Picture::open(fixture(&format!("extractor/{image}"))).unwrap().resized_rgb(side, side);
+    let rgb = Image::open(fixture(&format!("extractor/{image}"))).unwrap().resized_rgb(side, side);
     // Sides that are no multiple of 8 are brought to the next lower one by a second filter, as diffusers' image processor does.
     let lower = side / 8 * 8;
-    let picture = if lower == side { rgb.clone() } else { resize(&rgb, lower, lower, Filter::Lanczos) };
+    let image = if lower == side { rgb.clone() } else { resize(&rgb, lower, lower, Filter::Lanczos) };
     let latents_side = lower / 8;
     let mut generator = Generator::manual_seed(case["seed"].as_u64().unwrap());
     let shape = [1, 4, latents_side, latents_side];
     let posterior_noise = generator.randn_tensor(&shape, &Device::Cpu).unwrap();
-    let latents = pipeline.encode_pictures(&picture.to_tensor(&Device::Cpu).unwrap(), &posterior_noise).unwrap();
+    let latents = pipeline.encode_images(&image.to_tensor(&Device::Cpu).unwrap(), &posterior_noise).unwrap();
     let noise = generator.randn_tensor(&shape, &Device::Cpu).unwrap();
 
     let controlnet = (!case["control"].is_null())
@@ -151,7 +151,7 @@ fn long_prompt() {
 }
 
 #[test]
-fn decoded_picture() {
+fn decoded_image() {
     check("vae_out");
     check("vae_out_denoising");
 }

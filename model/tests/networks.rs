@@ -33,13 +33,13 @@ fn vae() {
     let posterior = pipeline.vae.encode(&fixture.get("vae.image")).unwrap();
     assert_close("mean", &posterior.mean, &fixture.get("vae.mean"), LIMIT);
     assert_close("log-variance", &posterior.log_variance, &fixture.get("vae.logvar"), LIMIT);
-    let picture = pipeline.vae.decode(&fixture.get("vae.latents")).unwrap();
-    assert_close("decoded picture", &picture, &fixture.get("vae.decoded"), LIMIT);
+    let image = pipeline.vae.decode(&fixture.get("vae.latents")).unwrap();
+    assert_close("decoded image", &image, &fixture.get("vae.decoded"), LIMIT);
 }
 
 /// Seams and all: tests/reference/vae_tiling.py. The norms of a tile see that tile alone, so one pass would be off by far more.
 #[test]
-fn large_pictures_are_tiled() {
+fn large_images_are_tiled() {
     let (pipeline, fixture) = (pipeline(), Fixture::open("networks/vae_tiling.safetensors"));
     let draw = |seed, shape: &[usize]| Generator::manual_seed(seed).randn_tensor(shape, &Device::Cpu).unwrap();
     let every = |x: &Tensor, stride: usize| {
@@ -48,8 +48,8 @@ fn large_pictures_are_tiled() {
     };
     let mean = pipeline.vae.encode(&draw(41, &[1, 3, 1096, 1032])).unwrap().mean;
     assert_close("mean", &every(&mean, 3), &fixture.get("mean"), LIMIT);
-    let picture = pipeline.vae.decode(&draw(42, &[1, 4, 137, 129])).unwrap();
-    assert_close("picture", &every(&picture, 17), &fixture.get("picture"), LIMIT);
+    let image = pipeline.vae.decode(&draw(42, &[1, 4, 137, 129])).unwrap();
+    assert_close("image", &every(&image, 17), &fixture.get("image"), LIMIT);
 }
 
 #[test]
@@ -86,18 +86,18 @@ fn a_control_net_that_wants_blue_first_gets_it() {
         std::fs::write(&path, config.to_string()).unwrap();
         ControlNet::open(folder.path(), &ModelOptions::default())
     };
-    let pictures = fixture.get("controlnet.condition");
-    let turned = pictures.flip(&[1]).unwrap().contiguous().unwrap();
-    let call = |network: &ControlNet, pictures: &Tensor| {
+    let images = fixture.get("controlnet.condition");
+    let turned = images.flip(&[1]).unwrap().contiguous().unwrap();
+    let call = |network: &ControlNet, images: &Tensor| {
         let context = TextContext::new(fixture.get("unet.text"));
-        let hint = network.hint(pictures).unwrap();
+        let hint = network.hint(images).unwrap();
         network.forward(&fixture.get("controlnet.sample"), &[50.0, 700.0], &context, &hint, 0.75).unwrap().mid
     };
     let rgb = open(&config).unwrap();
     config["controlnet_conditioning_channel_order"] = "bgr".into();
     let bgr = open(&config).unwrap();
     assert_close("turned by hand", &call(&bgr, &turned), &fixture.get("controlnet.mid"), LIMIT);
-    assert_close("turned by the network", &call(&bgr, &pictures), &call(&rgb, &turned), 1e-7);
+    assert_close("turned by the network", &call(&bgr, &images), &call(&rgb, &turned), 1e-7);
     config["controlnet_conditioning_channel_order"] = "hsv".into();
     assert!(open(&config).unwrap_err().to_string().contains("hsv"));
 }

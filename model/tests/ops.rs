@@ -127,7 +127,7 @@ fn conv2d_agrees_with_torch() {
 
 #[test]
 fn group_norm_agrees_with_torch() {
-    let fixture = Fixture::load("normalisation");
+    let fixture = Fixture::load("normalization");
     for case in fixture.cases("groups") {
         let groups = fixture.numbers(format!("{case}groups"))[0];
         for (case, eps, silu) in [(case.clone(), 1e-5, false), (case.replacen("group.", "group_silu.", 1), 1e-6, true)] {
@@ -139,7 +139,7 @@ fn group_norm_agrees_with_torch() {
 
 #[test]
 fn layer_norm_agrees_with_torch() {
-    let fixture = Fixture::load("normalisation");
+    let fixture = Fixture::load("normalization");
     for case in ["layer.rows.", "layer.one.", "layer.wide."] {
         let [weight, bias] = ["weight", "bias"].map(|part| fixture.get(format!("{case}{part}")));
         check(&fixture, case, &["x"], |inputs| ops::layer_norm(&inputs[0], &weight, &bias, 1e-5));

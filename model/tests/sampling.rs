@@ -1,4 +1,4 @@
-//! Whole pictures from prompt to pixels, and activations met on the way, against diffusers' pipelines on the seeded miniature model.
+//! Whole images from prompt to pixels, and activations met on the way, against diffusers' pipelines on the seeded miniature model.
 //!
 //! Reference: tests/reference/sampling.py (diffusers 0.32.2, torch 2.15, float32, CPU). Limit 2e-5 on pixels in 0..1: guidance at 7.5
 //! magnifies each step's rounding, 11 calls of the UNet deep.
@@ -22,9 +22,9 @@ fn contexts(pipeline: &Pipeline) -> [TextContext; 2] {
     ["a red circle, sharp", "blurry"].map(|text| TextContext::new(pipeline.encode_prompt(text).unwrap()))
 }
 
-/// -1..1 to 0..1, clamped, as diffusers returns pictures.
-fn shown(picture: &Tensor) -> Tensor {
-    ((picture * 0.5).unwrap() + 0.5).unwrap().clamp(0f32, 1f32).unwrap()
+/// -1..1 to 0..1, clamped, as diffusers returns images.
+fn shown(image: &Tensor) -> Tensor {
+    ((image * 0.5).unwrap() + 0.5).unwrap().clamp(0f32, 1f32).unwrap()
 }
 
 /// The folder's scheduler configuration under another class.
@@ -39,7 +39,7 @@ fn config(class: &str) -> SchedulerConfig {
 }
 
 #[test]
-fn pictures_and_activations_from_prompts() {
+fn images_and_activations_from_prompts() {
     let (pipeline, fixture) = (pipeline(), Fixture::open("networks/sampling.safetensors"));
     let [prompt, negative_prompt] = contexts(&pipeline);
     let sampling = Sampling {
@@ -57,12 +57,12 @@ fn pictures_and_activations_from_prompts() {
         let mut scheduler = scheduler::from_config(&config(class)).unwrap();
         let mut watched = Watched { plan: &plan, calls: &[2, 3, 6], kept: Vec::new() };
         let mut steps = 0;
-        let picture =
+        let image =
             pipeline.sample_tapped(&sampling, scheduler.as_mut(), &mut Generator::manual_seed(SEED), &mut watched, &mut |step| {
                 steps = step;
                 Ok(())
             });
-        assert_close(name, &shown(&picture.unwrap()), &fixture.get(&format!("{name}.picture")), LIMIT);
+        assert_close(name, &shown(&image.unwrap()), &fixture.get(&format!("{name}.image")), LIMIT);
         assert_eq!(steps, if name == "pndm" { 6 } else { 5 });
         if name != "pndm" {
             assert_eq!(watched.kept.len(), 4);
@@ -82,30 +82,30 @@ fn pictures_and_activations_from_prompts() {
 }
 
 #[test]
-fn a_picture_is_changed_and_steered() {
+fn an_image_is_changed_and_steered() {
     let (pipeline, fixture) = (pipeline(), Fixture::open("networks/sampling.safetensors"));
     let [prompt, negative_prompt] = contexts(&pipeline);
     let start = Generator::manual_seed(SEED + 1).rand(&SHAPE);
     let start = Tensor::from_vec(start, &SHAPE, &Device::Cpu).unwrap();
-    let picture = ((&start * 2.0).unwrap() - 1.0).unwrap();
+    let image = ((&start * 2.0).unwrap() - 1.0).unwrap();
     let sampling = Sampling {
         prompt: &prompt,
         negative_prompt: &negative_prompt,
         guidance_scale: 1.0,
         steps: 10,
-        start: Start::Picture { picture, strength: 0.6 },
+        start: Start::Image { image, strength: 0.6 },
         conditions: &[],
     };
     let draw = |sampling: &Sampling| {
         let mut scheduler = scheduler::from_config(&config("DDIMScheduler")).unwrap();
         shown(&pipeline.sample(sampling, scheduler.as_mut(), &mut Generator::manual_seed(SEED)).unwrap())
     };
-    assert_close("image to image", &draw(&sampling), &fixture.get("changed.picture"), LIMIT);
+    assert_close("image to image", &draw(&sampling), &fixture.get("changed.image"), LIMIT);
 
     let controlnet = ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap();
     let hint = pipeline.hint(&controlnet, &start).unwrap();
     let conditions = [Condition { controlnet: &controlnet, hint: &hint, scale: 0.75, steps: 0.1..=0.7 }];
     let start = Start::Noise { height: SHAPE[2], width: SHAPE[3] };
     let steered = Sampling { guidance_scale: 3.0, start, conditions: &conditions, ..sampling };
-    assert_close("ControlNet", &draw(&steered), &fixture.get("steered.picture"), LIMIT);
+    assert_close("ControlNet", &draw(&steered), &fixture.get("steered.image"), LIMIT);
 }

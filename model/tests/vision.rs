@@ -4,7 +4,7 @@
 //! seeds. Every comparison is exact: the arithmetic is integer, or float32 in a fixed order.
 
 use candle_core::{Device, Tensor};
-use driftless::vision::{Filter, Grey, Mode, Picture, Rgb, canny, resize, resize_area};
+use driftless::vision::{Filter, Gray, Image, Mode, Rgb, canny, resize, resize_area};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -50,8 +50,8 @@ fn wave(phase: u32) -> u32 {
     if phase < 128 { phase } else { 255 - phase }
 }
 
-/// The formula of `picture` in `tests/reference/vision.py`.
-fn picture(kind: &str, width: u32, height: u32, seed: u32) -> Rgb {
+/// The formula of `image` in `tests/reference/vision.py`.
+fn image(kind: &str, width: u32, height: u32, seed: u32) -> Rgb {
     let value = |x: u32, y: u32, c: u32| {
         let noise = mix((y * width + x) * 3 + c, seed) >> 24;
         match kind {
@@ -88,12 +88,12 @@ fn picture(kind: &str, width: u32, height: u32, seed: u32) -> Rgb {
 
 fn input(case: &Value, size: &str) -> Rgb {
     let (width, height) = pair(&case[size]);
-    picture(case["kind"].as_str().unwrap(), width as u32, height as u32, case["seed"].as_u64().unwrap() as u32)
+    image(case["kind"].as_str().unwrap(), width as u32, height as u32, case["seed"].as_u64().unwrap() as u32)
 }
 
 #[test]
 fn input_formula_is_the_one_of_the_script() {
-    for case in load("rasters.json")["pictures"].as_array().unwrap() {
+    for case in load("rasters.json")["images"].as_array().unwrap() {
         assert_result(&input(case, "size").pixels, case);
     }
 }
@@ -150,7 +150,7 @@ fn canny_equals_opencv() {
 
 #[test]
 fn nothing_of_no_size_panics() {
-    let image = picture("noise", 4, 3, 0);
+    let image = image("noise", 4, 3, 0);
     let empty = Rgb { width: 0, height: 7, pixels: Vec::new() };
     for filter in [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
         assert!(resize(&image, 0, 5, filter).pixels.is_empty());
@@ -174,7 +174,7 @@ fn tensors_equal_diffusers() {
         fnv(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
     };
     assert_eq!(bits(image.to_tensor(&Device::Cpu).unwrap()), case["preprocess"].as_str().unwrap());
-    assert_eq!(bits(image.to_unit_tensor(&Device::Cpu).unwrap()), case["preprocess_unnormalised"].as_str().unwrap());
+    assert_eq!(bits(image.to_unit_tensor(&Device::Cpu).unwrap()), case["preprocess_unnormalized"].as_str().unwrap());
 
     let words = case["postprocess_input_bits"].as_array().unwrap();
     let values: Vec<f32> = words.iter().map(|word| f32::from_bits(word.as_u64().unwrap() as u32)).collect();
@@ -187,7 +187,7 @@ fn tensors_equal_diffusers() {
 
 #[test]
 fn tensor_round_trip_keeps_every_byte() {
-    let image = picture("noise", 31, 17, 5);
+    let image = image("noise", 31, 17, 5);
     assert_eq!(Rgb::from_tensor(&image.to_tensor(&Device::Cpu).unwrap()).unwrap(), image);
 }
 
@@ -201,15 +201,15 @@ fn tensors_of_another_shape_are_refused() {
 }
 
 #[test]
-fn grey_becomes_three_equal_channels() {
-    let edges = Grey { width: 2, height: 1, pixels: vec![0, 255] };
+fn gray_becomes_three_equal_channels() {
+    let edges = Gray { width: 2, height: 1, pixels: vec![0, 255] };
     assert_eq!(edges.to_rgb().pixels, [0, 0, 0, 255, 255, 255]);
     assert_eq!(edges.to_unit_tensor(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.0, 1.0]);
 }
 
 #[test]
 fn crop_and_flip() {
-    let image = picture("noise", 5, 4, 1);
+    let image = image("noise", 5, 4, 1);
     let window = image.cropped(2, 1, 3, 2).unwrap();
     assert_eq!(window.pixels[..9], image.pixels[(5 + 2) * 3..(5 + 5) * 3]);
     assert_eq!(window.pixels[9..], image.pixels[(10 + 2) * 3..(10 + 5) * 3]);
@@ -223,24 +223,24 @@ fn crop_and_flip() {
 #[test]
 fn saved_png_reads_back() {
     let folder = tempfile::tempdir().unwrap();
-    let image = picture("photo", 40, 30, 2);
+    let image = image("photo", 40, 30, 2);
     let path = folder.path().join("image.png");
     std::fs::write(&path, "something older").unwrap();
     let permissions = std::fs::metadata(&path).unwrap().permissions();
     image.save_png(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions(), permissions, "those of an ordinary new file");
-    let read = Picture::open(&path).unwrap();
+    let read = Image::open(&path).unwrap();
     assert_eq!((read.mode(), read.to_rgb()), (Mode::Rgb, image.clone()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
 
-    let grey = Grey { width: 3, height: 2, pixels: vec![0, 50, 100, 150, 200, 255] };
-    grey.save_png(&path).unwrap();
-    let read = Picture::open(&path).unwrap();
-    assert_eq!((read.mode(), read.to_rgb()), (Mode::Grey, grey.to_rgb()));
+    let gray = Gray { width: 3, height: 2, pixels: vec![0, 50, 100, 150, 200, 255] };
+    gray.save_png(&path).unwrap();
+    let read = Image::open(&path).unwrap();
+    assert_eq!((read.mode(), read.to_rgb()), (Mode::Gray, gray.to_rgb()));
 
     assert!(image.save_png(folder.path().join("missing/image.png")).unwrap_err().to_string().contains("missing"));
     assert!(Rgb { width: 0, height: 0, pixels: Vec::new() }.save_png(&path).is_err());
-    assert_eq!(Picture::open(&path).unwrap().width(), 3, "the failed write left the older file alone");
+    assert_eq!(Image::open(&path).unwrap().width(), 3, "the failed write left the older file alone");
 }
 
 /// What Pillow reads and this crate refuses, with what the message must name.
@@ -256,7 +256,7 @@ fn files_equal_pillow() {
         let name = case["file"].as_str().unwrap();
         let path = fixture("files").join(name);
         if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-            let message = Picture::open(&path).unwrap_err().to_string();
+            let message = Image::open(&path).unwrap_err().to_string();
             assert!(message.contains(advice) && message.contains(name), "{message}");
             continue;
         }
@@ -266,29 +266,29 @@ fn files_equal_pillow() {
             }
         };
         let hash_of = |image: &Rgb| Value::from(fnv(&image.pixels));
-        let picture = match Picture::open(&path) {
-            Ok(picture) => picture,
+        let image = match Image::open(&path) {
+            Ok(image) => image,
             Err(error) => {
                 check(error.to_string(), false);
                 continue;
             }
         };
-        check(format!("mode {:?}", picture.mode()), picture.mode().name() == case["mode"]);
-        check(format!("{}x{}", picture.width(), picture.height()), (picture.width(), picture.height()) == pair(&case["size"]));
-        check("convert".into(), hash_of(&picture.to_rgb()) == case["rgb"]);
+        check(format!("mode {:?}", image.mode()), image.mode().name() == case["mode"]);
+        check(format!("{}x{}", image.width(), image.height()), (image.width(), image.height()) == pair(&case["size"]));
+        check("convert".into(), hash_of(&image.to_rgb()) == case["rgb"]);
         for target in case["resized"].as_array().unwrap() {
             let (width, height) = pair(&target["to"]);
-            check(format!("resize to {width}x{height}"), hash_of(&picture.resized_rgb(width, height)) == target["hash"]);
+            check(format!("resize to {width}x{height}"), hash_of(&image.resized_rgb(width, height)) == target["hash"]);
         }
-        let upright = Picture::open_oriented(&path).unwrap();
+        let upright = Image::open_oriented(&path).unwrap();
         let size = (upright.width(), upright.height());
         check(format!("upright size {size:?}"), size == pair(&case["upright"]["size"]));
         check("upright".into(), hash_of(&upright.to_rgb()) == case["upright"]["rgb"]);
-        check("dimensions".into(), Picture::dimensions(&path).unwrap() == pair(&case["stored_size"]));
-        let header = Picture::header(&path).unwrap();
-        check("header".into(), header.size == (picture.width(), picture.height()));
+        check("dimensions".into(), Image::dimensions(&path).unwrap() == pair(&case["stored_size"]));
+        let header = Image::header(&path).unwrap();
+        check("header".into(), header.size == (image.width(), image.height()));
         check("header, upright".into(), header.upright_size.unwrap_or(header.size) == size);
-        let turned = upright.to_rgb() != picture.to_rgb();
+        let turned = upright.to_rgb() != image.to_rgb();
         check("header, turned".into(), header.upright_size.is_some() || !turned);
     }
     assert!(wrong.is_empty(), "{} differ from Pillow:\n{}", wrong.len(), wrong.join("\n"));
@@ -317,12 +317,12 @@ fn hostile_files_are_refused_or_read_but_never_panic() {
             }
             std::fs::write(&target, &bytes).unwrap();
             // A changed header may give a size that is allowed but too large for a test.
-            if Picture::dimensions(&target).is_ok_and(|(width, height)| width * height > 1 << 20) {
+            if Image::dimensions(&target).is_ok_and(|(width, height)| width * height > 1 << 20) {
                 continue;
             }
-            match Picture::open_oriented(&target) {
-                Ok(picture) => {
-                    picture.resized_rgb(9, 7);
+            match Image::open_oriented(&target) {
+                Ok(image) => {
+                    image.resized_rgb(9, 7);
                     read += 1;
                 }
                 Err(error) => {
@@ -362,8 +362,8 @@ fn giant_sizes_are_refused_before_they_are_allocated() {
     ];
     for (name, bytes) in bombs {
         for message in [
-            Picture::from_bytes(&bytes, name).unwrap_err().to_string(),
-            Picture::from_bytes_oriented(&bytes, name).unwrap_err().to_string(),
+            Image::from_bytes(&bytes, name).unwrap_err().to_string(),
+            Image::from_bytes_oriented(&bytes, name).unwrap_err().to_string(),
         ] {
             assert!(message.contains(name) && message.contains("too large"), "{message}");
         }
@@ -371,25 +371,25 @@ fn giant_sizes_are_refused_before_they_are_allocated() {
 }
 
 #[test]
-fn what_is_no_picture_is_named() {
+fn what_is_no_image_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    for (content, words) in [("", "the file is empty"), ("a caption, not a picture", "PNG, JPEG, WebP, BMP, TIFF, GIF")] {
+    for (content, words) in [("", "the file is empty"), ("a caption, not an image", "PNG, JPEG, WebP, BMP, TIFF, GIF")] {
         let path = folder.path().join("cat.png");
         std::fs::write(&path, content).unwrap();
-        let message = Picture::open(&path).unwrap_err().to_string();
+        let message = Image::open(&path).unwrap_err().to_string();
         assert!(message.contains("cat.png") && message.contains(words), "{message}");
     }
-    let missing = Picture::open(folder.path().join("missing.png")).unwrap_err();
+    let missing = Image::open(folder.path().join("missing.png")).unwrap_err();
     assert!(matches!(missing, driftless::Error::Io { .. }) && missing.to_string().contains("missing.png"), "{missing}");
-    assert!(Picture::open(folder.path()).is_err(), "a folder is not a picture");
+    assert!(Image::open(folder.path()).is_err(), "a folder is not an image");
 }
 
 #[test]
-fn rasters_become_pictures() {
-    let image = picture("photo", 20, 15, 4);
-    let whole = Picture::from(image.clone());
+fn rasters_become_images() {
+    let image = image("photo", 20, 15, 4);
+    let whole = Image::from(image.clone());
     assert_eq!((whole.mode(), whole.to_rgb()), (Mode::Rgb, image.clone()));
     assert_eq!(whole.resized_rgb(9, 31), resize(&image, 9, 31, Filter::Bicubic));
-    let grey = Grey { width: 2, height: 1, pixels: vec![7, 200] };
-    assert_eq!(Picture::from(grey.clone()).resized_rgb(2, 1), grey.to_rgb());
+    let gray = Gray { width: 2, height: 1, pixels: vec![7, 200] };
+    assert_eq!(Image::from(gray.clone()).resized_rgb(2, 1), gray.to_rgb());
 }

@@ -35,8 +35,8 @@ def sets():
     return found
 
 
-def picture(folder, number):
-    """A picture that anybody can make again: waves, discs and fixed noise, 640x480."""
+def image(folder, number):
+    """An image that anybody can make again: waves, discs and fixed noise, 640x480."""
     import numpy as np
     from PIL import Image
 
@@ -78,7 +78,7 @@ def original(options, name):
         loaded = time.perf_counter()
         torch.manual_seed(case["seed"])
         features = extractor.extract(
-            prompt, 1, [Image.open(options.picture)], t=case["t"], denoising_from=case.get("denoising_from"),
+            prompt, 1, [Image.open(options.image)], t=case["t"], denoising_from=case.get("denoising_from"),
             use_control="control" in case,
         )  # fmt: skip
         side = max(value.shape[-1] for value in features.values())
@@ -92,7 +92,7 @@ def original(options, name):
 def run_original(options, name, folder):
     """One set of the original in a fresh process."""
     features = options.results.with_name(f"{options.results.stem}-{name}.npy")
-    arguments = ["--original", name, "--picture", picture(folder, 0), "--features", features]
+    arguments = ["--original", name, "--image", image(folder, 0), "--features", features]
     for key in ("model", "checkout", "overlay", "size", "threads"):
         arguments += [f"--{key}", getattr(options, key)]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
@@ -105,7 +105,7 @@ def run_original(options, name, folder):
 def run_ours(options, folder):
     """All sets in one pass."""
     for number in range(options.images):
-        picture(folder, number)
+        image(folder, number)
     text = (ROOT / "configs/correspondence.toml").read_text()
     for adapter in ("spair-a", "spair-b"):
         text = text.replace(f"adapters/{adapter}.safetensors", str(options.lora))
@@ -164,7 +164,7 @@ def report(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=lambda text: Path(text).resolve())
-    for name in ("model", "checkout", "overlay", "extract", "lora", "picture", "features"):
+    for name in ("model", "checkout", "overlay", "extract", "lora", "image", "features"):
         parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve())
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--images", type=int, default=2)

@@ -10,7 +10,7 @@ Items: `unet` (one forward pass), `vae` (encode, to the posterior's parameters),
 latents and an image), `denoising_step` (ControlNet and UNet, the hint embedded anew), `lora_step` (rank 64, alpha 32 on every Linear
 and 1x1 convolution of the UNet's transformers, from ready latents and text states: forward, backward, clipping, AdamW),
 `lora_step_checkpointed` (the same with gradient checkpointing), and with frozen weights in bfloat16 `unet_bfloat16` and
-`lora_step_bfloat16` (torch's autocast around it, adapter and optimiser in float32, as kohya's `mixed_precision="bf16"`).
+`lora_step_bfloat16` (torch's autocast around it, adapter and optimizer in float32, as kohya's `mixed_precision="bf16"`).
 
 The Rust peer is called as `BINARY MODEL_FOLDER --size N --item ITEM`, with `--controlnet DIR` if that was given here. As this
 script's own `--item`, it prints `ready`, then the seconds of one round for each line it reads, and at the end its peak in bytes.
@@ -91,7 +91,7 @@ def lora_step(item, options):
     parameters = [value for value in unet.parameters() if value.requires_grad]
     for value in parameters:
         value.data = value.data.float()
-    optimiser = torch.optim.AdamW(parameters, lr=RATE)
+    optimizer = torch.optim.AdamW(parameters, lr=RATE)
     side = options.size // 8
     noisy, noise = (common.draw(seed, 1, 4, side, side) for seed in (0, 1))
     states = common.draw(2, 1, 77, unet.config.cross_attention_dim)
@@ -101,8 +101,8 @@ def lora_step(item, options):
             prediction = unet(noisy, TIMESTEP, states).sample
         torch.nn.functional.mse_loss(prediction.float(), noise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     return step
 
@@ -191,7 +191,7 @@ def compare(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", type=int, default=512, help="side of the picture in pixels (default 512)")
+    parser.add_argument("--size", type=int, default=512, help="side of the image in pixels (default 512)")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds per item (default 3)")
     parser.add_argument("--controlnet", type=Path, help="default: MODEL_FOLDER/controlnet-canny")
     parser.add_argument("--driftless", type=Path, help="the built Rust example bench_step")

@@ -95,7 +95,7 @@ def main():
     save("nested.ckpt", nested, {"a": torch.ones(2), "b.c": torch.zeros(1)})
     save("list.ckpt", [torch.ones(2, 1), torch.zeros(1, 2)], {"0": torch.ones(2, 1), "1": torch.zeros(1, 2)})
 
-    # What Lightning keeps beside the weights: class objects as keys, numpy numbers, sets, optimiser states.
+    # What Lightning keeps beside the weights: class objects as keys, numpy numbers, sets, optimizer states.
     module_name = "pytorch_lightning.callbacks.model_checkpoint"
     Callback.__module__, Callback.__qualname__, Callback.__name__ = module_name, "ModelCheckpoint", "ModelCheckpoint"
     for part in ("pytorch_lightning", "pytorch_lightning.callbacks", module_name):

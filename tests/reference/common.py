@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors", "numpy", "pillow", "opencv-python-headless")
 
@@ -81,7 +81,7 @@ def save(path, tensors, **metadata):
     header = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(in_order(serialise(tensors, metadata=header)))
+        file.write(in_order(serialize(tensors, metadata=header)))
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
     print(f"{path}: {len(tensors)} tensors, {path.stat().st_size / 1024:.0f} KiB")

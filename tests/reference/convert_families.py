@@ -118,12 +118,12 @@ def main():
         run("ckpt", folder / "pipeline", "--output", folder / "again.safetensors")
         print("LDM, diffusers, LDM: the same bytes:", (folder / "source.safetensors").read_bytes() == (folder / "again.safetensors").read_bytes())
         source = StableDiffusionPipeline.from_single_file(folder / "source.safetensors", config=str(base), local_files_only=True, safety_checker=None)
-        pictures = []
+        images = []
         for pipe in (source, load(folder / "pipeline")):
             pipe.set_progress_bar_config(disable=True)
             generator = torch.Generator().manual_seed(0)
-            pictures.append(pipe("a horse", num_inference_steps=4, height=64, width=64, generator=generator, output_type="pt").images)
-        print("samples of from_single_file(source) and from_pretrained(converted) are equal:", torch.equal(*pictures), tuple(pictures[0].shape))
+            images.append(pipe("a horse", num_inference_steps=4, height=64, width=64, generator=generator, output_type="pt").images)
+        print("samples of from_single_file(source) and from_pretrained(converted) are equal:", torch.equal(*images), tuple(images[0].shape))
 
 
 if __name__ == "__main__":

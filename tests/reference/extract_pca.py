@@ -1,6 +1,6 @@
-"""Fixtures of extract/src/pca: components by NumPy's exact SVD with scikit-learn's signs, token pictures by torch and Pillow.
+"""Fixtures of extract/src/pca: components by NumPy's exact SVD with scikit-learn's signs, token images by torch and Pillow.
 
-The recipe is that of generic-diffusion-feature's feature_visualization.py: rows are positions, centred; three components, the score of
+The recipe is that of generic-diffusion-feature's feature_visualization.py: rows are positions, centered; three components, the score of
 largest magnitude positive (scikit-learn 1.0.2's u-based rule); stretched over all positions to 0..255, truncated.
 
     python tests/reference/extract_pca.py        # writes tests/fixtures/extract/pca.json
@@ -49,8 +49,8 @@ for dtype in [np.float16, np.float32]:
     attention = rng.uniform(size=(1, 16, 16)).astype(dtype) ** 4
     image = torch.from_numpy(attention[0])
     image = 255 * image / image.max()
-    grey = image.unsqueeze(-1).expand(16, 16, 3).numpy().astype(np.uint8)
-    drawn = np.asarray(Image.fromarray(grey).resize((256, 256)))[..., 0].flatten()[::37]
+    gray = image.unsqueeze(-1).expand(16, 16, 3).numpy().astype(np.uint8)
+    drawn = np.asarray(Image.fromarray(gray).resize((256, 256)))[..., 0].flatten()[::37]
     tokens.append({"feature": dump(attention), "is_half": dtype == np.float16, "every_37th_pixel": [int(v) for v in drawn]})
 
 versions = {"numpy": np.__version__, "scikit-learn": sklearn.__version__, "torch": torch.__version__, "Pillow": PIL.__version__, "seed": 0}

@@ -1,4 +1,4 @@
-"""The synthetic pictures that the extractor fixtures look at: RGB, smooth colours and sharp edges, no randomness.
+"""The synthetic images that the extractor fixtures look at: RGB, smooth colors and sharp edges, no randomness.
 
 They are neither square nor of the model's size, so that the resize takes part, and their edges give Canny something to find:
 image.png is 150x110, odd.jpg 97x211 with the losses of a photograph's file.
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-def picture(width, height):
-    """A colour gradient with a disc, a triangle and stripes on it."""
+def image(width, height):
+    """A color gradient with a disc, a triangle and stripes on it."""
     image = Image.new("RGB", (width, height))
     for y in range(height):
         for x in range(width):
@@ -27,5 +27,5 @@ def picture(width, height):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    picture(150, 110).save(folder / "image.png", optimize=True)
-    picture(97, 211).save(folder / "odd.jpg", quality=90)
+    image(150, 110).save(folder / "image.png", optimize=True)
+    image(97, 211).save(folder / "odd.jpg", quality=90)

@@ -74,9 +74,9 @@ def extract(extractor_class, case, options):
     )
     # the store of an extractor under training is the one that leaves type and device alone; nothing else reads this flag
     extractor.feature_store.train_unet = True
-    # the picture arrives in channels-last strides, for which PyTorch's group norm rounds to 1e-5 instead of 5e-8
+    # the image arrives in channels-last strides, for which PyTorch's group norm rounds to 1e-5 instead of 5e-8
     preprocess = extractor.preprocess_image
-    extractor.preprocess_image = lambda picture: preprocess(picture).contiguous()
+    extractor.preprocess_image = lambda image: preprocess(image).contiguous()
     prompt = extractor.encode_prompt(case["prompt"])
     torch.manual_seed(case["seed"])
     features = extractor.extract(

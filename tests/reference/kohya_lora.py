@@ -50,7 +50,7 @@ def targets(kind, unet, text_encoder):
 
 
 def matrices(layer, rank):
-    """Random `down` `[rank, in, ...]` and `up` `[out, rank, ...]`; together about a tenth of a default-initialised weight."""
+    """Random `down` `[rank, in, ...]` and `up` `[out, rank, ...]`; together about a tenth of a default-initialized weight."""
     out_channels, in_channels = layer.weight.shape[:2]
     kernel = tuple(layer.weight.shape[2:])
     down = torch.randn(rank, in_channels, *kernel) / math.sqrt(in_channels * kernel_area(layer))

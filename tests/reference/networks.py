@@ -18,7 +18,7 @@ INPUTS = {
     "vae.latents": (12, (1, 4, 4, 6)),
     "unet.sample": (21, (2, 4, 16, 16)),
     "unet.text": (22, (2, 77, 32)),
-    # kohya's 512x650 pictures give 64x81 latents, whose lowest level is 8x11: odd sides must be resized on the way up
+    # kohya's 512x650 images give 64x81 latents, whose lowest level is 8x11: odd sides must be resized on the way up
     "unet_odd.sample": (23, (2, 4, 8, 11)),
     "unet_odd.text": (24, (2, 13, 32)),
     "controlnet.sample": (31, (2, 4, 8, 4)),
@@ -40,7 +40,7 @@ def text_encoder(folder):
 
 
 def vae(folder, inputs):
-    """Posterior mean and log-variance of an image, and the decoded picture of latents (both unscaled)."""
+    """Posterior mean and log-variance of an image, and the decoded image of latents (both unscaled)."""
     model = common.load(folder, "vae")
     posterior = model.encode(inputs["vae.image"]).latent_dist
     return {

@@ -67,7 +67,7 @@ def convolution():
     write("convolution", tensors)
 
 
-def normalisation():
+def normalization():
     tensors = {}
     # batch, channels, height, width, groups, mean of the input
     for case, (b, c, h, w, groups, mean) in {
@@ -87,7 +87,7 @@ def normalisation():
         c = shape[-1]
         function = lambda x, weight, bias: F.layer_norm(x, (c,), weight, bias, 1e-5)
         record(tensors, f"layer.{case}", function, x=3 * torch.randn(shape) + 2, weight=torch.randn(c), bias=torch.randn(c))
-    write("normalisation", tensors)
+    write("normalization", tensors)
 
 
 def activation():
@@ -150,7 +150,7 @@ torch.set_num_threads(1)
 OUT.mkdir(parents=True, exist_ok=True)
 linear()
 convolution()
-normalisation()
+normalization()
 activation()
 attention()
 upsample()

@@ -1,8 +1,8 @@
-"""Resizing and edges of many varied pictures, ours against Pillow 12 and OpenCV: photographs out of wheels, and synthetic ones.
+"""Resizing and edges of many varied images, ours against Pillow 12 and OpenCV: photographs out of wheels, and synthetic ones.
 
-Takes every picture that Pillow reads out of wheels or folders (wheels of scikit-image 0.17.2, scikit-learn and matplotlib ship test
+Takes every image that Pillow reads out of wheels or folders (wheels of scikit-image 0.17.2, scikit-learn and matplotlib ship test
 photographs), adds synthetic ones, resizes each as the original extractor does (in its own mode, then RGB) to each side, and compares
-bytes: the resized picture with Pillow's, its edges with cv2.Canny(100, 200) of that picture.
+bytes: the resized image with Pillow's, its edges with cv2.Canny(100, 200) of that image.
 
     pip download --no-deps --only-binary=:all: --python-version 3.8 scikit-image==0.17.2
     pip download --no-deps scikit-learn matplotlib
@@ -22,23 +22,23 @@ import numpy as np
 from PIL import Image
 
 SIDES = [512, 128, 100]
-PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp"}
+IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp"}
 
 
 def unpacked(sources, folder):
-    """The pictures in folders and wheels that are large enough to show something."""
+    """The images in folders and wheels that are large enough to show something."""
     for source in map(Path, sources):
         if source.suffix == ".whl":
             with zipfile.ZipFile(source) as wheel:
-                names = [name for name in wheel.namelist() if Path(name).suffix.lower() in PICTURES]
+                names = [name for name in wheel.namelist() if Path(name).suffix.lower() in IMAGES]
                 wheel.extractall(folder / source.stem, names)
             source = folder / source.stem
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in PICTURES and is_picture(path):
+            if path.suffix.lower() in IMAGES and is_image(path):
                 yield path
 
 
-def is_picture(path):
+def is_image(path):
     """Whether Pillow reads it as 8-bit and it is no icon."""
     try:
         with Image.open(path) as image:
@@ -74,7 +74,7 @@ def expected(path, side):
 def main(program, *sources):
     with tempfile.TemporaryDirectory() as folder:
         files = [*unpacked(sources, Path(folder)), *synthetic(Path(folder) / "synthetic")]
-        print(f"Pillow {Image.__version__}, OpenCV {cv2.__version__}, {len(files)} pictures")
+        print(f"Pillow {Image.__version__}, OpenCV {cv2.__version__}, {len(files)} images")
         for side in SIDES:
             command = [program, str(side), *map(str, files)]
             lines = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
@@ -84,7 +84,7 @@ def main(program, *sources):
                     if ours != theirs:
                         wrong[part] += 1
                         print(f"  {path.relative_to(folder) if path.is_relative_to(folder) else path}: {('resize', 'edges')[part]} differs")
-            print(f"side {side}: {wrong[0]} resized pictures differ, {wrong[1]} edge maps differ")
+            print(f"side {side}: {wrong[0]} resized images differ, {wrong[1]} edge maps differ")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whole pictures, from prompt to pixels, by diffusers' pipelines, and activations met on the way.
+"""Whole images, from prompt to pixels, by diffusers' pipelines, and activations met on the way.
 
 Reference classes: diffusers `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, `StableDiffusionControlNetPipeline` with
 `PNDMScheduler`, `DDIMScheduler`, `EulerDiscreteScheduler`; float32 on the CPU. Noise comes from a CPU generator with the seed of the
@@ -58,18 +58,18 @@ def main():
         pipe.scheduler = scheduler.from_config(plain)
         generator = torch.Generator().manual_seed(SEED)
         handles = watch(pipe.unet, tensors) if name == "pndm" else []
-        pictures = pipe(height=HEIGHT, width=WIDTH, guidance_scale=GUIDANCE, generator=generator, **call).images
+        images = pipe(height=HEIGHT, width=WIDTH, guidance_scale=GUIDANCE, generator=generator, **call).images
         for handle in handles:
             handle.remove()
-        tensors[f"{name}.picture"] = pictures
-    # A picture as the image to image pipeline takes it: 0..1, which it brings to -1..1 itself.
+        tensors[f"{name}.image"] = images
+    # An image as the image to image pipeline takes it: 0..1, which it brings to -1..1 itself.
     start = torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(SEED + 1))
     pipe.scheduler = diffusers.DDIMScheduler.from_config(plain)
     to_image = diffusers.StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     to_image.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     call = call | {"num_inference_steps": 10}
-    tensors["changed.picture"] = to_image(image=start, strength=0.6, guidance_scale=1.0, generator=generator, **call).images
+    tensors["changed.image"] = to_image(image=start, strength=0.6, guidance_scale=1.0, generator=generator, **call).images
     controlnet = diffusers.ControlNetModel.from_pretrained(options.folder / "controlnet-canny")
     pipe.scheduler = diffusers.DDIMScheduler.from_config(plain)
     steered = diffusers.StableDiffusionControlNetPipeline(
@@ -77,7 +77,7 @@ def main():
     )
     steered.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
-    tensors["steered.picture"] = steered(
+    tensors["steered.image"] = steered(
         image=start,
         guidance_scale=3.0,
         generator=generator,

@@ -1,10 +1,10 @@
-"""How time and memory of the networks grow with the pictures' size and number, beside how the arithmetic does.
+"""How time and memory of the networks grow with the images' size and number, beside how the arithmetic does.
 
     python scaling.py MODEL_FOLDER target/release/examples/bench_step [--items unet vae lora_step] [--rounds 3]
 
 MODEL_FOLDER is a full-size Stable Diffusion 1.5. Arithmetic is counted from the architecture: multiplications of convolutions, linear
 layers and attention. Everything but attention grows with the pixels; self-attention with their square. Times are medians, relative to
-one picture of 512 pixels; memory is the peak above that of one picture of 64 pixels, which is the weights', relative in the same way.
+one image of 512 pixels; memory is the peak above that of one image of 64 pixels, which is the weights', relative in the same way.
 A ratio of 1 in the last two columns means: in step with the arithmetic.
 """
 
@@ -14,12 +14,12 @@ import subprocess
 import sys
 
 SIZES = ((256, 1), (512, 1), (768, 1), (1024, 1), (512, 2), (512, 4))
-# Of one picture of 512 pixels, in 1e12 operations: what grows with the pixels, and attention of the image to itself.
+# Of one image of 512 pixels, in 1e12 operations: what grows with the pixels, and attention of the image to itself.
 COUNTS = {"unet": (0.68, 0.122), "vae": (1.085, 0.034)}
 
 
 def arithmetic(item, size, batch):
-    """Operations relative to those of one picture of 512 pixels."""
+    """Operations relative to those of one image of 512 pixels."""
     linear, square = COUNTS.get(item, COUNTS["unet"])
     pixels = (size / 512) ** 2
     return batch * (linear * pixels + square * pixels**2) / (linear + square)

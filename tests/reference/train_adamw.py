@@ -1,4 +1,4 @@
-"""Trajectories of torch.optim.AdamW for train/src/optimise/adamw.rs.
+"""Trajectories of torch.optim.AdamW for train/src/optimize/adamw.rs.
 
     python tests/reference/train_adamw.py > tests/fixtures/train/adamw.json
 

@@ -2,10 +2,10 @@
 
     python train_against_torch.py MINIATURE WORK --train target/release/train --seeds 1 2 3
 
-MINIATURE is the folder of the Rust example `miniature`; WORK receives the pretrained model (kept for the next call), pictures and
-adapters. The model learns coloured shapes; the adapter then learns stripes. For each seed both trainers start from one adapter and see
+MINIATURE is the folder of the Rust example `miniature`; WORK receives the pretrained model (kept for the next call), images and
+adapters. The model learns colored shapes; the adapter then learns stripes. For each seed both trainers start from one adapter and see
 the same order, noise and timesteps (train_torch.py), so that what is left between them is not chance: with random numbers of its own on
-each side, at a constant rate, single seeds gave ratios from 0.92 to 1.17. What both adapters improve the loss by on pictures that were held
+each side, at a constant rate, single seeds gave ratios from 0.92 to 1.17. What both adapters improve the loss by on images that were held
 out is measured here, by diffusers and peft, with the same noise and timesteps for all. It prints a table, and exits with
 1 unless for every seed the improvement is at least 95 % of torch's and the first 20 losses agree to 1e-3.
 """
@@ -28,19 +28,19 @@ import kohya_lora
 from train_torch import Data, pixels, schedule_of_sd, train
 from training_reference import Adapted
 
-SIDE, PICTURES, HELD_OUT = 64, 24, 48
+SIDE, IMAGES, HELD_OUT = 64, 24, 48
 kohya_lora.RANK, kohya_lora.ALPHA = 8, 8.0
 PRETRAIN = {"steps": 500, "batch": 8, "rate": 2e-3, "seed": 100}
 TRAINING = {
     "steps": 200, "batch": 4, "unet_lr": 2e-3, "text_encoder_lr": 1e-3, "max_grad_norm": 1.0, "warmup": 20, "clip_skip": 1,
     "noise_offset": 0.0, "min_snr_gamma": 0.0,
 }
-COLOURS = {"red": (220, 50, 40), "green": (60, 170, 70), "blue": (50, 90, 210), "yellow": (235, 205, 60), "black": (25, 25, 30)}
+COLORS = {"red": (220, 50, 40), "green": (60, 170, 70), "blue": (50, 90, 210), "yellow": (235, 205, 60), "black": (25, 25, 30)}
 
 
 def scene(rng, kind):
-    """A picture and its caption: a disc or square, or stripes."""
-    names = list(COLOURS)
+    """An image and its caption: a disc or square, or stripes."""
+    names = list(COLORS)
     first, second = rng.choice(len(names), 2, replace=False)
     y, x = np.mgrid[:SIDE, :SIDE]
     if kind == "shapes":
@@ -52,17 +52,17 @@ def scene(rng, kind):
         width, slope = rng.integers(4, 12), rng.integers(-2, 3)
         inside = ((x + slope * y) // width) % 2 == 0
         caption = f"{names[first]} and {names[second]} stripes"
-    picture = np.where(inside[..., None], COLOURS[names[first]], COLOURS[names[second]])
-    return Image.fromarray(picture.astype(np.uint8)), caption
+    image = np.where(inside[..., None], COLORS[names[first]], COLORS[names[second]])
+    return Image.fromarray(image.astype(np.uint8)), caption
 
 
-def write_pictures(folder, kind, count, seed):
-    """A folder of pictures with captions, as kohya names it."""
+def write_images(folder, kind, count, seed):
+    """A folder of images with captions, as kohya names it."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):
-        picture, caption = scene(rng, kind)
-        picture.save(folder / f"{number:03}.png")
+        image, caption = scene(rng, kind)
+        image.save(folder / f"{number:03}.png")
         (folder / f"{number:03}.txt").write_text(caption)
 
 
@@ -87,7 +87,7 @@ def pretrain(miniature, folder):
         return
     fresh = folder.with_name("pretraining")
     shutil.copytree(miniature, fresh, dirs_exist_ok=True, ignore=shutil.ignore_patterns("train", "images", "controlnet*"))
-    write_pictures(folder.parent / "shapes/1_shapes", "shapes", 400, PRETRAIN["seed"])
+    write_images(folder.parent / "shapes/1_shapes", "shapes", 400, PRETRAIN["seed"])
     data = Data(folder.parent / "shapes")
     unet, vae, text_encoder, tokenizer = common.load(fresh, "unet", "vae", "text_encoder", "tokenizer")
     images = torch.stack([pixels(path) for path, _ in data.samples])
@@ -103,18 +103,18 @@ def pretrain(miniature, folder):
         states = text_encoder(common.tokens(tokenizer, [caption for _, caption in data.samples])).last_hidden_state
     torch.manual_seed(PRETRAIN["seed"])
     unet.requires_grad_(True)
-    optimiser = torch.optim.AdamW(unet.parameters(), lr=PRETRAIN["rate"])
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, PRETRAIN["steps"])
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=PRETRAIN["rate"])
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, PRETRAIN["steps"])
     schedule = schedule_of_sd()
     for step in range(PRETRAIN["steps"]):
         chosen = torch.randint(0, len(latents), (PRETRAIN["batch"],))
         noise, timesteps = torch.randn(len(chosen), *latents.shape[1:]), torch.randint(0, 1000, (len(chosen),))
         noisy = schedule.add_noise(latents[chosen], noise, timesteps)
         loss = torch.nn.functional.mse_loss(unet(noisy, timesteps, states[chosen]).sample, noise)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         rate.step()
         if step % 100 == 0:
             print(f"pretraining: step {step}, loss {loss.item():.4f}", flush=True)
@@ -125,7 +125,7 @@ def pretrain(miniature, folder):
 
 @torch.no_grad()
 def held_out_loss(adapted, folder, data):
-    """Mean error over the pictures, 20 timesteps each, with noise from one seed."""
+    """Mean error over the images, 20 timesteps each, with noise from one seed."""
     vae, tokenizer = common.load(folder, "vae", "tokenizer")
     schedule, draws = schedule_of_sd(), torch.Generator().manual_seed(0)
     latents = vae.encode(torch.stack([pixels(path) for path, _ in data.samples])).latent_dist.mean * vae.config.scaling_factor
@@ -153,7 +153,7 @@ def train_ours(binary, folder, data, start, output, seed):
 
 
 def compare(binary, model, work, seed):
-    """Both trainers from one start with one seed: losses of each step, and on the held-out pictures before and after."""
+    """Both trainers from one start with one seed: losses of each step, and on the held-out images before and after."""
     data, held_out = Data(work / "stripes"), Data(work / "held-out")
     output = work / f"seed-{seed}"
     output.mkdir(exist_ok=True)
@@ -177,8 +177,8 @@ def main():
     options = parser.parse_args()
     model = options.work / "model"
     pretrain(options.miniature, model)
-    write_pictures(options.work / "stripes/1_stripes", "stripes", PICTURES, 200)
-    write_pictures(options.work / "held-out/1_stripes", "stripes", HELD_OUT, 201)
+    write_images(options.work / "stripes/1_stripes", "stripes", IMAGES, 200)
+    write_images(options.work / "held-out/1_stripes", "stripes", HELD_OUT, 201)
     print(json.dumps({"versions": common.versions(), "pretraining": PRETRAIN, "training": TRAINING}))
     print("| seed | start | train | torch + peft | improvement of train / of torch | first 20 losses apart |")
     print("| --- | --- | --- | --- | --- | --- |")

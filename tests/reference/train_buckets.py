@@ -1,4 +1,4 @@
-"""Buckets of kohya's trainer for random picture sizes, as a fixture for train/src/data/buckets.rs.
+"""Buckets of kohya's trainer for random image sizes, as a fixture for train/src/data/buckets.rs.
 
     python tests/reference/train_buckets.py SD_SCRIPTS_CHECKOUT > tests/fixtures/train/buckets.json
 
@@ -49,8 +49,8 @@ SETTINGS = [
 ]
 
 
-def picture_sizes():
-    """Photographs, strips, pictures at and around bucket sizes; none smaller than a step."""
+def image_sizes():
+    """Photographs, strips, images at and around bucket sizes; none smaller than a step."""
     rng = random.Random(SEED)
     sizes = [(512, 512), (513, 512), (576, 448), (1024, 256), (650, 512), (300, 200)]
     while len(sizes) < 200:
@@ -76,11 +76,11 @@ def case(setting):
         manager = BucketManager(setting["no_upscale"], setting["resolution"], *limits, setting["step"])
         if not setting["no_upscale"]:
             manager.make_buckets()
-    pictures = []
-    for size in picture_sizes():
+    images = []
+    for size in image_sizes():
         bucket, resized, _ = manager.select_bucket(*size)
-        pictures.append(dict(size=size, bucket=bucket, resized=resized))
-    return dict(**setting, list=getattr(manager, "predefined_resos", []), pictures=pictures)
+        images.append(dict(size=size, bucket=bucket, resized=resized))
+    return dict(**setting, list=getattr(manager, "predefined_resos", []), images=images)
 
 
 commit = subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()

@@ -2,7 +2,7 @@
 
     python train_files.py MODEL_FOLDER DATA SD_SCRIPTS --train target/release/train --output target/release/examples/adapted_output
 
-MODEL_FOLDER is the miniature, DATA its `train` folder (128x128 pictures), SD_SCRIPTS a checkout of kohya-ss/sd-scripts. Trains a LoRA
+MODEL_FOLDER is the miniature, DATA its `train` folder (128x128 images), SD_SCRIPTS a checkout of kohya-ss/sd-scripts. Trains a LoRA
 and a LoCon for some steps at a high rate and writes them in both layouts; loads each file in diffusers (`load_lora_weights`), in plain
 peft (diffusers' layout), and by kohya's `create_network_from_weights` (kohya's layout); and compares text states and the UNet's answer
 with those of the Rust example. Exits with 1 at a warning, a key that was not placed, or a relative difference above 1e-4.

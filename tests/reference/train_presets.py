@@ -6,7 +6,7 @@ MODEL_FOLDER is the miniature, DATA its `train` folder; KOHYA_SS and SD_SCRIPTS 
 kohya-ss/sd-scripts. A preset is a JSON file with the interface's own names; before it trains, the interface writes it as a TOML file for
 sd-scripts (`config_toml_data` in kohya_gui/lora_gui.py). That step is repeated here: same keys but for NAMES, empty and false values
 left out, the LyCORIS fields as network_args. The TOML then goes to `train` as it is; only what the machine asks for stands on the command
-line: model, pictures, output folder, 64x64 pixels, one step, a seed of its own. TOML examples of the documentation go through
+line: model, images, output folder, 64x64 pixels, one step, a seed of its own. TOML examples of the documentation go through
 `train check` with their folders replaced by one that exists. Prints for each what was warned of, or why it was refused.
 """
 

@@ -1,4 +1,4 @@
-"""Learning-rate factors of transformers' schedules, called as kohya's trainer calls them, for train/src/optimise/schedule.rs.
+"""Learning-rate factors of transformers' schedules, called as kohya's trainer calls them, for train/src/optimize/schedule.rs.
 
     python tests/reference/train_schedules.py > tests/fixtures/train/schedules.json
 

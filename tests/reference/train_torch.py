@@ -2,8 +2,8 @@
 
     python train_torch.py MODEL_FOLDER tests/fixtures/train/torch_losses.json --data DATA --lora tests/fixtures/training/lora.safetensors
 
-DATA is a folder of kohya's layout (REPEATS_name folders) whose pictures all have the size that is trained; `miniature --pictures`
-writes one, of which the fixture takes the first four pictures of each group, once each. Nothing of it is Rust's but the seeding,
+DATA is a folder of kohya's layout (REPEATS_name folders) whose images all have the size that is trained; `miniature --images`
+writes one, of which the fixture takes the first four images of each group, once each. Nothing of it is Rust's but the seeding,
 which is written out here. Settings of the fixture stand in SETTINGS; the Rust test gives `train` the same.
 
 Both networks train, captions are fixed, latents are sampled anew at every draw.
@@ -27,12 +27,12 @@ MASK = 2**64 - 1
 ORDER = 2
 SETTINGS = {
     "seed": 7, "steps": 20, "batch": 2, "unet_lr": 1e-3, "text_encoder_lr": 5e-4, "max_grad_norm": 1.0, "warmup": 3,
-    "clip_skip": 2, "noise_offset": 0.05, "min_snr_gamma": 5.0, "pictures": 4,
+    "clip_skip": 2, "noise_offset": 0.05, "min_snr_gamma": 5.0, "images": 4,
 }
 
 
 def mix(x):
-    """SplitMix64's finaliser, as in train/src/seeds.rs."""
+    """SplitMix64's finalizer, as in train/src/seeds.rs."""
     x = (x + 0x9E3779B97F4A7C15) & MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
@@ -45,15 +45,15 @@ def generator(seed, purpose, index):
 
 
 class Data:
-    """kohya's folders: pictures and captions in the order of their paths, each as often as its folder says."""
+    """kohya's folders: images and captions in the order of their paths, each as often as its folder says."""
 
     def __init__(self, folder):
         self.samples = []
         for group in sorted(path for path in folder.iterdir() if path.is_dir()):
             repeats = int(group.name.split("_")[0])
-            for picture in sorted(group.glob("*.png")):
-                text = picture.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
-                self.samples += [(picture, text[0].strip() if text else "")] * repeats
+            for image in sorted(group.glob("*.png")):
+                text = image.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+                self.samples += [(image, text[0].strip() if text else "")] * repeats
 
     def epoch(self, seed, epoch, batch):
         """Batches of one epoch: shuffled, cut, shuffled."""
@@ -64,7 +64,7 @@ class Data:
 
 
 def pixels(path):
-    """A picture as [3, height, width] in -1..1."""
+    """An image as [3, height, width] in -1..1."""
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -77,7 +77,7 @@ def train(folder, data, lora, settings):
         {"params": adapted.chosen("lora_te_"), "lr": settings["text_encoder_lr"]},
         {"params": adapted.chosen("lora_unet_"), "lr": settings["unet_lr"]},
     ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     total, warmup = settings["steps"], settings["warmup"]
 
     def factor(step):
@@ -85,13 +85,13 @@ def train(folder, data, lora, settings):
             return step / warmup
         return max(0.0, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
 
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     torch.manual_seed(settings["seed"])
     losses, epoch = [], 0
     while len(losses) < total:
         for batch in data.epoch(settings["seed"], epoch, settings["batch"])[: total - len(losses)]:
             chosen = [data.samples[index] for index in batch]
-            losses.append(one_step(adapted, vae, tokenizer, schedule, optimiser, chosen, settings))
+            losses.append(one_step(adapted, vae, tokenizer, schedule, optimizer, chosen, settings))
             rate.step()
         epoch += 1
     return losses, adapted
@@ -104,7 +104,7 @@ def schedule_of_sd():
     return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
 
 
-def one_step(adapted, vae, tokenizer, schedule, optimiser, chosen, settings):
+def one_step(adapted, vae, tokenizer, schedule, optimizer, chosen, settings):
     """Draws as kohya does: the latents' noise, the noise, its offset, the timesteps."""
     with torch.no_grad():
         posterior = vae.encode(torch.stack([pixels(path) for path, _ in chosen])).latent_dist
@@ -122,21 +122,21 @@ def one_step(adapted, vae, tokenizer, schedule, optimiser, chosen, settings):
         snr = alphas / (1 - alphas)
         loss = loss * snr.clamp(max=settings["min_snr_gamma"]) / snr
     loss = loss.mean()
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(adapted.chosen(), settings["max_grad_norm"])
-    optimiser.step()
+    optimizer.step()
     return loss.item()
 
 
-def first_pictures(data, folder, count):
-    """A copy of the first pictures of each group, to be drawn once each."""
+def first_images(data, folder, count):
+    """A copy of the first images of each group, to be drawn once each."""
     for group in sorted(data.iterdir()):
         place = folder / f"1_{group.name.split('_', 1)[1]}"
         place.mkdir()
-        for picture in sorted(group.glob("*.png"))[:count]:
-            shutil.copy(picture, place)
-            shutil.copy(picture.with_suffix(".txt"), place)
+        for image in sorted(group.glob("*.png"))[:count]:
+            shutil.copy(image, place)
+            shutil.copy(image.with_suffix(".txt"), place)
 
 
 def main():
@@ -146,7 +146,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        first_pictures(options.data, Path(folder), SETTINGS["pictures"])
+        first_images(options.data, Path(folder), SETTINGS["images"])
         losses, _ = train(options.folder, Data(Path(folder)), options.lora, SETTINGS)
     result = {
         "script": "tests/reference/train_torch.py",

@@ -1,7 +1,7 @@
 """LoRA gradients of a whole miniature UNet and text encoder, and a short AdamW run, by PyTorch and peft.
 
 The adapters are the kohya files of kohya_lora.py, loaded into peft layers: the numbers pin the adapter's forward term, the
-gradient of each of its matrices, and the optimiser. Everything is float32 on the CPU.
+gradient of each of its matrices, and the optimizer. Everything is float32 on the CPU.
 
     python training_reference.py MODEL_FOLDER tests/fixtures/training/gradients.safetensors \
         --lora tests/fixtures/training/lora.safetensors --locon tests/fixtures/training/locon.safetensors
@@ -111,16 +111,16 @@ def gradients(case, adapted, inputs, clip_skip=1, only=""):
 def trace(adapted, latents, schedule):
     """Losses, gradient norms before clipping, and the final matrices after `STEPS` AdamW steps."""
     groups = [{"params": adapted.chosen("lora_te_"), "lr": TEXT_RATE}, {"params": adapted.chosen("lora_unet_"), "lr": UNET_RATE}]
-    optimiser = torch.optim.AdamW(groups, **ADAMW)
+    optimizer = torch.optim.AdamW(groups, **ADAMW)
     losses, norms = [], []
     for step, timesteps in enumerate(STEP_TIMESTEPS):
         noise = common.draw(NOISE_SEED + step, *SHAPE)
         noisy = schedule.add_noise(latents, noise, torch.tensor(timesteps))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = adapted.loss(noisy, timesteps, noise)
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(adapted.chosen(), MAX_NORM))
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.detach())
     final = torch.cat([value.flatten() for value in adapted.chosen()])
     return {

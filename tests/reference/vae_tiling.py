@@ -1,4 +1,4 @@
-"""Moments and decoded picture of one picture too large for a single pass, by diffusers' `AutoencoderKL` with tiling.
+"""Moments and decoded image of one image too large for a single pass, by diffusers' `AutoencoderKL` with tiling.
 
 Tiles of 512 pixels, as SD1.5's `sample_size` sets them, on the miniature model; float32 on the CPU. Inputs are first draws after
 `torch.manual_seed`; outputs are kept at every `STRIDE`-th row and column, which meets every tile and every blended seam.
@@ -12,7 +12,7 @@ import common
 
 INPUTS = {"image": (41, (1, 3, 1096, 1032)), "latents": (42, (1, 4, 137, 129))}
 TILE = 512
-STRIDE = {"mean": 3, "picture": 17}
+STRIDE = {"mean": 3, "image": 17}
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def main():
     model.tile_sample_min_size = TILE
     model.tile_latent_min_size = TILE // 2 ** (len(model.config.block_out_channels) - 1)
     inputs = {name: common.draw(seed, *shape) for name, (seed, shape) in INPUTS.items()}
-    outputs = {"mean": model.encode(inputs["image"]).latent_dist.mean, "picture": model.decode(inputs["latents"]).sample}
+    outputs = {"mean": model.encode(inputs["image"]).latent_dist.mean, "image": model.decode(inputs["latents"]).sample}
     common.save(
         options.output,
         {name: value[:, :, :: STRIDE[name], :: STRIDE[name]].contiguous() for name, value in outputs.items()},

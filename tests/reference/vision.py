@@ -1,6 +1,6 @@
 """Reference numbers for driftless::vision: Pillow's resize, OpenCV's INTER_AREA and Canny, diffusers' byte <-> float conversion.
 
-Writes tests/fixtures/vision/rasters.json. Input pictures are not stored: `picture` below is a formula in 32-bit integers that
+Writes tests/fixtures/vision/rasters.json. Input images are not stored: `image` below is a formula in 32-bit integers that
 model/tests/vision.rs repeats, and of most results only the FNV-1a 64 hash is kept.
 
 Run: python tests/reference/vision.py
@@ -38,7 +38,7 @@ def wave(phase):
     return np.where(phase < 128, phase, np.uint32(255) - phase)
 
 
-def picture(kind, width, height, seed):
+def image(kind, width, height, seed):
     """`[height, width, 3]` bytes."""
     y, x, c = np.meshgrid(*(np.arange(n, dtype=np.uint32) for n in (height, width, 3)), indexing="ij")
     u = np.uint32
@@ -99,7 +99,7 @@ def resizes():
     for number, (source, target) in enumerate(RESIZES):
         for order, name in enumerate(FILTERS):
             kind = KINDS[(number + order) % len(KINDS)]
-            image = Image.fromarray(picture(kind, *source, number))
+            image = Image.fromarray(image(kind, *source, number))
             resized = image.resize(target, getattr(Image.Resampling, name.upper()))
             yield {"kind": kind, "seed": number, "from": source, "to": target, "filter": name} | result(resized)
 
@@ -107,7 +107,7 @@ def resizes():
 def areas():
     for number, (source, target) in enumerate(AREAS):
         for kind in (KINDS[number % len(KINDS)], "noise"):
-            resized = cv2.resize(picture(kind, *source, number), target, interpolation=cv2.INTER_AREA)
+            resized = cv2.resize(image(kind, *source, number), target, interpolation=cv2.INTER_AREA)
             yield {"kind": kind, "seed": number, "from": source, "to": target} | result(resized)
 
 
@@ -116,12 +116,12 @@ def cannies():
         for number, kind in enumerate(KINDS):
             low, high = (100, 200) if number % 2 == 0 or size_number < 5 else THRESHOLDS[(size_number + number) % 4]
             seed = size_number * 10 + number
-            image = picture(kind, *size, seed)
-            edges = cv2.Canny(image, low, high)
+            drawn = image(kind, *size, seed)
+            edges = cv2.Canny(drawn, low, high)
             case = {"kind": kind, "seed": seed, "size": size, "low": low, "high": high}
             yield case | {"edge_pixels": int((edges > 0).sum())} | result(edges)
             if (low, high) != (100, 200):
-                edges = cv2.Canny(image, 100, 200)
+                edges = cv2.Canny(drawn, 100, 200)
                 case = {"kind": kind, "seed": seed, "size": size, "low": 100, "high": 200}
                 yield case | {"edge_pixels": int((edges > 0).sum())} | result(edges)
 
@@ -141,7 +141,7 @@ def tensors():
     bits = lambda tensor: fnv(tensor.numpy().astype("<f4").tobytes())
     return {
         "preprocess": bits(tensor),
-        "preprocess_unnormalised": bits(unit),
+        "preprocess_unnormalized": bits(unit),
         "ramp": [float(value) for value in tensor[0, 0].flatten()[:8]],
         "postprocess_input_bits": [int(bits) for bits in values.flatten().numpy().view(np.uint32)],
         "postprocess": fnv(np.asarray(back).tobytes()),
@@ -155,7 +155,7 @@ def main():
             "pillow": PIL.__version__, "opencv": cv2.__version__, "numpy": np.__version__,
             "diffusers": diffusers.__version__, "torch": torch.__version__,
         },  # fmt: skip
-        "pictures": [{"kind": kind, "seed": 3, "size": (13, 9)} | result(picture(kind, 13, 9, 3)) for kind in KINDS],
+        "images": [{"kind": kind, "seed": 3, "size": (13, 9)} | result(image(kind, 13, 9, 3)) for kind in KINDS],
         "resize": list(resizes()),
         "area": list(areas()),
         "canny": list(cannies()),

@@ -3,13 +3,13 @@
 //! | room | what lives there | knows about |
 //! | --- | --- | --- |
 //! | [`run`] | a run from options to files | all below |
-//! | [`training`] | the loop, latents, states | `model`, `data`, `objective`, `optimise` |
-//! | [`samples`] | sample pictures | `model`, `network` |
+//! | [`training`] | the loop, latents, states | `model`, `data`, `objective`, `optimizer` |
+//! | [`samples`] | sample images | `model`, `network` |
 //! | [`output`], [`monitor`] | names, metadata, logs | `data`, `steps` |
-//! | [`network`] | the adapter in training | `optimise` |
+//! | [`network`] | the adapter in training | `optimizer` |
 //! | [`model`] | what the loop needs of a model | |
-//! | [`objective`], [`optimise`] | noise and loss; gradients and steps | |
-//! | [`data`] | pictures, captions, buckets, batches | |
+//! | [`objective`], [`optimizer`] | noise and loss; gradients and steps | |
+//! | [`data`] | images, captions, buckets, batches | |
 //! | [`options`], [`steps`], [`seeds`] | what was asked for | |
 
 mod data;
@@ -18,7 +18,7 @@ mod model;
 mod monitor;
 mod network;
 mod objective;
-mod optimise;
+mod optimizer;
 mod options;
 mod output;
 mod run;

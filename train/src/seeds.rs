@@ -15,15 +15,15 @@ pub enum Purpose {
     Order,
     /// Captions, mirroring and cropping of a sample.
     Augmentation,
-    /// The sample from the VAE's posterior of a cached picture.
+    /// The sample from the VAE's posterior of a cached image.
     Latent,
-    /// Sample pictures whose prompt names no seed.
+    /// Sample images whose prompt names no seed.
     Sample,
-    /// Which pictures are held back for validation.
+    /// Which images are held back for validation.
     Validation,
 }
 
-/// The generator for `purpose`; `index` tells apart epochs, samples or pictures.
+/// The generator for `purpose`; `index` tells apart epochs, samples or images.
 pub fn generator(seed: u64, purpose: Purpose, index: u64) -> Generator {
     if purpose == Purpose::Noise && index == 0 {
         return Generator::manual_seed(seed);
@@ -31,7 +31,7 @@ pub fn generator(seed: u64, purpose: Purpose, index: u64) -> Generator {
     Generator::manual_seed(mix(mix(seed ^ mix(purpose as u64 + 1)).wrapping_add(index)))
 }
 
-/// A bijection that scatters neighbouring numbers (SplitMix64's finaliser).
+/// A bijection that scatters neighboring numbers (SplitMix64's finalizer).
 fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

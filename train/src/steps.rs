@@ -10,11 +10,11 @@ pub struct Steps {
     pub batches_per_epoch: usize,
     /// Batches whose gradients make one step.
     pub accumulation: usize,
-    /// Optimiser steps in an epoch; the last may have fewer batches.
+    /// Optimizer steps in an epoch; the last may have fewer batches.
     pub per_epoch: usize,
     /// Epochs begun; the last may end early.
     pub epochs: usize,
-    /// Optimiser steps in all.
+    /// Optimizer steps in all.
     pub total: usize,
 }
 
@@ -24,14 +24,14 @@ impl Steps {
     /// # Errors
     /// When something is 0 that must not be.
     pub fn new(options: &Options, batches_per_epoch: usize) -> Result<Self> {
-        let accumulation = options.optimisation.gradient_accumulation_steps;
+        let accumulation = options.optimization.gradient_accumulation_steps;
         ensure!(accumulation > 0, "--gradient_accumulation_steps is 0; it must be at least 1");
-        ensure!(batches_per_epoch > 0, "the data set has no pictures");
+        ensure!(batches_per_epoch > 0, "the data set has no images");
         let per_epoch = batches_per_epoch.div_ceil(accumulation);
-        let (epochs, total) = match options.optimisation.max_train_epochs {
+        let (epochs, total) = match options.optimization.max_train_epochs {
             Some(epochs) => (epochs, epochs.saturating_mul(per_epoch)),
             None => {
-                let total = options.optimisation.max_train_steps;
+                let total = options.optimization.max_train_steps;
                 (total.div_ceil(per_epoch), total)
             }
         };
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_papers_recipe() {
-        // 3 groups x 30 pictures x 10 repeats.
+        // 3 groups x 30 images x 10 repeats.
         let one = steps(&["--max_train_epochs=100"], 900);
         assert_eq!((one.per_epoch, one.epochs, one.total), (900, 100, 90_000));
         let three = steps(&["--max_train_epochs=100"], 300);

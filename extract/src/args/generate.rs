@@ -1,4 +1,4 @@
-//! Options of extracting while a picture is generated.
+//! Options of extracting while an image is generated.
 
 use std::path::PathBuf;
 
@@ -15,25 +15,25 @@ pub struct GenerateArgs {
     pub model: ModelArgs,
 
     /// What to show
-    #[arg(long, value_name = "TEXT", help_heading = "Picture")]
+    #[arg(long, value_name = "TEXT", help_heading = "Image")]
     pub prompt: String,
     /// What not to show
-    #[arg(long, default_value = "", value_name = "TEXT", help_heading = "Picture")]
+    #[arg(long, default_value = "", value_name = "TEXT", help_heading = "Image")]
     pub negative_prompt: String,
     /// Denoising steps of the model's own scheduler
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Picture")]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Image")]
     pub steps: u32,
     /// Weight of the prompt against the negative prompt; 1 or less turns guidance off
-    #[arg(long, default_value_t = 7.5, value_name = "X", help_heading = "Picture")]
+    #[arg(long, default_value_t = 7.5, value_name = "X", help_heading = "Image")]
     pub guidance_scale: f64,
     /// Seed of the noise
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Picture")]
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Image")]
     pub seed: u64,
     /// Height in pixels, a multiple of 8
-    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Picture")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Image")]
     pub height: usize,
     /// Width in pixels, a multiple of 8
-    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Picture")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Image")]
     pub width: usize,
 
     /// Calls of the UNet, from 1, at which features are kept; PNDM makes one more than there are steps
@@ -49,7 +49,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "What to extract")]
     pub feature_resize: usize,
 
-    /// Folder of picture.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's
+    /// Folder of image.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's
     #[arg(long, default_value = "./output/", value_name = "DIR", value_parser = non_empty_path, help_heading = "Output")]
     pub output_dir: PathBuf,
     /// Type of the numbers in files

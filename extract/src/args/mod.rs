@@ -50,9 +50,9 @@ pub struct Cli {
 pub enum Command {
     /// List every layer id with its shape
     Layers(LayersArgs),
-    /// Keep features while a picture is generated from a prompt
+    /// Keep features while an image is generated from a prompt
     Generate(GenerateArgs),
-    /// Draw features as pictures: their first three principal components as red, green and blue
+    /// Draw features as images: their first three principal components as red, green and blue
     Pca(PcaArgs),
 }
 
@@ -91,9 +91,9 @@ pub struct Logging {
 }
 
 /// Turns the underscores of long option names into dashes; values stay as they are.
-pub fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut options_ended = false;
-    let normalise_one = |argument: OsString| {
+    let normalize_one = |argument: OsString| {
         let Some(text) = argument.to_str() else { return argument };
         options_ended |= text == "--";
         if options_ended || !text.starts_with("--") {
@@ -104,7 +104,7 @@ pub fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
             None => text.replace('_', "-").into(),
         }
     };
-    arguments.into_iter().map(normalise_one).collect()
+    arguments.into_iter().map(normalize_one).collect()
 }
 
 /// Parses a path; clap's own parser for paths refuses empty ones, which is what is wanted here too.
@@ -118,7 +118,7 @@ mod tests {
 
     fn parse(line: &str) -> Cli {
         let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
-        Cli::try_parse_from(normalise(words)).unwrap()
+        Cli::try_parse_from(normalize(words)).unwrap()
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
     fn nonsense_is_a_usage_error() {
         for line in ["--t fifty", "--t 1000", "--nonsense", "--attention left_cross", "--shard 3/3", "--dtype float8"] {
             let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
-            assert_eq!(Cli::try_parse_from(normalise(words)).unwrap_err().exit_code(), 2, "{line}");
+            assert_eq!(Cli::try_parse_from(normalize(words)).unwrap_err().exit_code(), 2, "{line}");
         }
     }
 }

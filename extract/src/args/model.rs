@@ -1,4 +1,4 @@
-//! Options that say which model computes, where and how: the same for extracting from images and while a picture is generated.
+//! Options that say which model computes, where and how: the same for extracting from images and while an image is generated.
 
 use clap::Args;
 

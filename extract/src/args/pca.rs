@@ -12,10 +12,10 @@ pub struct PcaArgs {
     /// Feature files (.npy, .safetensors) or folders of them
     #[arg(required = true, value_name = "INPUT", value_parser = non_empty_path)]
     pub inputs: Vec<PathBuf>,
-    /// Folder of the pictures
+    /// Folder of the images
     #[arg(long, value_name = "DIR", value_parser = non_empty_path)]
     pub output: PathBuf,
-    /// Channels of each layer in an aggregated file, in order; every layer becomes a picture [default: all channels are one layer]
+    /// Channels of each layer in an aggregated file, in order; every layer becomes an image [default: all channels are one layer]
     #[arg(long, num_args = 1.., value_name = "N")]
     pub channels: Vec<usize>,
     /// Attention categories that follow the layers in an aggregated file, in order; drawn piece by piece and token by token
@@ -24,7 +24,7 @@ pub struct PcaArgs {
     /// Text tokens of a cross-attention map
     #[arg(long, default_value_t = 77, value_name = "N")]
     pub tokens: usize,
-    /// Side of the pictures in pixels
+    /// Side of the images in pixels
     #[arg(long, default_value_t = 512, value_name = "PIXELS")]
     pub size: usize,
     /// The images themselves, a folder or pattern: a first column of the sheet, and what attention is laid over; by file name

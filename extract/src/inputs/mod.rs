@@ -1,8 +1,8 @@
 //! Which images there are, and what each is called in the output.
 //!
 //! As the original: `--input_dir` is a glob pattern, `**` goes into all folders, hidden names are passed over unless the pattern spells
-//! the dot, and the result is sorted as plain strings. Differences: a folder without a pattern means the pictures in it (the original
-//! tries to open the folder as a picture), folders that a pattern matches are passed over, and no match is an error (the original
+//! the dot, and the result is sorted as plain strings. Differences: a folder without a pattern means the images in it (the original
+//! tries to open the folder as an image), folders that a pattern matches are passed over, and no match is an error (the original
 //! loads its model, writes nothing and succeeds).
 
 mod folder;
@@ -21,12 +21,12 @@ pub use table::PromptTable;
 
 use crate::plan::Fault;
 
-/// Extensions of pictures, for folders given without a pattern.
-const PICTURES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
+/// Extensions of images, for folders given without a pattern.
+const IMAGES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
 /// The files that a pattern, a folder or a file name stands for, sorted as plain strings.
 ///
-/// `subfolders` takes the pictures in the folder's immediate subfolders too, when it is a folder.
+/// `subfolders` takes the images in the folder's immediate subfolders too, when it is a folder.
 ///
 /// # Errors
 /// When the pattern is malformed, a folder cannot be read, or nothing is found.
@@ -35,13 +35,13 @@ pub fn find_images(pattern: &str, subfolders: bool) -> Result<Vec<PathBuf>, Faul
     let mut found = if place.is_file() {
         vec![place.to_owned()]
     } else if place.is_dir() {
-        pictures_in(place, usize::from(subfolders))?
+        images_in(place, usize::from(subfolders))?
     } else {
         matches(pattern)?
     };
     if found.is_empty() {
         let problem = match place.is_dir() {
-            true => format!("{pattern}: no picture in this folder (looked for *.{})", PICTURES.join(", *.")),
+            true => format!("{pattern}: no image in this folder (looked for *.{})", IMAGES.join(", *.")),
             false => format!("{pattern}: no file matches; put the pattern in quotes, so that the shell leaves it alone"),
         };
         return Err(Fault::failure(problem));
@@ -51,7 +51,7 @@ pub fn find_images(pattern: &str, subfolders: bool) -> Result<Vec<PathBuf>, Faul
     Ok(found)
 }
 
-fn pictures_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
+fn images_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
     let unreadable = |error: std::io::Error| Fault::failure(format!("{}: {error}", folder.display()));
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -61,18 +61,18 @@ fn pictures_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
             continue;
         }
         if depth > 0 && path.is_dir() {
-            found.extend(pictures_in(&path, depth - 1)?);
-        } else if is_picture(&path) && path.is_file() {
+            found.extend(images_in(&path, depth - 1)?);
+        } else if is_image(&path) && path.is_file() {
             found.push(path);
         }
     }
     Ok(found)
 }
 
-/// Whether a file's name says that it is a picture.
-pub fn is_picture(path: &Path) -> bool {
+/// Whether a file's name says that it is an image.
+pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-    extension.is_some_and(|extension| PICTURES.contains(&extension.as_str()))
+    extension.is_some_and(|extension| IMAGES.contains(&extension.as_str()))
 }
 
 fn matches(pattern: &str) -> Result<Vec<PathBuf>, Fault> {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_stands_for_its_pictures() {
+    fn a_folder_stands_for_its_images() {
         let folder = tree(&["b.JPG", "a.png", "a.txt", "x/c.png"]);
         assert_eq!(found(&folder, ""), ["a.png", "b.JPG"]);
         let nested = find_images(folder.path().to_str().unwrap(), true).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     fn nothing_found_is_an_error() {
         let folder = tree(&["a.txt"]);
         let root = folder.path().to_str().unwrap();
-        assert!(find_images(root, false).unwrap_err().to_string().contains("no picture in this folder"));
+        assert!(find_images(root, false).unwrap_err().to_string().contains("no image in this folder"));
         assert!(find_images(&format!("{root}/*.png"), false).unwrap_err().to_string().contains("no file matches"));
         assert!(find_images(&format!("{root}/***"), false).is_err());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::folder::with_folder;
 use super::names::original_name;
 use super::table::PromptTable;
-use super::{Sample, is_picture};
+use super::{Sample, is_image};
 use crate::plan::Fault;
 
 /// Where prompts come from.
@@ -101,9 +101,9 @@ impl Companions {
     /// The condition images in a folder.
     ///
     /// # Errors
-    /// When the folder cannot be read, or two pictures in it have one name.
-    pub fn pictures(folder: &Path, nested: bool) -> Result<Self, Fault> {
-        Self::read(folder, nested, "condition image NAME.png", is_picture)
+    /// When the folder cannot be read, or two images in it have one name.
+    pub fn images(folder: &Path, nested: bool) -> Result<Self, Fault> {
+        Self::read(folder, nested, "condition image NAME.png", is_image)
     }
 
     fn read(folder: &Path, nested: bool, what: &'static str, accept: impl Fn(&Path) -> bool + Copy) -> Result<Self, Fault> {
@@ -188,11 +188,11 @@ mod tests {
             std::fs::create_dir(folder.path().join(place)).unwrap();
             std::fs::write(folder.path().join(place).join("x.png"), place).unwrap();
         }
-        let companions = Companions::pictures(folder.path(), true).unwrap();
+        let companions = Companions::images(folder.path(), true).unwrap();
         assert!(companions.file(&sample("images/b/x.jpg")).unwrap().ends_with("b/x.png"));
         assert!(companions.file(&sample("images/c/x.jpg")).is_none());
         std::fs::write(folder.path().join("a/x.webp"), "").unwrap();
-        assert!(Companions::pictures(folder.path(), true).unwrap_err().to_string().contains("same image"));
+        assert!(Companions::images(folder.path(), true).unwrap_err().to_string().contains("same image"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! All layers of an image in one array, as the original's `--aggregate_output`: every layer is enlarged to the largest last axis by
-//! nearest neighbour, and they are joined over channels in the order of the store. Attention maps are stretched like pictures.
+//! nearest neighbor, and they are joined over channels in the order of the store. Attention maps are stretched like images.
 
 use driftless::taps::LayerId;
 
@@ -32,7 +32,7 @@ pub fn aggregate(features: &[(LayerId, Feature)]) -> Feature {
 }
 
 /// The input that output `i` shows, in PyTorch's arithmetic (`upsample_nearest2d`): the scale is rounded to float32, which now and then
-/// picks the neighbour of what exact arithmetic would.
+/// picks the neighbor of what exact arithmetic would.
 fn nearest(i: usize, input: usize, output: usize) -> usize {
     if output == input {
         return i;

@@ -1,5 +1,5 @@
 //! The first three principal components of a feature, exactly, as scikit-learn's `PCA(n_components=3)` defines them: rows are
-//! positions, columns channels; centred, not scaled; for each component the score of largest magnitude is positive.
+//! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive.
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
@@ -22,20 +22,20 @@ pub fn scores(values: &[f32], channels: usize, positions: usize) -> Result<[Vec<
     if values.iter().any(|value| !value.is_finite()) {
         return Err("holds numbers that are not finite".to_owned());
     }
-    let centred: Vec<f64> = values.chunks_exact(positions).flat_map(centre).collect();
-    let scores = project(&centred, channels, positions).map_err(|error| error.to_string())?;
+    let centered: Vec<f64> = values.chunks_exact(positions).flat_map(center).collect();
+    let scores = project(&centered, channels, positions).map_err(|error| error.to_string())?;
     Ok(scores.map(with_positive_peak))
 }
 
 /// A channel without its mean.
-fn centre(channel: &[f32]) -> impl Iterator<Item = f64> {
+fn center(channel: &[f32]) -> impl Iterator<Item = f64> {
     let mean = channel.iter().map(|value| f64::from(*value)).sum::<f64>() / channel.len() as f64;
     channel.iter().map(move |value| f64::from(*value) - mean)
 }
 
-/// The centred positions along the leading axes. The smaller of the two products, of channels or of positions, is decomposed.
-fn project(centred: &[f64], channels: usize, positions: usize) -> candle_core::Result<[Vec<f64>; COMPONENTS]> {
-    let rows = Tensor::from_slice(centred, (channels, positions), &Device::Cpu)?;
+/// The centered positions along the leading axes. The smaller of the two products, of channels or of positions, is decomposed.
+fn project(centered: &[f64], channels: usize, positions: usize) -> candle_core::Result<[Vec<f64>; COMPONENTS]> {
+    let rows = Tensor::from_slice(centered, (channels, positions), &Device::Cpu)?;
     let by_channel = channels <= positions;
     let (side, gram) = match by_channel {
         true => (channels, rows.matmul(&rows.t()?)?),

@@ -1,14 +1,14 @@
 //! The leading eigenvectors of a symmetric matrix without negative eigenvalues.
 //!
-//! Small matrices are decomposed whole. Large ones go through a restarted block Lanczos method with full reorthogonalisation, run
+//! Small matrices are decomposed whole. Large ones go through a restarted block Lanczos method with full reorthogonalization, run
 //! until the residual says that the vectors are right to about ten digits; should it not get there, they are decomposed whole too.
-//! (scikit-learn takes a randomised method with a fixed number of steps there, which is right to about five.)
+//! (scikit-learn takes a randomized method with a fixed number of steps there, which is right to about five.)
 
 use nalgebra::{DMatrix, DVector};
 
 /// Up to this side a whole decomposition is faster.
 const SMALL: usize = 400;
-/// Vectors multiplied at once; more than are wanted, so that near neighbours do not hold the method up.
+/// Vectors multiplied at once; more than are wanted, so that near neighbors do not hold the method up.
 const BLOCK: usize = 8;
 /// Products between restarts.
 const DEPTH: usize = 10;
@@ -136,7 +136,7 @@ mod tests {
             let (fast, exact) = (lanczos(&matrix, 3).unwrap(), whole(&matrix, 3));
             for i in 0..3 {
                 assert!((fast.values[i] - exact.values[i]).abs() < 1e-10);
-                // Vectors to about the residual over the gap between neighbouring values.
+                // Vectors to about the residual over the gap between neighboring values.
                 let cosine = fast.vectors.column(i).dot(&exact.vectors.column(i)).abs();
                 assert!((cosine - 1.0).abs() < 1e-8, "{cosine}");
             }

@@ -1,4 +1,4 @@
-//! Attention over the picture: which places attend to some tokens of the prompt, as colours laid half over the image.
+//! Attention over the image: which places attend to some tokens of the prompt, as colors laid half over the image.
 
 use driftless::vision::{Filter, Rgb, resize};
 
@@ -6,7 +6,7 @@ use super::pieces::Piece;
 use crate::outputs::Feature;
 
 /// The cross-attention maps in a piece, `[tokens, h, w]` each: those of an aggregate, of the layer `attn`, and of a `-cross-map` layer, whose
-/// heads are averaged. `name` is the picture's, in which the layer's id stands.
+/// heads are averaged. `name` is the image's, in which the layer's id stands.
 pub fn maps(piece: &Piece, name: &str, tokens: usize) -> Vec<Feature> {
     let feature = &piece.feature;
     let [channels, height, width] = feature.shape;
@@ -24,7 +24,7 @@ pub fn maps(piece: &Piece, name: &str, tokens: usize) -> Vec<Feature> {
     }
 }
 
-/// `[heads, queries, keys]` to `[keys, h, w]` of a square picture.
+/// `[heads, queries, keys]` to `[keys, h, w]` of a square image.
 fn mean_of_heads(map: &Feature) -> Option<Feature> {
     let [heads, queries, keys] = map.shape;
     let side = queries.isqrt();
@@ -57,14 +57,14 @@ pub fn over(image: &Rgb, map: &Feature, tokens: &[usize], side: usize) -> Result
     }
     let short = image.width.min(image.height).max(1);
     let (out_width, out_height) = ((image.width * side / short).max(1), (image.height * side / short).max(1));
-    let picture = resize(image, out_width, out_height, Filter::Bicubic);
+    let image = resize(image, out_width, out_height, Filter::Bicubic);
     // The network saw the image squeezed to a square, so the map is stretched to the image's own sides.
-    let grey = Rgb { width, height, pixels: levels(&heat).into_iter().flat_map(|level| [level; 3]).collect() };
-    let grey = resize(&grey, out_width, out_height, Filter::Bicubic);
-    let places = picture.pixels.as_chunks::<3>().0.iter().zip(grey.pixels.as_chunks::<3>().0);
+    let gray = Rgb { width, height, pixels: levels(&heat).into_iter().flat_map(|level| [level; 3]).collect() };
+    let gray = resize(&gray, out_width, out_height, Filter::Bicubic);
+    let places = image.pixels.as_chunks::<3>().0.iter().zip(gray.pixels.as_chunks::<3>().0);
     let blend = |(pixel, level): (&[u8; 3], &[u8; 3])| {
-        let colour = colour(level[0]);
-        [0, 1, 2].map(|i| u8::midpoint(pixel[i], colour[i]))
+        let color = color(level[0]);
+        [0, 1, 2].map(|i| u8::midpoint(pixel[i], color[i]))
     };
     Ok(Rgb { width: out_width, height: out_height, pixels: places.flat_map(blend).collect() })
 }
@@ -78,7 +78,7 @@ fn levels(heat: &[f32]) -> Vec<u8> {
 }
 
 /// Black, red, yellow, white.
-fn colour(level: u8) -> [u8; 3] {
+fn color(level: u8) -> [u8; 3] {
     let third = |from: i32| (3 * i32::from(level) - from).clamp(0, 255) as u8;
     [third(0), third(255), third(510)]
 }

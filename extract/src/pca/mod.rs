@@ -1,4 +1,4 @@
-//! Features as pictures: `extract pca`, the original's `feature_visualization.py` with its settings as options.
+//! Features as images: `extract pca`, the original's `feature_visualization.py` with its settings as options.
 //!
 //! Differences: all components are exact and computed in float64; folders of features and safetensors files are drawn, too; several
 //! inputs are put side by side in a sheet; cross-attention is laid over the images as well; features that are not square keep their shape.
@@ -6,7 +6,7 @@
 mod components;
 mod decomposition;
 mod heat;
-mod picture;
+mod image;
 mod pieces;
 mod sheet;
 mod sources;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use driftless::vision::{Picture, Rgb};
+use driftless::vision::{Image, Rgb};
 
 use crate::args::PcaArgs;
 use crate::inputs::find_images;
@@ -33,7 +33,7 @@ const IMAGE_COLUMN: &str = "image";
 /// Draws all inputs.
 ///
 /// # Errors
-/// When an input is no feature, or a picture cannot be written.
+/// When an input is no feature, or an image cannot be written.
 pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
     if !(1..=8192).contains(&args.size) {
         return Err(Fault::usage(format!("--size {}: expected 1 to 8192 pixels", args.size)).into());
@@ -68,18 +68,18 @@ pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
         drawing.save(&drawing.sheet.draw(), &place)?;
         beside = format!(", side by side in {}", place.display());
     }
-    reporter.info(&format!("{} pictures written to {}{beside}", drawing.count.get(), args.output.display()));
+    reporter.info(&format!("{} images written to {}{beside}", drawing.count.get(), args.output.display()));
     Ok(())
 }
 
-/// Pictures in the making.
+/// Images in the making.
 struct Drawing<'a> {
     args: &'a PcaArgs,
     cuts: Cuts,
     sheet: Sheet,
     /// Image files by their name without extension.
     images: BTreeMap<String, PathBuf>,
-    /// Pictures written so far.
+    /// Images written so far.
     count: Cell<usize>,
 }
 
@@ -89,14 +89,14 @@ impl Drawing<'_> {
         let array = source.read()?;
         for piece in self.cuts.cut(&array.feature).map_err(|problem| anyhow!(problem))? {
             let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
-            let picture = picture::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
-            self.put(&name, &source.set, &picture);
-            self.save(&picture::enlarged(&picture, self.args.size), &folder.join(format!("{name}.png")))?;
+            let image = image::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
+            self.put(&name, &source.set, &image);
+            self.save(&image::enlarged(&image, self.args.size), &folder.join(format!("{name}.png")))?;
             if piece.is_attention {
                 let [_, height, width] = piece.feature.shape;
                 for (token, values) in piece.feature.values.chunks_exact((height * width).max(1)).enumerate() {
-                    let picture = picture::token(values, height, width, array.is_half);
-                    self.save(&picture, &folder.join(&name).join(format!("{token}.png")))?;
+                    let image = image::token(values, height, width, array.is_half);
+                    self.save(&image, &folder.join(&name).join(format!("{token}.png")))?;
                 }
             }
             self.attention(source, &piece, &name, folder)?;
@@ -111,7 +111,7 @@ impl Drawing<'_> {
         if maps.is_empty() {
             return Ok(());
         }
-        let image = Picture::open(path)?.to_rgb();
+        let image = Image::open(path)?.to_rgb();
         for (number, map) in maps.iter().enumerate() {
             let over =
                 heat::over(&image, map, &self.args.token, self.args.size).map_err(|problem| anyhow!("{name} {problem}"))?;
@@ -122,10 +122,10 @@ impl Drawing<'_> {
         Ok(())
     }
 
-    /// Puts a picture into the sheet, if there is room for its row.
-    fn put(&mut self, row: &str, set: &str, picture: &Rgb) {
+    /// Puts an image into the sheet, if there is room for its row.
+    fn put(&mut self, row: &str, set: &str, image: &Rgb) {
         if self.sheet.rows().count() < self.args.sheet_rows || self.sheet.rows().any(|there| there == row) {
-            self.sheet.put(row, set, picture);
+            self.sheet.put(row, set, image);
         }
     }
 
@@ -139,18 +139,18 @@ impl Drawing<'_> {
         let rows: Vec<String> = self.sheet.rows().map(str::to_owned).collect();
         for row in rows {
             if let Some(path) = self.image_of(&row) {
-                let picture = Picture::open(path)?.to_rgb();
-                self.sheet.put(&row, IMAGE_COLUMN, &picture);
+                let image = Image::open(path)?.to_rgb();
+                self.sheet.put(&row, IMAGE_COLUMN, &image);
             }
         }
         Ok(())
     }
 
-    fn save(&self, picture: &Rgb, path: &Path) -> Result<()> {
+    fn save(&self, image: &Rgb, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        picture.save_png(path)?;
+        image.save_png(path)?;
         self.count.set(self.count.get() + 1);
         Ok(())
     }

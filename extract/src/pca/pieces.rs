@@ -18,9 +18,9 @@ pub struct Cuts {
 /// A part of a feature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The name of its picture, without extension: empty for a whole feature, else a path as the original's.
+    /// The name of its image, without extension: empty for a whole feature, else a path as the original's.
     pub name: String,
-    /// Whether each channel gets a picture of its own, too.
+    /// Whether each channel gets an image of its own, too.
     pub is_attention: bool,
     /// Its channels.
     pub feature: Feature,

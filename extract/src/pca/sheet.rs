@@ -1,13 +1,13 @@
-//! Pictures of several feature sets side by side: a column per set, a row per feature, with their names.
+//! Images of several feature sets side by side: a column per set, a row per feature, with their names.
 
 use std::collections::BTreeMap;
 
 use driftless::vision::{Filter, Rgb, resize};
 use font8x8::legacy::BASIC_LEGACY;
 
-/// Side of a picture in the sheet.
+/// Side of an image in the sheet.
 const CELL: usize = 256;
-/// White between pictures.
+/// White between images.
 const GAP: usize = 8;
 /// Side of a letter: the font's 8 pixels, doubled.
 const LETTER: usize = 16;
@@ -26,9 +26,9 @@ impl Sheet {
         Self { columns: columns.into_iter().collect(), rows: BTreeMap::new() }
     }
 
-    /// Puts a picture in its place.
-    pub fn put(&mut self, row: &str, column: &str, picture: &Rgb) {
-        let cell = fitted(picture);
+    /// Puts an image in its place.
+    pub fn put(&mut self, row: &str, column: &str, image: &Rgb) {
+        let cell = fitted(image);
         self.rows.entry(row.to_owned()).or_default().insert(column.to_owned(), cell);
     }
 
@@ -37,7 +37,7 @@ impl Sheet {
         self.rows.keys().map(String::as_str)
     }
 
-    /// The picture of the sheet.
+    /// The image of the sheet.
     pub fn draw(&self) -> Rgb {
         let width = GAP + self.columns.len() * (CELL + GAP);
         let height = GAP + LETTER + self.rows.len() * (GAP + LETTER + GAP + CELL) + GAP;
@@ -62,15 +62,15 @@ fn column_left(number: usize) -> usize {
     GAP + number * (CELL + GAP)
 }
 
-/// A picture whose long side is the cell's: enlarged by nearest neighbour, so that feature pixels stay visible, reduced bicubic.
-fn fitted(picture: &Rgb) -> Rgb {
-    let long = picture.width.max(picture.height).max(1);
-    let (width, height) = ((picture.width * CELL / long).max(1), (picture.height * CELL / long).max(1));
-    resize(picture, width, height, if long <= CELL { Filter::Nearest } else { Filter::Bicubic })
+/// An image whose long side is the cell's: enlarged by nearest neighbor, so that feature pixels stay visible, reduced bicubic.
+fn fitted(image: &Rgb) -> Rgb {
+    let long = image.width.max(image.height).max(1);
+    let (width, height) = ((image.width * CELL / long).max(1), (image.height * CELL / long).max(1));
+    resize(image, width, height, if long <= CELL { Filter::Nearest } else { Filter::Bicubic })
 }
 
-fn paste(sheet: &mut Rgb, picture: &Rgb, left: usize, top: usize) {
-    for (y, line) in picture.pixels.chunks_exact(3 * picture.width).enumerate() {
+fn paste(sheet: &mut Rgb, image: &Rgb, left: usize, top: usize) {
+    for (y, line) in image.pixels.chunks_exact(3 * image.width).enumerate() {
         let start = 3 * ((top + y) * sheet.width + left);
         sheet.pixels[start..start + line.len()].copy_from_slice(line);
     }
@@ -96,13 +96,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_stand_where_they_belong() {
+    fn images_stand_where_they_belong() {
         let mut sheet = Sheet::new(["plain".to_owned(), "lora".to_owned()]);
         sheet.put("a", "lora", &Rgb::filled(8, 8, [255, 0, 0]));
         sheet.put("b", "plain", &Rgb::filled(512, 256, [0, 0, 255]));
-        let picture = sheet.draw();
-        assert_eq!(picture.width, 8 + 2 * 264);
-        let pixel = |x: usize, y: usize| &picture.pixels[3 * (y * picture.width + x)..][..3];
+        let image = sheet.draw();
+        assert_eq!(image.width, 8 + 2 * 264);
+        let pixel = |x: usize, y: usize| &image.pixels[3 * (y * image.width + x)..][..3];
         let first = GAP + LETTER + GAP + LETTER + GAP;
         let second = first + CELL + GAP + LETTER + GAP;
         assert_eq!(pixel(column_left(0), first), [255, 255, 255]);
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(pixel(column_left(0), second), [0, 0, 255]);
         assert_eq!(pixel(column_left(0), second + 128), [255, 255, 255]);
         // Some black of the names.
-        assert!(picture.pixels[..3 * picture.width * (GAP + LETTER)].contains(&0));
+        assert!(image.pixels[..3 * image.width * (GAP + LETTER)].contains(&0));
     }
 
     #[test]

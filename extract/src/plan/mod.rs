@@ -47,21 +47,21 @@ pub struct ModelChoice {
     pub dtype: Option<DType>,
 }
 
-/// How the condition pictures of a ControlNet come about.
+/// How the condition images of a ControlNet come about.
 #[derive(Clone, Debug)]
 pub enum ConditionSource {
     /// Edges found in the image.
     Canny,
-    /// Ready-made pictures.
-    Pictures(Companions),
+    /// Ready-made images.
+    Images(Companions),
 }
 
-/// A ControlNet and its pictures.
+/// A ControlNet and its images.
 #[derive(Clone, Debug)]
 pub struct ControlChoice {
     /// Folder or hub id.
     pub model: String,
-    /// The pictures.
+    /// The images.
     pub source: ConditionSource,
 }
 
@@ -264,13 +264,13 @@ fn control_choice(kind: &str, settings: &Settings, samples: &[Sample], nested: b
     })?;
     let source = match settings.control_image_dir.get(kind) {
         Some(folder) => {
-            let pictures = Companions::pictures(folder, nested)?;
-            pictures.check(samples)?;
-            ConditionSource::Pictures(pictures)
+            let images = Companions::images(folder, nested)?;
+            images.check(samples)?;
+            ConditionSource::Images(images)
         }
         None if kind == "canny" => ConditionSource::Canny,
         None => {
-            let problem = format!("--control {kind}: driftless makes no {kind} pictures itself");
+            let problem = format!("--control {kind}: driftless makes no {kind} images itself");
             return Err(Fault::failure(format!("{problem}; give ready-made ones with --control-image-dir {kind}=DIR")));
         }
     };

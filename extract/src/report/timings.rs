@@ -19,7 +19,7 @@ pub enum Stage {
     EncodeText,
     /// A batch through the autoencoder.
     EncodeImage,
-    /// A batch's condition pictures through a ControlNet's embedding.
+    /// A batch's condition images through a ControlNet's embedding.
     ControlHint,
     /// One call of all ControlNets.
     Controlnet,

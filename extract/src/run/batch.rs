@@ -21,9 +21,9 @@ use crate::report::{Stage, Timings};
 
 use super::contexts::Group;
 use super::engine::Engine;
+use super::images::{self, Noise};
 use super::loader::{ReadBatch, ReadImage};
 use super::passes::Pass;
-use super::pictures::{self, Noise};
 use super::writer::{Job, Readable, SetFeatures};
 use super::{Batch, Selection};
 
@@ -32,7 +32,7 @@ struct Prepared<'a> {
     images: Arc<Readable<'a>>,
     /// Prompts by set, then by image.
     prompts: Vec<Vec<Prompt>>,
-    /// Condition pictures by kind, `[b, 3, h, w]`.
+    /// Condition images by kind, `[b, 3, h, w]`.
     conditions: HashMap<String, Tensor>,
     posterior: Posterior,
     /// Scaled latents and diffusion noise by seed.
@@ -109,8 +109,8 @@ impl Computing<'_> {
     fn prepare<'a>(&self, batch: &Batch<'a>, images: Vec<(usize, ReadImage)>) -> Result<Prepared<'a>> {
         let mut conditions = HashMap::new();
         for kind in self.engine.controls.keys() {
-            let pictures: Vec<&Tensor> = images.iter().filter_map(|(_, image)| image.conditions.get(kind)).collect();
-            conditions.insert(kind.clone(), Tensor::cat(&pictures, 0)?);
+            let images: Vec<&Tensor> = images.iter().filter_map(|(_, image)| image.conditions.get(kind)).collect();
+            conditions.insert(kind.clone(), Tensor::cat(&images, 0)?);
         }
         let sets = 0..self.plan.sets.len();
         let prompts = sets.map(|set| images.iter().map(|(_, image)| image.prompts[set].clone()).collect()).collect();
@@ -120,11 +120,11 @@ impl Computing<'_> {
             pending: batch.pending.iter().map(here).collect(),
             pending_fusions: batch.pending_fusions.iter().map(here).collect(),
         };
-        let pictures: Vec<Rgb> = images.into_iter().map(|(_, image)| image.picture).collect();
+        let images: Vec<Rgb> = images.into_iter().map(|(_, image)| image.image).collect();
         let pipeline = &self.engine.pipeline;
         let posterior = self.timings.measure(Stage::EncodeImage, || {
-            let pictures = pictures::for_vae(&pictures)?.to_device(pipeline.device())?.to_dtype(pipeline.compute_dtype())?;
-            pipeline.vae.encode(&pictures)
+            let images = images::for_vae(&images)?.to_device(pipeline.device())?.to_dtype(pipeline.compute_dtype())?;
+            pipeline.vae.encode(&images)
         })?;
         let (latents, hints) = (HashMap::new(), HashMap::new());
         Ok(Prepared { images: Arc::new(readable), prompts, conditions, posterior, latents, hints })
@@ -166,15 +166,15 @@ impl Computing<'_> {
         Ok((latents, diffusion))
     }
 
-    /// The embeddings of condition pictures, made once per batch.
+    /// The embeddings of condition images, made once per batch.
     fn make_hints(&self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
         for Steering { kind, .. } in &set.control {
-            let (false, Some(network), Some(pictures)) =
+            let (false, Some(network), Some(images)) =
                 (prepared.hints.contains_key(kind), self.engine.controls.get(kind), prepared.conditions.get(kind))
             else {
                 continue;
             };
-            let hint = self.timings.measure(Stage::ControlHint, || self.engine.pipeline.hint(network, pictures))?;
+            let hint = self.timings.measure(Stage::ControlHint, || self.engine.pipeline.hint(network, images))?;
             prepared.hints.insert(kind.clone(), hint);
         }
         Ok(())
@@ -238,7 +238,7 @@ fn spans_of_adapters(set: &FeatureSet, prepared: &Prepared) -> Result<Vec<(Range
 /// Features in the order of the store; every wanted layer has to be there.
 fn in_store_order(pass: &Pass, extracted: Extracted) -> Result<Vec<(LayerId, Tensor)>> {
     let mut features = extracted.features;
-    features.extend(extracted.vae_out.map(|picture| (LayerId::VaeOut, picture)));
+    features.extend(extracted.vae_out.map(|image| (LayerId::VaeOut, image)));
     features.extend(extracted.attention.map(|maps| (LayerId::Attn, maps)));
     let found: Vec<LayerId> = features.iter().map(|(id, _)| *id).collect();
     if found != pass.layers {

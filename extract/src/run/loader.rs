@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::plan::RunPlan;
 use crate::report::{Stage, Timings};
 
-use super::{Batch, pictures};
+use super::{Batch, images};
 
 /// Batches that are read ahead, beside the one being read.
 pub const READ_AHEAD: usize = 1;
@@ -19,10 +19,10 @@ pub const READ_AHEAD: usize = 1;
 /// What was read of an image.
 pub struct ReadImage {
     /// The image, resized.
-    pub picture: Rgb,
+    pub image: Rgb,
     /// Prompts by set.
     pub prompts: Vec<Prompt>,
-    /// Condition pictures `[1, 3, h, w]` by kind.
+    /// Condition images `[1, 3, h, w]` by kind.
     pub conditions: HashMap<String, Tensor>,
 }
 
@@ -32,7 +32,7 @@ pub type ReadBatch = Vec<Result<ReadImage, String>>;
 /// Reads the images of a run.
 pub struct Loader<'a> {
     pub plan: &'a RunPlan,
-    /// The ControlNets that need condition pictures.
+    /// The ControlNets that need condition images.
     pub kinds: Vec<&'a str>,
     pub timings: &'a Timings,
 }
@@ -56,13 +56,13 @@ impl Loader<'_> {
 
     /// Reads everything that belongs to one image alone.
     fn read(&self, sample: &Sample) -> Result<ReadImage, String> {
-        let picture = pictures::read(sample, self.plan.img_size).map_err(|error| error.to_string())?;
+        let image = images::read(sample, self.plan.img_size).map_err(|error| error.to_string())?;
         let prompts = self.plan.sets.iter().map(|set| set.prompt.prompt(sample)).collect::<Result<_, _>>()?;
         let conditions = self.kinds.iter().map(|kind| {
-            let condition = pictures::condition(&self.plan.controls[*kind].source, sample, &picture);
+            let condition = images::condition(&self.plan.controls[*kind].source, sample, &image);
             Ok(((*kind).to_owned(), condition.map_err(|error| error.to_string())?))
         });
         let conditions = conditions.collect::<Result<_, String>>()?;
-        Ok(ReadImage { picture, prompts, conditions })
+        Ok(ReadImage { image, prompts, conditions })
     }
 }

@@ -3,7 +3,7 @@
 //! Order of events: everything that can be wrong is checked first, cheapest first; then the model is loaded; then the images go
 //! through in batches, one thread reading the next batch (`loader`), one computing (`batch`), one writing the features before
 //! (`writer`). They wait for each other, so that no more than a batch is read ahead and a set's features are waiting to be written.
-//! What sets share is made once per batch (pictures, the autoencoder's posterior, condition pictures, passes of the network that
+//! What sets share is made once per batch (images, the autoencoder's posterior, condition images, passes of the network that
 //! differ in nothing but what is kept) or once per run (prompts, adapters, ControlNets). Sets with models of their own come one model
 //! after the other.
 //!
@@ -15,9 +15,9 @@ mod batch;
 mod contexts;
 mod engine;
 mod failures;
+mod images;
 mod loader;
 mod passes;
-mod pictures;
 mod selection;
 mod work;
 mod writer;

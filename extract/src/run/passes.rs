@@ -20,7 +20,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Whether the picture after one scheduler step is wanted.
+    /// Whether the image after one scheduler step is wanted.
     pub fn vae_out(&self) -> bool {
         self.layers.contains(&LayerId::VaeOut)
     }

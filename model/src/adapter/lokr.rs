@@ -162,7 +162,7 @@ impl Lokr {
 
 /// Splits a size into two factors, the first at most the second: nearest to each other with `factor` -1, else by `factor` where it
 /// divides, else the largest split whose first factor is at most `factor` (LyCORIS 4.1 `functional/general.py` `factorization`).
-pub fn factorisation(dimension: usize, factor: i64) -> (usize, usize) {
+pub fn factorization(dimension: usize, factor: i64) -> (usize, usize) {
     if let Ok(factor) = usize::try_from(factor)
         && factor > 0
         && dimension.is_multiple_of(factor)
@@ -186,7 +186,7 @@ pub fn factorisation(dimension: usize, factor: i64) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::factorisation;
+    use super::factorization;
 
     // Answers of LyCORIS 4.1.3's `factorization` (its documentation has others in two places).
     #[test]
@@ -200,12 +200,12 @@ mod tests {
             (1024, [(32, 32), (2, 512), (4, 256), (8, 128), (16, 64)]),
         ] {
             for (factor, expected) in [-1, 2, 4, 8, 16].into_iter().zip(expected) {
-                assert_eq!(factorisation(dimension, factor), expected, "{dimension} by {factor}");
+                assert_eq!(factorization(dimension, factor), expected, "{dimension} by {factor}");
             }
         }
         for dimension in [1, 2, 3, 4, 77, 320, 768, 1280] {
             for factor in [-1, 0, 1, 3, 7, 5000] {
-                let (m, n) = factorisation(dimension, factor);
+                let (m, n) = factorization(dimension, factor);
                 assert!(m * n == dimension && m <= n, "{dimension} by {factor}");
             }
         }

@@ -36,7 +36,7 @@ pub use factors::Factors;
 pub use ia3::Ia3;
 pub use layer_kind::LayerKind;
 pub use loha::Loha;
-pub use lokr::{KroneckerFactor, Lokr, factorisation};
+pub use lokr::{KroneckerFactor, Lokr, factorization};
 pub use lora::Lora;
 pub use part::Part;
 pub use trainable::{Algorithm, LokrOptions, Trainable, TrainableOptions};

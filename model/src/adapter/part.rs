@@ -7,7 +7,7 @@ pub enum Part {
     Down,
     /// `lora_up`, `lora_B`.
     Up,
-    /// `lora_mid`, the core of a factorised convolution.
+    /// `lora_mid`, the core of a factorized convolution.
     Mid,
     /// The number that, over the rank, scales the change.
     Alpha,

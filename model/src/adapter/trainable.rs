@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use super::lokr::{KroneckerFactor, Lokr, factorisation};
+use super::lokr::{KroneckerFactor, Lokr, factorization};
 use super::{Adapter, Factors, LayerKind, Loha, Lora, Part, dora};
 use crate::Result;
 use crate::rng::Generator;
@@ -26,7 +26,7 @@ pub enum Algorithm {
 /// How LoKr's factors are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LokrOptions {
-    /// See [`factorisation`]; -1 splits sizes nearest to their root.
+    /// See [`factorization`]; -1 splits sizes nearest to their root.
     pub factor: i64,
     /// Whether the outer factor is a product too where the rank is below half its size.
     pub decompose_both: bool,
@@ -157,7 +157,7 @@ fn loha(kind: LayerKind, options: &TrainableOptions, draw: &mut Draw) -> Result<
 
 fn lokr(kind: LayerKind, options: &TrainableOptions, lokr: LokrOptions, draw: &mut Draw) -> Result<Factors> {
     let ((inputs, outputs), kernel, rank) = (kind.features(), kind.kernel(), options.rank);
-    let ((i1, i2), (o1, o2)) = (factorisation(inputs, lokr.factor), factorisation(outputs, lokr.factor));
+    let ((i1, i2), (o1, o2)) = (factorization(inputs, lokr.factor), factorization(outputs, lokr.factor));
     let is_product = |size: usize| 2 * rank < size && !lokr.full_matrix;
     let w1 = if lokr.decompose_both && is_product(o1.max(i1)) {
         KroneckerFactor::Product { a: draw.kaiming(&[o1, rank])?, b: draw.kaiming(&[rank, i1])?, core: None }

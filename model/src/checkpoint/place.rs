@@ -20,7 +20,7 @@ pub(super) struct Place {
     pub(super) file: usize,
     /// Byte of the first element.
     pub(super) offset: u64,
-    /// Steps between neighbours along each dimension, in elements; `None` where elements follow each other in row-major order.
+    /// Steps between neighbors along each dimension, in elements; `None` where elements follow each other in row-major order.
     pub(super) strides: Option<Box<[u64]>>,
     /// Index of the record whose checksum covers the bytes.
     pub(super) record: Option<usize>,

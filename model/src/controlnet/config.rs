@@ -8,31 +8,31 @@ use crate::checkpoint::read_config;
 use crate::unet::UnetConfig;
 use crate::{Error, Result};
 
-/// The UNet's entries, which the same file holds, and the condition picture's.
+/// The UNet's entries, which the same file holds, and the condition image's.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ControlNetConfig {
     /// Sizes of the copied half of the UNet.
     #[serde(flatten)]
     pub unet: UnetConfig,
-    /// Channels of the condition picture.
+    /// Channels of the condition image.
     #[serde(default = "three")]
     pub conditioning_channels: usize,
-    /// Widths of the condition picture's embedding.
+    /// Widths of the condition image's embedding.
     #[serde(default = "default_widths")]
     pub conditioning_embedding_out_channels: Vec<usize>,
-    /// The order of colours that the network was trained on.
+    /// The order of colors that the network was trained on.
     #[serde(default)]
     pub controlnet_conditioning_channel_order: ChannelOrder,
 }
 
-/// An order of colours.
+/// An order of colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
-    /// Red first, as pictures come.
+    /// Red first, as images come.
     #[default]
     Rgb,
-    /// Blue first: condition pictures are turned round on their way in.
+    /// Blue first: condition images are turned round on their way in.
     Bgr,
 }
 

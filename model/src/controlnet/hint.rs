@@ -1,4 +1,4 @@
-//! The condition picture's way in (diffusers `ControlNetConditioningEmbedding`): 3x3 convolutions with SiLU, every second of them
+//! The condition image's way in (diffusers `ControlNetConditioningEmbedding`): 3x3 convolutions with SiLU, every second of them
 //! after the first halving the size.
 
 use candle_core::Tensor;
@@ -8,7 +8,7 @@ use crate::layers::{Conv2d, Weights};
 use crate::ops::Padding;
 use crate::{Result, ops};
 
-/// Picture in 0..1 to a map of the latents' size.
+/// Image in 0..1 to a map of the latents' size.
 #[derive(Debug)]
 pub(super) struct ConditioningEmbedding {
     conv_in: Conv2d,
@@ -32,8 +32,8 @@ impl ConditioningEmbedding {
         })
     }
 
-    pub fn forward(&self, pictures: &Tensor) -> Result<Tensor> {
-        let mut hidden = ops::silu(&self.conv_in.forward(pictures)?)?;
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let mut hidden = ops::silu(&self.conv_in.forward(images)?)?;
         for block in &self.blocks {
             hidden = ops::silu(&block.forward(&hidden)?)?;
         }

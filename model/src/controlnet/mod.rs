@@ -1,5 +1,5 @@
 //! ControlNet (Zhang et al., arXiv 2302.05543; diffusers 0.32 `ControlNetModel`): a copy of the UNet's down path and middle that
-//! looks at a condition picture and adds to the UNet's skip connections.
+//! looks at a condition image and adds to the UNet's skip connections.
 
 mod config;
 mod hint;
@@ -24,12 +24,12 @@ pub struct ControlNet {
     controlnet_mid_block: Conv2d,
 }
 
-/// A ControlNet's embedding of a condition picture: the same for every denoising step, so it is made once per picture.
+/// A ControlNet's embedding of a condition image: the same for every denoising step, so it is made once per image.
 #[derive(Clone, Debug)]
 pub struct Hint(Tensor);
 
 impl Hint {
-    /// The embeddings of `len` pictures of a batch, from number `start` on.
+    /// The embeddings of `len` images of a batch, from number `start` on.
     ///
     /// # Errors
     /// When the batch has fewer.
@@ -61,17 +61,17 @@ impl ControlNet {
         })
     }
 
-    /// Embeds condition pictures.
+    /// Embeds condition images.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, 8 h, 8 w]` in 0..1, red first, for latents of `h` x `w`.
+    /// `images` `[b, 3, 8 h, 8 w]` in 0..1, red first, for latents of `h` x `w`.
     /// # Errors
     /// When the channel count disagrees.
-    pub fn hint(&self, pictures: &Tensor) -> Result<Hint> {
+    pub fn hint(&self, images: &Tensor) -> Result<Hint> {
         let embedding = &self.controlnet_cond_embedding;
         match self.channel_order {
-            ChannelOrder::Rgb => embedding.forward(pictures).map(Hint),
-            ChannelOrder::Bgr => embedding.forward(&pictures.flip(&[1])?.contiguous()?).map(Hint),
+            ChannelOrder::Rgb => embedding.forward(images).map(Hint),
+            ChannelOrder::Bgr => embedding.forward(&images.flip(&[1])?.contiguous()?).map(Hint),
         }
     }
 
@@ -94,7 +94,7 @@ impl ControlNet {
         let (expected, found) = (hidden.dims4()?, hint.0.dims4()?);
         if (expected.2, expected.3) != (found.2, found.3) || (found.0 != 1 && found.0 != expected.0) {
             let problem =
-                format!("picture embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
+                format!("image embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
             return Err(Error::argument("ControlNet condition", problem));
         }
         let hidden = hidden.broadcast_add(&hint.0)?;

@@ -1,11 +1,11 @@
-//! Group and layer normalisation with frozen scale and shift (`torch.nn.GroupNorm`, `torch.nn.LayerNorm`).
+//! Group and layer normalization with frozen scale and shift (`torch.nn.GroupNorm`, `torch.nn.LayerNorm`).
 
 use candle_core::Tensor;
 
 use super::Weights;
 use crate::{Result, ops};
 
-/// Group normalisation, optionally followed by SiLU in the same pass.
+/// Group normalization, optionally followed by SiLU in the same pass.
 #[derive(Debug)]
 pub struct GroupNorm {
     weight: Tensor,
@@ -42,7 +42,7 @@ impl GroupNorm {
     }
 }
 
-/// Layer normalisation over the last axis.
+/// Layer normalization over the last axis.
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Tensor,

@@ -4,8 +4,8 @@
 //! Weights come from [`crate::rng`]'s uniform draws and exact float32 arithmetic, so that every machine writes the same bytes.
 
 mod folder;
-mod pictures;
+mod images;
 mod source;
 
 pub use folder::{Size, write_model};
-pub use pictures::{write_dataset, write_pictures};
+pub use images::{write_dataset, write_images};

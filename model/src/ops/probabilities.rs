@@ -8,7 +8,7 @@ use super::graph::Output;
 use super::kernels::attention::Sizes;
 use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
 use super::kernels::softmax::exponentials;
-use super::kernels::vector::vectorise;
+use super::kernels::vector::vectorize;
 use super::{composed, host};
 use crate::Result;
 
@@ -31,7 +31,7 @@ pub fn attention_probabilities(q: &Tensor, k: &Tensor, heads: usize) -> Result<T
         out.par_chunks_mut(sizes.queries * sizes.keys).enumerate().for_each(|(index, map)| {
             map.par_chunks_mut(QUERIES * sizes.keys).enumerate().for_each(|(block, rows)| {
                 scores(rows, &query, &keys, index / heads, index % heads, block * QUERIES, &sizes);
-                vectorise!({
+                vectorize!({
                     for row in rows.chunks_exact_mut(sizes.keys) {
                         let scale = 1.0 / exponentials(row);
                         row.iter_mut().for_each(|value| *value *= scale);
@@ -61,7 +61,7 @@ pub fn attention_probabilities_mean(q: &Tensor, k: &Tensor, heads: usize) -> Res
                 one.resize(rows.len(), 0.0);
                 for head in 0..heads {
                     scores(one, &query, &keys, sample, head, block * QUERIES, &sizes);
-                    vectorise!({
+                    vectorize!({
                         for (sum, row) in rows.chunks_exact_mut(sizes.keys).zip(one.chunks_exact_mut(sizes.keys)) {
                             let scale = 1.0 / (exponentials(row) * heads as f32);
                             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value * scale);

@@ -1,4 +1,4 @@
-//! Nearest-neighbour resizing (`torch.nn.functional.interpolate`, mode "nearest", to a size).
+//! Nearest-neighbor resizing (`torch.nn.functional.interpolate`, mode "nearest", to a size).
 //!
 //! Difference from candle's own operation: the backward pass adds to the gradients of other uses instead of replacing them.
 

@@ -1,4 +1,4 @@
-//! ControlNets at work: which condition pictures steer a step, and what they add to it.
+//! ControlNets at work: which condition images steer a step, and what they add to it.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::controlnet::{self, ControlNet, ControlNetConfig, Hint};
 use crate::layers::Weights;
 use crate::unet::{Residuals, TextContext};
 
-/// One ControlNet with the embedding of its condition pictures.
+/// One ControlNet with the embedding of its condition images.
 pub struct Condition<'a> {
     /// The network.
     pub controlnet: &'a ControlNet,
-    /// Made once per picture with [`ControlNet::hint`].
+    /// Made once per image with [`ControlNet::hint`].
     pub hint: &'a Hint,
     /// What its residuals are multiplied with; 1 in the original extractor.
     pub scale: f64,
@@ -71,14 +71,14 @@ impl ControlNet {
 }
 
 impl Pipeline {
-    /// Condition pictures as a ControlNet takes them: moved to the device in the compute type.
+    /// Condition images as a ControlNet takes them: moved to the device in the compute type.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, h, w]` in 0..1, of the size of the image.
+    /// `images` `[b, 3, h, w]` in 0..1, of the size of the image.
     /// # Errors
     /// When the channel count disagrees.
-    pub fn hint(&self, controlnet: &ControlNet, pictures: &Tensor) -> Result<Hint> {
-        controlnet.hint(&pictures.to_device(self.device())?.to_dtype(self.compute_dtype())?)
+    pub fn hint(&self, controlnet: &ControlNet, images: &Tensor) -> Result<Hint> {
+        controlnet.hint(&images.to_device(self.device())?.to_dtype(self.compute_dtype())?)
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Extraction<'a> {
 pub struct Extracted {
     /// The kept activations in forward order: `[b, c, h, w]`, maps `[b, heads, queries, keys]`.
     pub features: Vec<(LayerId, Tensor)>,
-    /// The decoded picture `[b, 3, 8 h, 8 w]`, if asked for.
+    /// The decoded image `[b, 3, 8 h, 8 w]`, if asked for.
     pub vae_out: Option<Tensor>,
     /// The aggregated attention maps `[b, keys, h, w]`, if the plan has categories.
     pub attention: Option<Tensor>,
@@ -67,7 +67,7 @@ impl Pipeline {
         request: &Extraction,
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
-        // A fresh scheduler for every batch, so that multistep state never leaks from picture to picture.
+        // A fresh scheduler for every batch, so that multistep state never leaks from image to image.
         let mut scheduler = scheduler::from_config(&self.scheduler_config)?;
         let schedule = ExtractionSchedule::new(scheduler.as_ref(), request.t, request.denoising_from)?;
         scheduler.set_timesteps(schedule.num_inference_steps)?;

@@ -1,4 +1,4 @@
-//! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode pictures, noise,
+//! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode images, noise,
 //! denoise, sample, extract (diffusers 0.32 `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, and the original extractor).
 
 mod adapters;
@@ -67,7 +67,7 @@ pub struct Pipeline {
     pub tokenizer: Arc<Tokenizer>,
     /// Token ids to states.
     pub text_encoder: Arc<TextEncoder>,
-    /// Pictures to latents and back.
+    /// Images to latents and back.
     pub vae: Arc<Vae>,
     /// The noise predictor.
     pub unet: Arc<Unet>,

@@ -1,4 +1,4 @@
-//! Pictures from prompts: text-to-image and image-to-image with classifier-free guidance (diffusers 0.32 `StableDiffusionPipeline`,
+//! Images from prompts: text-to-image and image-to-image with classifier-free guidance (diffusers 0.32 `StableDiffusionPipeline`,
 //! `StableDiffusionImg2ImgPipeline`; Ho and Salimans, arXiv 2207.12598).
 
 use candle_core::{DType, Tensor};
@@ -14,23 +14,23 @@ use crate::{Error, Result};
 /// Where sampling starts.
 #[derive(Clone, Debug)]
 pub enum Start {
-    /// From noise: a picture of this height and width in pixels.
+    /// From noise: an image of this height and width in pixels.
     Noise {
         /// Height, a multiple of 8.
         height: usize,
         /// Width, a multiple of 8.
         width: usize,
     },
-    /// From a picture `[1, 3, h, w]` in -1..1, changed by `strength` 0..1.
-    Picture {
-        /// The picture.
-        picture: Tensor,
-        /// How much of the noise is added: 1 forgets the picture.
+    /// From an image `[1, 3, h, w]` in -1..1, changed by `strength` 0..1.
+    Image {
+        /// The image.
+        image: Tensor,
+        /// How much of the noise is added: 1 forgets the image.
         strength: f64,
     },
 }
 
-/// Activations to keep while a picture is sampled.
+/// Activations to keep while an image is sampled.
 pub struct Watched<'a> {
     /// Which.
     pub plan: &'a TapPlan,
@@ -53,7 +53,7 @@ pub struct WatchedCall {
     pub attention: Option<Tensor>,
 }
 
-/// How a picture is sampled.
+/// How an image is sampled.
 pub struct Sampling<'a> {
     /// What to show, `[1, n, width]` states.
     pub prompt: &'a TextContext,
@@ -70,7 +70,7 @@ pub struct Sampling<'a> {
 }
 
 impl Pipeline {
-    /// Samples one picture.
+    /// Samples one image.
     ///
     /// Draws from `generator` in diffusers' order: latents noise for text-to-image; posterior, then diffusion noise for
     /// image-to-image.
@@ -135,18 +135,18 @@ impl Pipeline {
             Start::Noise { height, width } => {
                 if height % downscale != 0 || width % downscale != 0 || *height == 0 || *width == 0 {
                     return Err(Error::argument(
-                        "picture size",
+                        "image size",
                         format!("{width}x{height}: sides must be multiples of {downscale}"),
                     ));
                 }
                 let noise = generator.randn_tensor(&[1, channels, height / downscale, width / downscale], self.device())?;
                 Ok(((noise * scheduler.init_noise_sigma())?, scheduler.timesteps().to_vec()))
             }
-            Start::Picture { picture, strength } => {
-                let (_, _, height, width) = picture.dims4()?;
+            Start::Image { image, strength } => {
+                let (_, _, height, width) = image.dims4()?;
                 let shape = [1, channels, height / downscale, width / downscale];
                 let posterior_noise = generator.randn_tensor(&shape, self.device())?;
-                let latents = self.encode_pictures(picture, &posterior_noise)?.to_dtype(DType::F32)?;
+                let latents = self.encode_images(image, &posterior_noise)?.to_dtype(DType::F32)?;
                 let timesteps = image_to_image_timesteps(scheduler, sampling.steps, *strength).to_vec();
                 let Some(&first) = timesteps.first() else {
                     return Err(Error::argument("strength", format!("{strength} leaves no step of {}", sampling.steps)));

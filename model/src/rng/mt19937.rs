@@ -1,7 +1,7 @@
 //! The Mersenne Twister MT19937, the engine behind PyTorch's CPU generator.
 //!
 //! Source: M. Matsumoto, T. Nishimura, "Mersenne Twister: a 623-dimensionally equidistributed uniform pseudo-random number
-//! generator", ACM TOMACS 8 (1998), with the 2002 initialisation; `at::mt19937` of PyTorch 2.x, whose bookkeeping (`left`,
+//! generator", ACM TOMACS 8 (1998), with the 2002 initialization; `at::mt19937` of PyTorch 2.x, whose bookkeeping (`left`,
 //! `next`) is kept so that a saved state has PyTorch's own layout.
 
 /// Words of state.

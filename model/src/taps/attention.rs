@@ -66,7 +66,7 @@ impl std::fmt::Display for AttentionCategory {
 pub(super) struct CollectedMaps(pub Vec<(AttentionCategory, Tensor, (usize, usize))>);
 
 impl CollectedMaps {
-    /// The original's aggregate: maps of equal size averaged over layers, keys as channels, enlarged by nearest neighbour to the
+    /// The original's aggregate: maps of equal size averaged over layers, keys as channels, enlarged by nearest neighbor to the
     /// latents' size, concatenated over the categories as requested and in them over the sizes as they first appeared.
     ///
     /// # Shapes
@@ -89,8 +89,8 @@ impl CollectedMaps {
                     .collect();
                 let mean = Tensor::stack(&maps, 0)?.mean(0)?;
                 let (batch, _, keys) = mean.dims3()?;
-                let picture = mean.transpose(1, 2)?.contiguous()?.reshape((batch, keys, size.0, size.1))?;
-                channels.push(picture.upsample_nearest2d(height, width)?);
+                let image = mean.transpose(1, 2)?.contiguous()?.reshape((batch, keys, size.0, size.1))?;
+                channels.push(image.upsample_nearest2d(height, width)?);
             }
         }
         Ok(Tensor::cat(&channels, 1)?)

@@ -95,7 +95,7 @@ pub enum LayerId {
     UpsamplerOut(usize),
     /// The predicted noise.
     UnetOut,
-    /// The picture decoded after one scheduler step. Not part of the UNet: the extractor makes it.
+    /// The image decoded after one scheduler step. Not part of the UNet: the extractor makes it.
     VaeOut,
     /// The aggregated attention maps. Not part of the UNet: the extractor makes it.
     Attn,

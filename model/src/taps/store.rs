@@ -134,8 +134,8 @@ impl Taps<'_> {
     pub fn keep_tokens(&mut self, id: LayerId, tokens: &Tensor, (height, width): (usize, usize)) -> Result<()> {
         if self.wants(id) {
             let (batch, _, channels) = tokens.dims3()?;
-            let picture = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
-            self.keep(id, &picture);
+            let image = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
+            self.keep(id, &image);
         }
         Ok(())
     }

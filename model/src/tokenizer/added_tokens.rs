@@ -275,7 +275,7 @@ impl AddedTokens {
     }
 }
 
-/// What an added token's flags do to its neighbours, and to itself: a single word that touches another one is text.
+/// What an added token's flags do to its neighbors, and to itself: a single word that touches another one is text.
 fn apply_flags(parts: &mut [String], index: usize, token: &AddedToken) {
     let left = index.checked_sub(1).map(|i| parts[i].clone()).filter(|part| !part.is_empty());
     let right = parts.get(index + 1).cloned().filter(|part| !part.is_empty());

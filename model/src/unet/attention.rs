@@ -32,7 +32,7 @@ impl SelfAttention {
         })
     }
 
-    /// `x` `[b, n, c]`, normalised; returns `[b, n, c]`, or `None` when the taps need nothing further.
+    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`, or `None` when the taps need nothing further.
     pub fn forward(&self, x: &Tensor, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfQ), &q, at.size)?;
@@ -80,7 +80,7 @@ impl CrossAttention {
         })
     }
 
-    /// `x` `[b, n, c]`, normalised; returns `[b, n, c]`, or `None` when the taps need nothing further.
+    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`, or `None` when the taps need nothing further.
     pub fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::CrossQ), &q, at.size)?;

@@ -99,7 +99,7 @@ impl Downsample2D {
     }
 }
 
-/// Nearest-neighbour enlargement, then a 3x3 convolution.
+/// Nearest-neighbor enlargement, then a 3x3 convolution.
 #[derive(Debug)]
 pub struct Upsample2D {
     conv: Conv2d,

@@ -29,7 +29,7 @@ impl ResnetBlock {
         })
     }
 
-    /// Takes `x` by value so that nothing outlives its last use: at full resolution each tensor here is 134 MB for a 512 px picture.
+    /// Takes `x` by value so that nothing outlives its last use: at full resolution each tensor here is 134 MB for a 512 px image.
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
         let hidden = self.conv1.forward_last(self.norm1.forward_silu(&x)?)?;
         let normed = self.norm2.forward_silu(&hidden)?;

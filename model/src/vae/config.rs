@@ -11,9 +11,9 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct VaeConfig {
-    /// Channels of the picture.
+    /// Channels of the image.
     pub in_channels: usize,
-    /// Channels of the decoded picture.
+    /// Channels of the decoded image.
     pub out_channels: usize,
     /// Width of each level, from the full resolution.
     pub block_out_channels: Vec<usize>,
@@ -84,7 +84,7 @@ impl VaeConfig {
             return Err(Error::config(path, "block_out_channels", "needs 1 to 16 levels of 1 to 64 residual blocks"));
         }
         if config.latent_channels == 0 || config.in_channels == 0 || config.out_channels == 0 {
-            return Err(Error::config(path, "latent_channels", "and the picture's channels must be at least 1"));
+            return Err(Error::config(path, "latent_channels", "and the image's channels must be at least 1"));
         }
         let groups = config.norm_num_groups;
         if let Some(width) = config.block_out_channels.iter().find(|&&width| groups == 0 || width == 0 || width % groups != 0) {

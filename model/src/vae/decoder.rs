@@ -14,7 +14,7 @@ struct UpBlock {
     upsampler: Option<Conv2d>,
 }
 
-/// Latents to picture.
+/// Latents to image.
 #[derive(Debug)]
 pub(super) struct Decoder {
     conv_in: Conv2d,

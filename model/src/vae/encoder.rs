@@ -15,7 +15,7 @@ struct DownBlock {
     downsampler: Option<Conv2d>,
 }
 
-/// Picture to moments.
+/// Image to moments.
 #[derive(Debug)]
 pub(super) struct Encoder {
     conv_in: Conv2d,

@@ -1,6 +1,6 @@
-//! The autoencoder of Stable Diffusion 1.5 (diffusers 0.32 `AutoencoderKL`): pictures to latents and back.
+//! The autoencoder of Stable Diffusion 1.5 (diffusers 0.32 `AutoencoderKL`): images to latents and back.
 //!
-//! Pictures are worked on one at a time (the reference's slicing; no number changes), and from [`TILED_FROM`] pixels a side in tiles
+//! Images are worked on one at a time (the reference's slicing; no number changes), and from [`TILED_FROM`] pixels a side in tiles
 //! (the reference's tiling, see [`tiling`]), so that memory stays bounded.
 
 mod blocks;
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 use decoder::Decoder;
 use encoder::Encoder;
 
-/// The distribution of a picture's latents: a normal per element (diffusers `DiagonalGaussianDistribution`).
+/// The distribution of an image's latents: a normal per element (diffusers `DiagonalGaussianDistribution`).
 #[derive(Clone, Debug)]
 pub struct Posterior {
     /// `[b, latent channels, h / 8, w / 8]`, not scaled.
@@ -106,20 +106,20 @@ impl Vae {
         &self.config
     }
 
-    /// The distribution of the latents of pictures.
+    /// The distribution of the latents of images.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, h, w]` in -1..1, sides multiples of 8; the posterior is `[b, 4, h / 8, w / 8]`.
+    /// `images` `[b, 3, h, w]` in -1..1, sides multiples of 8; the posterior is `[b, 4, h / 8, w / 8]`.
     /// # Errors
     /// When a side is not a multiple of the autoencoder's downscale.
-    pub fn encode(&self, pictures: &Tensor) -> Result<Posterior> {
-        let (batch, _, height, width) = pictures.dims4()?;
+    pub fn encode(&self, images: &Tensor) -> Result<Posterior> {
+        let (batch, _, height, width) = images.dims4()?;
         let downscale = self.config.downscale();
         if height % downscale != 0 || width % downscale != 0 || height == 0 || width == 0 {
             let problem = format!("is {width}x{height}; both sides have to be multiples of {downscale}");
-            return Err(Error::argument("picture", problem));
+            return Err(Error::argument("image", problem));
         }
-        let moments = (0..batch).map(|i| tiling::encode(self, &pictures.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
+        let moments = (0..batch).map(|i| tiling::encode(self, &images.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
         let moments = Tensor::cat(&moments, 0)?;
         let latents = self.config.latent_channels;
         let mean = moments.narrow(1, 0, latents)?.contiguous()?;
@@ -127,7 +127,7 @@ impl Vae {
         Ok(Posterior { mean, log_variance })
     }
 
-    /// Pictures from latents that are not scaled (divide by `scaling_factor` first).
+    /// Images from latents that are not scaled (divide by `scaling_factor` first).
     ///
     /// # Shapes
     /// `latents` `[b, 4, h, w]`; returns `[b, 3, 8 h, 8 w]`, about -1..1, not clamped.
@@ -135,16 +135,16 @@ impl Vae {
     /// When the channel count disagrees.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let batch = latents.dim(0)?;
-        let pictures = (0..batch).map(|i| tiling::decode(self, &latents.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&pictures, 0)?)
+        let images = (0..batch).map(|i| tiling::decode(self, &latents.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&images, 0)?)
     }
 
-    /// Moments of one picture or tile.
-    fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
-        self.quant_conv.forward(&self.encoder.forward(picture)?)
+    /// Moments of one image or tile.
+    fn encode_whole(&self, image: &Tensor) -> Result<Tensor> {
+        self.quant_conv.forward(&self.encoder.forward(image)?)
     }
 
-    /// Picture of one set of latents or one tile of it.
+    /// Image of one set of latents or one tile of it.
     fn decode_whole(&self, latents: &Tensor) -> Result<Tensor> {
         self.decoder()?.forward(&self.post_quant_conv.forward(latents)?)
     }

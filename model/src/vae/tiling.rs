@@ -1,14 +1,14 @@
-//! Large pictures in overlapping tiles that are blended into each other (diffusers `AutoencoderKL.tiled_encode`, `tiled_decode`).
+//! Large images in overlapping tiles that are blended into each other (diffusers `AutoencoderKL.tiled_encode`, `tiled_decode`).
 //!
 //! A tile does not see beyond its edge, and its norms take their statistics from the tile alone, so the result differs from that of
-//! one pass. Pictures up to [`TILED_FROM`] pixels are therefore done whole: about 1.6 GB at 1024 px with SD1.5's widths.
+//! one pass. Images up to [`TILED_FROM`] pixels are therefore done whole: about 1.6 GB at 1024 px with SD1.5's widths.
 
 use candle_core::{Device, Tensor};
 
 use super::Vae;
 use crate::Result;
 
-/// Pictures with a side above this many pixels are encoded and decoded in tiles.
+/// Images with a side above this many pixels are encoded and decoded in tiles.
 pub const TILED_FROM: usize = 1024;
 
 /// Side of a tile in pixels, SD1.5's training size.
@@ -17,17 +17,17 @@ const TILE: usize = 512;
 /// Share of a tile that overlaps the next one: diffusers' `tile_overlap_factor`.
 const OVERLAP: f64 = 0.25;
 
-/// Moments `[1, 2 latents, h / 8, w / 8]` of one picture.
-pub(super) fn encode(vae: &Vae, picture: &Tensor) -> Result<Tensor> {
-    let (_, _, height, width) = picture.dims4()?;
+/// Moments `[1, 2 latents, h / 8, w / 8]` of one image.
+pub(super) fn encode(vae: &Vae, image: &Tensor) -> Result<Tensor> {
+    let (_, _, height, width) = image.dims4()?;
     if height.max(width) <= TILED_FROM {
-        return vae.encode_whole(picture);
+        return vae.encode_whole(image);
     }
     let tiles = Tiles { side_in: TILE, side_out: TILE / vae.config.downscale() };
-    tiles.run(picture, |tile| vae.encode_whole(tile))
+    tiles.run(image, |tile| vae.encode_whole(tile))
 }
 
-/// Picture `[1, 3, 8 h, 8 w]` of one set of latents.
+/// Image `[1, 3, 8 h, 8 w]` of one set of latents.
 pub(super) fn decode(vae: &Vae, latents: &Tensor) -> Result<Tensor> {
     let (_, _, height, width) = latents.dims4()?;
     let downscale = vae.config.downscale();

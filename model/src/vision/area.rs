@@ -1,4 +1,4 @@
-//! OpenCV's area averaging, byte for byte: `cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)` on 8-bit colour.
+//! OpenCV's area averaging, byte for byte: `cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)` on 8-bit color.
 //!
 //! Reference: OpenCV 5.0 `modules/imgproc/src/resize.cpp`. It is kohya's filter for shrinking. OpenCV has four rules, all kept:
 //! whole-number shrinking (integer sums), any other shrinking (float32 weights), 2 x 2 (its own rounding), and bilinear in
@@ -11,8 +11,8 @@ const CHANNELS: usize = 3;
 
 /// Resizes to `width` x `height` as OpenCV's `INTER_AREA` does: each output pixel is the mean of the area it covers.
 ///
-/// When a side grows OpenCV falls back to a bilinear rule of its own, which is what comes out here too; for growing pictures
-/// kohya takes [`Filter::Lanczos`](super::Filter::Lanczos) instead. A side of 0 gives an empty picture.
+/// When a side grows OpenCV falls back to a bilinear rule of its own, which is what comes out here too; for growing images
+/// kohya takes [`Filter::Lanczos`](super::Filter::Lanczos) instead. A side of 0 gives an empty image.
 pub fn resize_area(image: &Rgb, width: usize, height: usize) -> Rgb {
     assert_eq!(image.pixels.len(), image.width * image.height * CHANNELS, "raster holds width * height * 3 bytes");
     if (width, height) == (image.width, image.height) {

@@ -1,19 +1,19 @@
-//! Canny's edges of a colour picture, byte for byte those of `cv2.Canny(rgb, low, high)`.
+//! Canny's edges of a color image, byte for byte those of `cv2.Canny(rgb, low, high)`.
 //!
 //! Reference: OpenCV 5.0 `modules/imgproc/src/canny.cpp`, aperture 3, L1 gradient, 8-bit 3-channel input, which is *not* turned
-//! grey: per pixel the channel with the strongest gradient decides. The ControlNet conditions of the reference code are made
+//! gray: per pixel the channel with the strongest gradient decides. The ControlNet conditions of the reference code are made
 //! this way with thresholds 100 and 200.
 //!
 //! J. Canny, "A Computational Approach to Edge Detection", IEEE PAMI 8(6), 1986.
 
-use super::{Grey, Rgb};
+use super::{Gray, Rgb};
 use rayon::prelude::*;
 
 const CHANNELS: usize = 3;
 
 /// Edges as 255 on 0. `low` and `high` are thresholds of |dx| + |dy|, a Sobel sum in 0..=2040; they are swapped when `low` is the
 /// larger, as in OpenCV.
-pub fn canny(image: &Rgb, low: u32, high: u32) -> Grey {
+pub fn canny(image: &Rgb, low: u32, high: u32) -> Gray {
     assert_eq!(image.pixels.len(), image.width * image.height * CHANNELS, "raster holds width * height * 3 bytes");
     let (low, high) = (low.min(high), low.max(high));
     let mut marks = vec![Mark::Nothing; image.width * image.height];
@@ -28,7 +28,7 @@ pub fn canny(image: &Rgb, low: u32, high: u32) -> Grey {
         follow(&mut marks, image.width, image.height);
     }
     let pixels = marks.into_iter().map(|mark| if mark == Mark::Edge { 255 } else { 0 }).collect();
-    Grey { width: image.width, height: image.height, pixels }
+    Gray { width: image.width, height: image.height, pixels }
 }
 
 /// The gradient of one pixel's deciding channel.
@@ -71,7 +71,7 @@ fn gradients(image: &Rgb) -> Vec<Gradient> {
     gradients
 }
 
-/// A row of gradients with its neighbours; outside the picture magnitudes are 0.
+/// A row of gradients with its neighbors; outside the image magnitudes are 0.
 struct Around<'a> {
     above: Option<&'a [Gradient]>,
     here: &'a [Gradient],
@@ -98,7 +98,7 @@ impl<'a> Around<'a> {
         let at = |line, offset| at(line, offset).unwrap_or(0);
         let (x, y) = (i32::from(dx.unsigned_abs()), i32::from(dy.unsigned_abs()) << 15);
         let flat = x * TANGENT;
-        // On a plateau exactly one of two neighbours may win, hence > on one side and >= on the other.
+        // On a plateau exactly one of two neighbors may win, hence > on one side and >= on the other.
         let crest = if y < flat {
             magnitude > at(Some(self.here), -1) && magnitude >= at(Some(self.here), 1)
         } else if y > flat + (x << 16) {
@@ -115,7 +115,7 @@ impl<'a> Around<'a> {
     }
 }
 
-/// Hysteresis: crests that touch an edge (8 neighbours) become edges, and so on.
+/// Hysteresis: crests that touch an edge (8 neighbors) become edges, and so on.
 fn follow(marks: &mut [Mark], width: usize, height: usize) {
     let mut open: Vec<usize> = (0..marks.len()).filter(|&at| marks[at] == Mark::Edge).collect();
     while let Some(at) = open.pop() {

@@ -1,9 +1,9 @@
-//! Plain 8-bit rasters: interleaved [`Rgb`] and single-channel [`Grey`].
+//! Plain 8-bit rasters: interleaved [`Rgb`] and single-channel [`Gray`].
 
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// An 8-bit colour picture, interleaved R, G, B, row by row from the top.
+/// An 8-bit color image, interleaved R, G, B, row by row from the top.
 ///
 /// `pixels` holds exactly `width * height * 3` bytes; functions of this room panic on a raster built by hand that does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub struct Rgb {
     pub pixels: Vec<u8>,
 }
 
-/// An 8-bit grey picture, row by row from the top.
+/// An 8-bit gray image, row by row from the top.
 ///
 /// `pixels` holds exactly `width * height` bytes; functions of this room panic on a raster built by hand that does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grey {
+pub struct Gray {
     /// Pixels per row.
     pub width: usize,
     /// Rows.
@@ -30,9 +30,9 @@ pub struct Grey {
 }
 
 impl Rgb {
-    /// A picture of the given size in one colour.
-    pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
-        Self { width, height, pixels: colour.repeat(width * height) }
+    /// An image of the given size in one color.
+    pub fn filled(width: usize, height: usize, color: [u8; 3]) -> Self {
+        Self { width, height, pixels: color.repeat(width * height) }
     }
 
     /// Mirrored left to right, as kohya's flip augmentation.
@@ -47,12 +47,12 @@ impl Rgb {
     /// The window of `width` x `height` pixels whose upper left corner is (`left`, `top`).
     ///
     /// # Errors
-    /// [`Error::Argument`] when the window is not wholly inside the picture.
+    /// [`Error::Argument`] when the window is not wholly inside the image.
     pub fn cropped(&self, left: usize, top: usize, width: usize, height: usize) -> Result<Self> {
         let inside = |start: usize, length: usize, size: usize| start.checked_add(length).is_some_and(|end| end <= size);
         if !inside(left, width, self.width) || !inside(top, height, self.height) {
             let (w, h) = (self.width, self.height);
-            let problem = format!("{width}x{height} at ({left}, {top}) does not lie inside a picture of {w}x{h}");
+            let problem = format!("{width}x{height} at ({left}, {top}) does not lie inside an image of {w}x{h}");
             return Err(Error::argument("crop window", problem));
         }
         let mut pixels = Vec::with_capacity(width * height * 3);
@@ -63,41 +63,41 @@ impl Rgb {
         Ok(Self { width, height, pixels })
     }
 
-    /// Writes an 8-bit colour PNG file; an existing file is replaced, and only by a whole one.
+    /// Writes an 8-bit color PNG file; an existing file is replaced, and only by a whole one.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written, [`Error::Argument`] when the picture is empty.
+    /// [`Error::Io`] when the file cannot be written, [`Error::Argument`] when the image is empty.
     pub fn save_png(&self, path: impl AsRef<Path>) -> Result<()> {
         write_png(path.as_ref(), self.width, self.height, &self.pixels, image::ExtendedColorType::Rgb8)
     }
 }
 
-impl Grey {
-    /// The same picture as three equal channels, the form in which a ControlNet takes an edge map.
+impl Gray {
+    /// The same image as three equal channels, the form in which a ControlNet takes an edge map.
     pub fn to_rgb(&self) -> Rgb {
         let pixels = self.pixels.iter().flat_map(|&value| [value; 3]).collect();
         Rgb { width: self.width, height: self.height, pixels }
     }
 
-    /// Writes an 8-bit grey PNG file; an existing file is replaced, and only by a whole one.
+    /// Writes an 8-bit gray PNG file; an existing file is replaced, and only by a whole one.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be written, [`Error::Argument`] when the picture is empty.
+    /// [`Error::Io`] when the file cannot be written, [`Error::Argument`] when the image is empty.
     pub fn save_png(&self, path: impl AsRef<Path>) -> Result<()> {
         write_png(path.as_ref(), self.width, self.height, &self.pixels, image::ExtendedColorType::L8)
     }
 }
 
-fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], colour: image::ExtendedColorType) -> Result<()> {
+fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], color: image::ExtendedColorType) -> Result<()> {
     use image::ImageEncoder;
     let sides = (u32::try_from(width), u32::try_from(height));
     let (Ok(columns @ 1..), Ok(rows @ 1..)) = sides else {
-        return Err(Error::argument("picture to save as PNG", format!("{width}x{height} is not a size that PNG can hold")));
+        return Err(Error::argument("image to save as PNG", format!("{width}x{height} is not a size that PNG can hold")));
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary().tempfile_in(folder).map_err(Error::io(path))?;
     image::codecs::png::PngEncoder::new(std::io::BufWriter::new(&mut file))
-        .write_image(pixels, columns, rows, colour)
+        .write_image(pixels, columns, rows, color)
         .map_err(|problem| Error::io(path)(std::io::Error::other(problem)))?;
     file.persist(path).map_err(|failed| Error::io(path)(failed.error))?;
     Ok(())

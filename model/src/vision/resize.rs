@@ -3,7 +3,7 @@
 //! Separable: the horizontal pass comes first and is rounded to the sample type, then the vertical pass; a pass is skipped when
 //! that side does not change. 8-bit samples use weights with 22 fractional bits and integer sums, 16-bit samples float64.
 //!
-//! Differences from Pillow: rows are spread over threads, which changes no number. Pillow 12.2 and later shrink pictures more than
+//! Differences from Pillow: rows are spread over threads, which changes no number. Pillow 12.2 and later shrink images more than
 //! 100 times as tall as wide with the vertical pass first; here they are treated as in 11 and 12.0 to 12.1, like all others.
 
 use super::Rgb;
@@ -27,7 +27,7 @@ pub enum Filter {
 
 /// Resizes to `width` x `height`: Pillow's `Image.resize((width, height), filter)` for mode RGB.
 ///
-/// An unchanged size gives a copy, whatever the filter. A side of 0 gives an empty picture (Pillow refuses it).
+/// An unchanged size gives a copy, whatever the filter. A side of 0 gives an empty image (Pillow refuses it).
 pub fn resize(image: &Rgb, width: usize, height: usize, filter: Filter) -> Rgb {
     let pixels = resize_samples::<u8, 3>(&image.pixels, (image.width, image.height), (width, height), filter);
     Rgb { width, height, pixels }
@@ -41,7 +41,7 @@ pub(super) trait Sample: Copy + Default + Send + Sync {
     type Sum: Copy + Send + Sync;
     /// Where a sum starts.
     const START: Self::Sum;
-    /// A normalised float64 weight in this type's form.
+    /// A normalized float64 weight in this type's form.
     fn weight(weight: f64) -> Self::Weight;
     /// One more product.
     fn accumulate(sum: Self::Sum, sample: Self, weight: Self::Weight) -> Self::Sum;
@@ -199,12 +199,12 @@ impl<W: Copy> Taps<W> {
         let mut taps = Self { ranges: Vec::with_capacity(to), weights: Vec::new() };
         let mut exact = Vec::new();
         for index in 0..to {
-            let centre = (index as f64 + 0.5) * scale;
+            let center = (index as f64 + 0.5) * scale;
             // Casts saturate at 0 below.
-            let first = (centre - support + 0.5) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
+            let first = (center - support + 0.5) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
             exact.clear();
-            exact.extend((first..end).map(|x| (kernel.weight)((x as f64 - centre + 0.5) * inverse)));
+            exact.extend((first..end).map(|x| (kernel.weight)((x as f64 - center + 0.5) * inverse)));
             let sum: f64 = exact.iter().sum();
             let start = taps.weights.len();
             taps.weights.extend(exact.iter().map(|&weight| S::weight(if sum == 0.0 { weight } else { weight / sum })));

@@ -2,7 +2,7 @@
 //!
 //! Reference: diffusers 0.32.2 `image_processor.VaeImageProcessor.preprocess` and `.postprocess`, float32.
 
-use super::{Grey, Rgb};
+use super::{Gray, Rgb};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
@@ -23,7 +23,7 @@ impl Rgb {
         planes(&self.pixels, 3, self.height, self.width, device, |unit| unit)
     }
 
-    /// The picture in a tensor `[3, height, width]` or `[1, 3, height, width]` of values -1..1: `x / 2 + 0.5`, clamped to 0..1,
+    /// The image in a tensor `[3, height, width]` or `[1, 3, height, width]` of values -1..1: `x / 2 + 0.5`, clamped to 0..1,
     /// times 255, rounded half to even (numpy's rule). Values outside are clamped; not-a-number becomes 0.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Rgb {
             [3, height, width] | [1, 3, height, width] => (height, width),
             ref other => {
                 let problem = format!("shape {other:?} is not [3, height, width] or [1, 3, height, width]");
-                return Err(Error::argument("picture tensor", problem));
+                return Err(Error::argument("image tensor", problem));
             }
         };
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -45,7 +45,7 @@ impl Rgb {
     }
 }
 
-impl Grey {
+impl Gray {
     /// `[1, 1, height, width]`, float32, `byte / 255`, so 0..1.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod server;
 
 use driftless::Error;
 use driftless::hub::{HubOptions, Transfer, download, resolve, resolve_configuration, resolve_controlnet};
-use server::{Behaviour, COMMIT, HubServer};
+use server::{Behavior, COMMIT, HubServer};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ struct Hub {
 }
 
 impl Hub {
-    fn new(files: BTreeMap<String, Vec<u8>>, behaviour: Behaviour) -> Self {
-        Self { server: HubServer::start(ID, files, behaviour), cache: tempfile::tempdir().unwrap() }
+    fn new(files: BTreeMap<String, Vec<u8>>, behavior: Behavior) -> Self {
+        Self { server: HubServer::start(ID, files, behavior), cache: tempfile::tempdir().unwrap() }
     }
 
     fn options(&self) -> HubOptions {
@@ -100,7 +100,7 @@ fn message<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 
 #[test]
 fn a_pipeline_is_downloaded_once_and_then_needs_no_network() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let folder = resolve(ID, &hub.options()).unwrap();
     assert_eq!(folder, hub.repository().join("snapshots").join(COMMIT));
     assert_has(&folder, &SMALL, &pipeline());
@@ -125,7 +125,7 @@ fn a_pipeline_is_downloaded_once_and_then_needs_no_network() {
 
 #[test]
 fn offline_names_what_is_missing() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let offline = HubOptions { offline: true, ..hub.options() };
     let error = message(resolve(ID, &offline));
     for part in [ID, "HF_HUB_OFFLINE", "model_index.json", "unset HF_HUB_OFFLINE", "folder"] {
@@ -146,7 +146,7 @@ fn offline_names_what_is_missing() {
 
 #[test]
 fn half_precision_weights_are_taken_when_wanted_or_alone() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let half = HubOptions { half: true, ..hub.options() };
     let folder = resolve(ID, &half).unwrap();
     assert_has(&folder, &HALF, &pipeline());
@@ -159,7 +159,7 @@ fn half_precision_weights_are_taken_when_wanted_or_alone() {
     assert_has(&resolve(ID, &hub.options()).unwrap(), &PLAIN, &pipeline());
 
     let only = files(&[&SMALL, &HALF]);
-    let hub = Hub::new(only.clone(), Behaviour::default());
+    let hub = Hub::new(only.clone(), Behavior::default());
     assert_has(&resolve(ID, &hub.options()).unwrap(), &HALF, &only);
 }
 
@@ -173,7 +173,7 @@ fn weights_in_several_files_follow_their_index() {
     for shard in shards {
         repository.insert(format!("unet/{shard}"), content(shard, 5000));
     }
-    let hub = Hub::new(repository.clone(), Behaviour::default());
+    let hub = Hub::new(repository.clone(), Behavior::default());
     let folder = resolve(ID, &hub.options()).unwrap();
     let names = [format!("unet/{}", shards[0]), format!("unet/{}", shards[1])];
     assert_has(&folder, &names.each_ref().map(String::as_str), &repository);
@@ -187,7 +187,7 @@ fn weights_in_several_files_follow_their_index() {
 
 #[test]
 fn configurations_come_without_weights() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let folder = resolve_configuration(ID, &hub.options()).unwrap();
     assert_has(&folder, &SMALL, &pipeline());
     assert!(!folder.join(UNET).exists());
@@ -199,7 +199,7 @@ fn configurations_come_without_weights() {
 #[test]
 fn controlnets_and_single_files() {
     let repository = files(&[&["config.json", "diffusion_pytorch_model.fp16.safetensors", "README.md"]]);
-    let hub = Hub::new(repository.clone(), Behaviour::default());
+    let hub = Hub::new(repository.clone(), Behavior::default());
     let folder = resolve_controlnet(ID, &hub.options()).unwrap();
     assert_has(&folder, &["config.json", "diffusion_pytorch_model.fp16.safetensors"], &repository);
     assert!(!folder.join("README.md").exists());
@@ -209,13 +209,13 @@ fn controlnets_and_single_files() {
 
     let error = message(resolve(ID, &hub.options()));
     assert!(error.contains("not a Stable Diffusion pipeline") && error.contains("model_index.json"), "{error}");
-    let hub = Hub::new(files(&[&["v1-5.safetensors"]]), Behaviour::default());
+    let hub = Hub::new(files(&[&["v1-5.safetensors"]]), Behavior::default());
     assert!(message(resolve(ID, &hub.options())).contains("download v1-5.safetensors and give that file"));
 }
 
 #[test]
 fn the_token_goes_to_the_hub_and_nowhere_else() {
-    let hub = Hub::new(pipeline(), Behaviour { token: Some("hf_secret".to_owned()), ..Behaviour::default() });
+    let hub = Hub::new(pipeline(), Behavior { token: Some("hf_secret".to_owned()), ..Behavior::default() });
     let options = HubOptions { token: Some("hf_secret".to_owned()), ..hub.options() };
     resolve(ID, &options).unwrap();
     let requests = hub.server.requests();
@@ -242,7 +242,7 @@ fn refusals_say_what_to_do() {
         ((418, ""), ["HTTP 418", "HF_ENDPOINT"]),
     ];
     for (refusal, expected) in cases {
-        let hub = Hub::new(pipeline(), Behaviour { refusal: Some(refusal), ..Behaviour::default() });
+        let hub = Hub::new(pipeline(), Behavior { refusal: Some(refusal), ..Behavior::default() });
         let error = message(resolve(ID, &hub.options()));
         assert!(error.starts_with(ID) && expected.iter().all(|part| error.contains(part)), "{refusal:?}: {error}");
         assert_eq!(hub.server.requests().len(), 1);
@@ -251,7 +251,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn paths_are_not_sent_to_the_hub() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let absent = [
         "./models/sd15",
         "../sd15",
@@ -281,7 +281,7 @@ fn paths_are_not_sent_to_the_hub() {
 
 #[test]
 fn revisions_are_branches_or_commits() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let branch = HubOptions { revision: Some("refs/pr/1".to_owned()), ..hub.options() };
     let folder = resolve(ID, &branch).unwrap();
     assert_eq!(std::fs::read_to_string(hub.repository().join("refs/refs/pr/1")).unwrap(), COMMIT);
@@ -301,14 +301,14 @@ fn revisions_are_branches_or_commits() {
 
 #[test]
 fn renamed_repositories_are_followed() {
-    let hub = Hub::new(pipeline(), Behaviour { old_name: Some("gone/model".to_owned()), ..Behaviour::default() });
+    let hub = Hub::new(pipeline(), Behavior { old_name: Some("gone/model".to_owned()), ..Behavior::default() });
     let folder = resolve("gone/model", &hub.options()).unwrap();
     assert_has(&folder, &PLAIN, &pipeline());
 }
 
 #[test]
 fn progress_is_told_and_can_stop_a_download() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let seen: Arc<Mutex<Vec<(String, u64, Option<u64>)>>> = Arc::default();
     let told = seen.clone();
     let mut options = hub.options();
@@ -336,7 +336,7 @@ fn progress_is_told_and_can_stop_a_download() {
 
 #[test]
 fn two_at_once_download_each_file_once() {
-    let hub = Hub::new(pipeline(), Behaviour::default());
+    let hub = Hub::new(pipeline(), Behavior::default());
     let finished = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -388,7 +388,7 @@ fn the_environment_is_read_as_by_the_python_client() {
 #[test]
 fn zz_serve() {
     let Ok(dir) = std::env::var("SERVE_CACHE") else { return };
-    let server = HubServer::start(ID, pipeline(), Behaviour::default());
+    let server = HubServer::start(ID, pipeline(), Behavior::default());
     let mut options = HubOptions::from_variables(|_| None);
     options.endpoint = server.endpoint.clone();
     options.cache = Some(PathBuf::from(&dir).join("ours"));

@@ -18,7 +18,7 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How the hub behaves, beyond having the files.
 #[derive(Default)]
-pub struct Behaviour {
+pub struct Behavior {
     /// Requests without this token get HTTP 401.
     pub token: Option<String>,
     /// Everything gets this status and `x-error-code`.
@@ -59,7 +59,7 @@ pub struct Request {
 struct State {
     repository: String,
     files: BTreeMap<String, Vec<u8>>,
-    behaviour: Mutex<Behaviour>,
+    behavior: Mutex<Behavior>,
     requests: Mutex<Vec<Request>>,
     storage: String,
 }
@@ -73,13 +73,13 @@ pub struct HubServer {
 
 impl HubServer {
     /// A hub with one repository.
-    pub fn start(repository: &str, files: BTreeMap<String, Vec<u8>>, behaviour: Behaviour) -> Self {
+    pub fn start(repository: &str, files: BTreeMap<String, Vec<u8>>, behavior: Behavior) -> Self {
         let (hub, storage) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let endpoint = format!("http://{}", hub.local_addr().unwrap());
         let state = Arc::new(State {
             repository: repository.to_owned(),
             files,
-            behaviour: Mutex::new(behaviour),
+            behavior: Mutex::new(behavior),
             requests: Mutex::default(),
             storage: format!("http://{}", storage.local_addr().unwrap()),
         });
@@ -105,9 +105,9 @@ impl HubServer {
         self.requests().into_iter().filter(|request| request.storage && request.method == "GET").collect()
     }
 
-    /// Changes the behaviour from now on.
-    pub fn behave(&self, behaviour: Behaviour) {
-        *self.state.behaviour.lock().unwrap() = behaviour;
+    /// Changes the behavior from now on.
+    pub fn behave(&self, behavior: Behavior) {
+        *self.state.behavior.lock().unwrap() = behavior;
     }
 }
 
@@ -135,7 +135,7 @@ impl State {
             assert!(["main", "refs%2Fpr%2F1", COMMIT].contains(&rest), "revision {rest}");
             let names: Vec<String> = self.files.keys().map(|name| format!(r#"{{"rfilename": "{name}"}}"#)).collect();
             let listing = format!(r#"{{"sha": "{COMMIT}", "siblings": [{}]}}"#, names.join(","));
-            let listing = self.behaviour.lock().unwrap().listing.clone().unwrap_or(listing);
+            let listing = self.behavior.lock().unwrap().listing.clone().unwrap_or(listing);
             return write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{listing}", listing.len());
         }
         let file = path.strip_prefix(&format!("/{}/resolve/{COMMIT}/", self.repository)).unwrap_or_default();
@@ -145,27 +145,27 @@ impl State {
         }
     }
 
-    /// Status line and headers of the refusal that the behaviour asks for.
+    /// Status line and headers of the refusal that the behavior asks for.
     fn refusal(&self, request: &Request) -> Option<String> {
-        let mut behaviour = self.behaviour.lock().unwrap();
-        if behaviour.busy > 0 {
-            behaviour.busy -= 1;
+        let mut behavior = self.behavior.lock().unwrap();
+        if behavior.busy > 0 {
+            behavior.busy -= 1;
             return Some("HTTP/1.1 503 Service Unavailable\r\n".to_owned());
         }
-        if let Some((status, code)) = behaviour.refusal {
+        if let Some((status, code)) = behavior.refusal {
             return Some(format!("HTTP/1.1 {status} Refused\r\nx-error-code: {code}\r\n"));
         }
-        if behaviour.token.as_ref().is_some_and(|token| request.authorization != Some(format!("Bearer {token}"))) {
+        if behavior.token.as_ref().is_some_and(|token| request.authorization != Some(format!("Bearer {token}"))) {
             return Some("HTTP/1.1 401 Unauthorized\r\nx-error-code: RepoNotFound\r\n".to_owned());
         }
-        let old = behaviour.old_name.as_ref().filter(|old| request.path.contains(*old))?;
+        let old = behavior.old_name.as_ref().filter(|old| request.path.contains(*old))?;
         Some(format!("HTTP/1.1 307 Moved\r\nlocation: {}\r\n", request.path.replace(old, &self.repository)))
     }
 
     /// The hub's own answer for a file: small ones at once, large ones by way of the storage host.
     fn send_file(&self, stream: &mut TcpStream, request: &Request, file: &str, content: &[u8]) -> std::io::Result<()> {
         let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        let given = self.behaviour.lock().unwrap().etag.clone();
+        let given = self.behavior.lock().unwrap().etag.clone();
         if content.len() > LARGE {
             let (etag, length, storage) = (given.unwrap_or(hash), content.len(), &self.storage);
             return write!(
@@ -186,13 +186,13 @@ impl State {
     fn send_content(&self, stream: &mut TcpStream, request: &Request, content: &[u8]) -> std::io::Result<()> {
         let mut content = content.to_vec();
         let (cut, silent, no_ranges) = {
-            let mut behaviour = self.behaviour.lock().unwrap();
-            if behaviour.damaged > 0 {
-                behaviour.damaged -= 1;
+            let mut behavior = self.behavior.lock().unwrap();
+            if behavior.damaged > 0 {
+                behavior.damaged -= 1;
                 content[0] ^= 1;
             }
-            let cut = if behaviour.cuts.is_empty() { usize::MAX } else { behaviour.cuts.remove(0) };
-            (cut, behaviour.silent, behaviour.no_ranges)
+            let cut = if behavior.cuts.is_empty() { usize::MAX } else { behavior.cuts.remove(0) };
+            (cut, behavior.silent, behavior.no_ranges)
         };
         let range = request.range.as_ref().filter(|_| !no_ranges);
         let start = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());

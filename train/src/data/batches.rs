@@ -1,6 +1,6 @@
-//! The order of an epoch: which pictures share a batch, and when it comes.
+//! The order of an epoch: which images share a batch, and when it comes.
 //!
-//! Every picture stands in its bucket as often as it is repeated; each bucket is shuffled and cut into batches, of which the last may be
+//! Every image stands in its bucket as often as it is repeated; each bucket is shuffled and cut into batches, of which the last may be
 //! short; then all batches of all datasets are shuffled. As in sd-scripts, the order of epoch e hangs on seed + e alone, so it does not
 //! depend on what else was drawn. The orders themselves differ from sd-scripts, whose generator is Python's.
 
@@ -8,7 +8,7 @@ use super::DataSet;
 use super::buckets::Size;
 use crate::seeds::{Purpose, generator};
 
-/// Pictures that are trained together.
+/// Images that are trained together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Index of the dataset.
@@ -44,7 +44,7 @@ mod tests {
     use crate::options::Options;
     use std::collections::BTreeMap;
 
-    /// Two buckets: 5 pictures drawn twice each, and 3 drawn once each.
+    /// Two buckets: 5 images drawn twice each, and 3 drawn once each.
     fn set(batch_size: usize) -> DataSet {
         let options = Options::of(&[]);
         let buckets = BucketSettings { enable: true, ..DatasetPlan::from_options(&options).buckets };

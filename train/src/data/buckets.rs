@@ -1,10 +1,10 @@
-//! Buckets: which size a picture is resized and cut to, so that a batch holds pictures of one size.
+//! Buckets: which size an image is resized and cut to, so that a batch holds images of one size.
 //!
 //! Mirrors sd-scripts 48d368f: `model_util.make_bucket_resolutions`, `train_util.BucketManager.select_bucket`,
-//! `BaseDataset.adjust_min_max_bucket_reso_by_steps`; in the same order of floating-point operations, since a picture's bucket can
+//! `BaseDataset.adjust_min_max_bucket_reso_by_steps`; in the same order of floating-point operations, since an image's bucket can
 //! hang on the last bit.
 //!
-//! Deliberate difference: a picture that is smaller than one step on a side, for which `bucket_no_upscale` gives an empty bucket, is
+//! Deliberate difference: an image that is smaller than one step on a side, for which `bucket_no_upscale` gives an empty bucket, is
 //! refused by name.
 
 use anyhow::{Result, ensure};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// Width and height in pixels. Ordered by width, then height, as kohya lists buckets.
 pub type Size = (usize, usize);
 
-/// What a picture becomes: resized first, then cut.
+/// What an image becomes: resized first, then cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Placement {
     /// The size that is left in the end.
@@ -29,7 +29,7 @@ pub enum Buckets {
     Fixed(Size),
     /// The size nearest in shape, of these.
     Listed(Vec<Size>),
-    /// Made from each picture's own size; never larger than it.
+    /// Made from each image's own size; never larger than it.
     NoUpscale {
         /// Most pixels.
         area: usize,
@@ -108,12 +108,12 @@ fn list(area: usize, min: usize, max: usize, step: usize) -> Vec<Size> {
 }
 
 impl Buckets {
-    /// Where a picture of `width` times `height` pixels goes.
+    /// Where an image of `width` times `height` pixels goes.
     ///
     /// # Errors
-    /// When the picture is too small or too narrow for any bucket.
+    /// When the image is too small or too narrow for any bucket.
     pub fn place(&self, width: usize, height: usize) -> Result<Placement> {
-        ensure!(width > 0 && height > 0, "the picture is empty");
+        ensure!(width > 0 && height > 0, "the image is empty");
         match self {
             Self::Fixed(size) => Ok(cover(width, height, *size)),
             Self::Listed(sizes) => Ok(cover(width, height, nearest(width, height, sizes))),
@@ -170,7 +170,7 @@ fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Place
 
 fn too_small(width: usize, height: usize, step: usize) -> String {
     format!(
-        "{width}x{height} pixels are too few or too narrow for a bucket with sides in steps of {step}; leave the picture out, or leave \
+        "{width}x{height} pixels are too few or too narrow for a bucket with sides in steps of {step}; leave the image out, or leave \
          out bucket_no_upscale"
     )
 }
@@ -215,11 +215,11 @@ mod tests {
                 let expected: Vec<Size> = case["list"].as_array().unwrap().iter().map(size).collect();
                 assert_eq!(*sizes, expected, "{settings:?}");
             }
-            let pictures = case["pictures"].as_array().unwrap();
-            assert_eq!(pictures.len(), 200);
-            for picture in pictures {
-                let (width, height) = size(&picture["size"]);
-                let expected = Placement { bucket: size(&picture["bucket"]), resized: size(&picture["resized"]) };
+            let images = case["images"].as_array().unwrap();
+            assert_eq!(images.len(), 200);
+            for image in images {
+                let (width, height) = size(&image["size"]);
+                let expected = Placement { bucket: size(&image["bucket"]), resized: size(&image["resized"]) };
                 assert_eq!(buckets.place(width, height).unwrap(), expected, "{width}x{height} with {settings:?}");
             }
         }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resized_picture_always_covers_its_bucket() {
+    fn a_resized_image_always_covers_its_bucket() {
         let buckets = settings((512, 650 - 650 % 64)).buckets().unwrap();
         for width in (1..3000).step_by(37) {
             for height in (1..3000).step_by(41) {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_one_pixel_is_refused_only_where_nothing_is_enlarged() {
+    fn an_image_of_one_pixel_is_refused_only_where_nothing_is_enlarged() {
         let no_upscale = BucketSettings { no_upscale: true, ..settings((512, 512)) }.buckets().unwrap();
         assert!(no_upscale.place(1, 1).unwrap_err().to_string().contains("1x1"));
         assert!(no_upscale.place(30000, 40).unwrap_err().to_string().contains("30000x40"));

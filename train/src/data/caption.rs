@@ -42,9 +42,9 @@ pub struct CaptionSettings {
 pub struct Moment {
     /// Counted from 1.
     pub epoch: usize,
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: usize,
-    /// Optimiser steps of the whole run.
+    /// Optimizer steps of the whole run.
     pub total_steps: usize,
 }
 

@@ -8,18 +8,18 @@ use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The caption file of `picture`: the same name with `extension`, which may be given with or without its dot.
-pub fn path_for(picture: &Path, extension: &str) -> PathBuf {
-    picture.with_extension(extension.trim_start_matches('.'))
+/// The caption file of `image`: the same name with `extension`, which may be given with or without its dot.
+pub fn path_for(image: &Path, extension: &str) -> PathBuf {
+    image.with_extension(extension.trim_start_matches('.'))
 }
 
-/// The caption in the file beside `picture`, or `None` when there is no such file. Without `all_lines` it is the first line,
+/// The caption in the file beside `image`, or `None` when there is no such file. Without `all_lines` it is the first line,
 /// trimmed; with it, all lines that are not blank.
 ///
 /// # Errors
 /// When the file is there and cannot be read, or is not UTF-8.
-pub fn read(picture: &Path, extension: &str, all_lines: bool) -> Result<Option<String>> {
-    let path = path_for(picture, extension);
+pub fn read(image: &Path, extension: &str, all_lines: bool) -> Result<Option<String>> {
+    let path = path_for(image, extension);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -43,22 +43,22 @@ mod tests {
     #[test]
     fn missing_and_empty_files_differ() {
         let folder = tempfile::tempdir().unwrap();
-        let picture = folder.path().join("a.b.png");
-        assert_eq!(read(&picture, ".txt", false).unwrap(), None);
+        let image = folder.path().join("a.b.png");
+        assert_eq!(read(&image, ".txt", false).unwrap(), None);
         std::fs::write(folder.path().join("a.b.txt"), "").unwrap();
-        assert_eq!(read(&picture, ".txt", false).unwrap(), Some(String::new()));
-        assert_eq!(read(&picture, "txt", true).unwrap(), Some(String::new()));
+        assert_eq!(read(&image, ".txt", false).unwrap(), Some(String::new()));
+        assert_eq!(read(&image, "txt", true).unwrap(), Some(String::new()));
         std::fs::write(folder.path().join("a.b.txt"), "\nsecond line").unwrap();
-        assert_eq!(read(&picture, "txt", false).unwrap(), Some(String::new()));
+        assert_eq!(read(&image, "txt", false).unwrap(), Some(String::new()));
     }
 
     #[test]
     fn one_line_or_all() {
         let folder = tempfile::tempdir().unwrap();
-        let picture = folder.path().join("a.jpeg");
+        let image = folder.path().join("a.jpeg");
         std::fs::write(folder.path().join("a.caption"), "\u{feff} first \r\n\r\nsecond, ünï\r\n").unwrap();
-        assert_eq!(read(&picture, ".caption", false).unwrap().unwrap(), "first");
-        assert_eq!(read(&picture, ".caption", true).unwrap().unwrap(), "first\nsecond, ünï");
+        assert_eq!(read(&image, ".caption", false).unwrap().unwrap(), "first");
+        assert_eq!(read(&image, ".caption", true).unwrap().unwrap(), "first\nsecond, ünï");
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! kohya's folder layout: a parent whose subfolders are named `REPEATS_class text` and hold pictures.
+//! kohya's folder layout: a parent whose subfolders are named `REPEATS_class text` and hold images.
 //!
 //! Mirrors `config_util.generate_dreambooth_subsets_config_by_subdirs` of sd-scripts 48d368f. Deliberate differences: subfolders are taken
 //! in the order of their names (there in that of the file system), and a layout that holds nothing usable is an error that says what it
 //! looks like instead.
 
-use super::pictures_in;
+use super::images_in;
 use super::plan::SubsetPlan;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -62,15 +62,15 @@ fn explain(parent: &Path, option: &str, left_out: &[String]) -> String {
     let folder = parent.display();
     let expected =
         format!("--{option} names the folder above folders that are called REPEATS_name, like {folder}/10_photo/1.png");
-    let pictures = pictures_in(parent).map(|pictures| pictures.len()).unwrap_or_default();
-    if pictures > 0 {
+    let images = images_in(parent).map(|images| images.len()).unwrap_or_default();
+    if images > 0 {
         let name = parent.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return match (repeats_and_class(&name), parent.parent()) {
             (Some(_), Some(above)) => {
                 let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-                format!("{folder} holds the pictures themselves; give the folder above it: --{option} {}", above.display())
+                format!("{folder} holds the images themselves; give the folder above it: --{option} {}", above.display())
             }
-            _ => format!("{folder} holds {pictures} pictures itself; {expected}; move them into {folder}/10_{name}"),
+            _ => format!("{folder} holds {images} images itself; {expected}; move them into {folder}/10_{name}"),
         };
     }
     match left_out.first() {
@@ -135,8 +135,8 @@ mod tests {
         let message = error(&itself.path().join("10_cat"));
         assert!(message.contains("folder above") && message.contains(&itself.path().display().to_string()), "{message}");
 
-        let pictures = folder_with(&["1.png", "2.png"]);
-        assert!(error(pictures.path()).contains("holds 2 pictures itself"), "{}", error(pictures.path()));
+        let images = folder_with(&["1.png", "2.png"]);
+        assert!(error(images.path()).contains("holds 2 images itself"), "{}", error(images.path()));
 
         let unnumbered = folder_with(&["cats/1.png"]);
         assert!(error(unnumbered.path()).contains("10_cats"), "{}", error(unnumbered.path()));

@@ -1,10 +1,10 @@
-//! Which pictures do not train, because the loss on them is to be measured (`--validation_split`).
+//! Which images do not train, because the loss on them is to be measured (`--validation_split`).
 //!
-//! sd-scripts 48d368f (`train_util.split_train_val`) splits every folder by itself. Deliberate difference: pictures are chosen by their
-//! names without extension, over all folders of a dataset that are split alike together, so that a picture that stands in several caption groups is on the
+//! sd-scripts 48d368f (`train_util.split_train_val`) splits every folder by itself. Deliberate difference: images are chosen by their
+//! names without extension, over all folders of a dataset that are split alike together, so that an image that stands in several caption groups is on the
 //! same side in all of them; and without a `--validation_seed` the choice follows from the run's seed.
 
-use super::pictures_in;
+use super::images_in;
 use super::plan::{DataPlan, SubsetPlan};
 use crate::seeds::{Purpose, generator};
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use std::path::Path;
 /// File names without extension.
 pub type Stems = BTreeSet<OsString>;
 
-/// For each subset of each dataset of `plan` the pictures that are held back. Regularisation pictures never are.
+/// For each subset of each dataset of `plan` the images that are held back. Regularization images never are.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -28,7 +28,7 @@ pub fn choose(plan: &DataPlan, seed: u64) -> Result<Vec<Vec<Stems>>> {
         subsets
             .clone()
             .map(|(subset, own)| {
-                // Together with all subsets that are split alike: where one lacks a picture, the others must not be cut elsewhere.
+                // Together with all subsets that are split alike: where one lacks an image, the others must not be cut elsewhere.
                 let alike = subsets.clone().filter(|(other, _)| is_split_like(other, subset));
                 let union: Stems = alike.flat_map(|(_, stems)| stems).cloned().collect();
                 let held = last(&all, union, subset.validation_split, subset.validation_seed.unwrap_or(seed));
@@ -52,9 +52,9 @@ fn last(all: &Stems, stems: Stems, share: f64, seed: u64) -> Stems {
     stems.into_iter().rev().take(count).collect()
 }
 
-/// The name that decides for a picture.
-pub fn stem(picture: &Path) -> &OsStr {
-    picture.file_stem().unwrap_or_default()
+/// The name that decides for an image.
+pub fn stem(image: &Path) -> &OsStr {
+    image.file_stem().unwrap_or_default()
 }
 
 fn stems_of(subset: &SubsetPlan) -> Result<Stems> {
@@ -62,8 +62,8 @@ fn stems_of(subset: &SubsetPlan) -> Result<Stems> {
         return Ok(Stems::new());
     }
     let folder = &subset.image_dir;
-    let pictures = pictures_in(folder).with_context(|| format!("picture folder {}", folder.display()))?;
-    Ok(pictures.iter().map(|picture| stem(picture).to_owned()).collect())
+    let images = images_in(folder).with_context(|| format!("image folder {}", folder.display()))?;
+    Ok(images.iter().map(|image| stem(image).to_owned()).collect())
 }
 
 /// A shuffled order, the same for all datasets with the same seed.

@@ -4,18 +4,18 @@
 //! | --- | --- |
 //! | [`plan`] | what the data set shall be |
 //! | [`folders`], [`dataset_config`] | the two ways to say so: folder names, or a TOML file |
-//! | [`mod@scan`], `oddities` | what is really there: pictures, sizes, captions; sizes that look like a mistake |
-//! | [`held_back`] | which pictures are kept for validation |
-//! | [`buckets`] | which size a picture becomes |
+//! | [`mod@scan`], `oddities` | what is really there: images, sizes, captions; sizes that look like a mistake |
+//! | [`held_back`] | which images are kept for validation |
+//! | [`buckets`] | which size an image becomes |
 //! | [`caption_file`], [`caption`] | reading captions; what is done to them at every draw |
 //! | [`batches`] | the order of an epoch |
-//! | [`pixels`], [`colour`] | a picture as the model sees it; changes of its colours |
+//! | [`pixels`], [`color`] | an image as the model sees it; changes of its colors |
 
 pub mod batches;
 pub mod buckets;
 pub mod caption;
 pub mod caption_file;
-pub mod colour;
+pub mod color;
 pub mod dataset_config;
 pub mod folders;
 pub mod held_back;
@@ -60,7 +60,7 @@ pub fn plan(options: &Options) -> Result<DataPlan> {
     Ok(rounded(DataPlan { datasets: vec![dataset], from_file: false, warnings }))
 }
 
-/// The plan with sizes that latents can have: sides in multiples of 8 where all pictures become one size.
+/// The plan with sizes that latents can have: sides in multiples of 8 where all images become one size.
 fn rounded(mut plan: DataPlan) -> DataPlan {
     for buckets in plan.datasets.iter_mut().map(|dataset| &mut dataset.buckets).filter(|buckets| !buckets.enable) {
         let (width, height) = buckets.resolution;
@@ -75,23 +75,23 @@ fn rounded(mut plan: DataPlan) -> DataPlan {
     plan
 }
 
-/// Extensions of the pictures that are read. kohya's, and TIFF.
+/// Extensions of the images that are read. kohya's, and TIFF.
 const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
 
-/// The pictures directly in `folder`, sorted by path; hidden files are none.
+/// The images directly in `folder`, sorted by path; hidden files are none.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn pictures_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut pictures = Vec::new();
+pub fn images_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
         if !hidden && EXTENSIONS.contains(&extension.as_str()) && path.is_file() {
-            pictures.push(path);
+            images.push(path);
         }
     }
-    pictures.sort();
-    Ok(pictures)
+    images.sort();
+    Ok(images)
 }

@@ -1,15 +1,15 @@
-//! What is seldom meant in a folder of pictures: it is used as it is, and named.
+//! What is seldom meant in a folder of images: it is used as it is, and named.
 
 use super::Sample;
 use super::scan::Subset;
 use std::path::PathBuf;
 
-/// A picture that is enlarged more than this on a side teaches the resampling filter.
+/// An image that is enlarged more than this on a side teaches the resampling filter.
 const MOST_ENLARGED: f64 = 4.0;
-/// A picture of which less than this is left after cutting is seldom what was meant.
+/// An image of which less than this is left after cutting is seldom what was meant.
 const LEAST_SEEN: f64 = 0.25;
 
-/// A sentence on the pictures of a folder that are enlarged much, and one on those of which most is cut off.
+/// A sentence on the images of a folder that are enlarged much, and one on those of which most is cut off.
 pub fn describe(folder: &impl std::fmt::Display, samples: &[Sample]) -> Vec<String> {
     let enlarged = list(samples, |sample| {
         let factor = sample.placement.resized.0 as f64 / sample.size.0.max(1) as f64;
@@ -38,7 +38,7 @@ fn list(samples: &[Sample], remark: impl Fn(&Sample) -> Option<String>) -> Optio
     (!found.is_empty()).then(|| format!("{}{more}", found[..found.len().min(5)].join(", ")))
 }
 
-/// A sentence on the pictures that have no caption file.
+/// A sentence on the images that have no caption file.
 pub fn missing_captions(subset: &Subset) -> String {
     let missing = &subset.without_caption;
     let extension = subset.plan.caption_extension.trim_start_matches('.');
@@ -47,16 +47,16 @@ pub fn missing_captions(subset: &Subset) -> String {
         _ => "they train without a caption".to_owned(),
     };
     let (folder, count, names) = (subset.plan.image_dir.display(), missing.len(), first_names(missing));
-    format!("{folder}: {count} of {} pictures have no .{extension} file ({names}); {instead}", subset.pictures)
+    format!("{folder}: {count} of {} images have no .{extension} file ({names}); {instead}", subset.images)
 }
 
-/// A sentence on the pictures that a viewer would show turned, and that train as they are stored.
-pub fn not_turned(subset: &Subset, pictures: &[PathBuf]) -> String {
-    let (folder, count, names) = (subset.plan.image_dir.display(), pictures.len(), first_names(pictures));
+/// A sentence on the images that a viewer would show turned, and that train as they are stored.
+pub fn not_turned(subset: &Subset, images: &[PathBuf]) -> String {
+    let (folder, count, names) = (subset.plan.image_dir.display(), images.len(), first_names(images));
     format!(
-        "{folder}: Exif data of {count} of {} pictures ({names}) ask for turning them, which is not done, as with kohya; see \
+        "{folder}: Exif data of {count} of {} images ({names}) ask for turning them, which is not done, as with kohya; see \
          --exif_orientation",
-        subset.pictures
+        subset.images
     )
 }
 

@@ -1,30 +1,30 @@
-//! A picture as the model sees it: decoded, resized to cover its bucket, cut, mirrored.
+//! An image as the model sees it: decoded, resized to cover its bucket, cut, mirrored.
 //!
-//! Mirrors `trim_and_resize_if_required` and `utils.resize_image` of sd-scripts 48d368f. Deliberate difference: pictures are resized
-//! and cut always; there, with buckets off and latents not cached, a picture of another size is an error.
+//! Mirrors `trim_and_resize_if_required` and `utils.resize_image` of sd-scripts 48d368f. Deliberate difference: images are resized
+//! and cut always; there, with buckets off and latents not cached, an image of another size is an error.
 
 use super::Sample;
-use super::colour::Colour;
+use super::color::Color;
 use super::plan::SubsetPlan;
 use crate::options::Interpolation;
 use anyhow::Result;
 use driftless::rng::Generator;
-use driftless::vision::{self, Filter, Picture, Rgb};
+use driftless::vision::{self, Filter, Image, Rgb};
 
-/// What is done to a picture beyond resizing.
+/// What is done to an image beyond resizing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
     /// Mirror it.
     pub flipped: bool,
-    /// Cut this far from the left and the top, of the excess; `None`: the centre.
+    /// Cut this far from the left and the top, of the excess; `None`: the center.
     pub crop: Option<(usize, usize)>,
-    /// Change its colours.
-    pub colour: Option<Colour>,
+    /// Change its colors.
+    pub color: Option<Color>,
 }
 
 impl Draw {
-    /// The centre, not mirrored, in its own colours.
-    pub const PLAIN: Self = Self { flipped: false, crop: None, colour: None };
+    /// The center, not mirrored, in its own colors.
+    pub const PLAIN: Self = Self { flipped: false, crop: None, color: None };
 
     /// What chance has for `sample`.
     pub fn random(sample: &Sample, plan: &SubsetPlan, generator: &mut Generator) -> Self {
@@ -32,8 +32,8 @@ impl Draw {
         let (bucket, resized) = (sample.placement.bucket, sample.placement.resized);
         let crop = plan.random_crop.then(|| (up_to(resized.0 - bucket.0), up_to(resized.1 - bucket.1)));
         let flipped = plan.flip && up_to(1) == 1;
-        let colour = if plan.color { Colour::random(generator) } else { None };
-        Self { flipped, crop, colour }
+        let color = if plan.color { Color::random(generator) } else { None };
+        Self { flipped, crop, color }
     }
 }
 
@@ -42,37 +42,37 @@ impl Draw {
 /// # Errors
 /// When the file cannot be read or decoded, or has another size than when it was looked at first.
 pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -> Result<Rgb> {
-    let open = if sample.upright { Picture::open_oriented } else { Picture::open };
-    let picture = open(&sample.path)?.to_rgb();
+    let open = if sample.upright { Image::open_oriented } else { Image::open };
+    let image = open(&sample.path)?.to_rgb();
     anyhow::ensure!(
-        (picture.width, picture.height) == sample.size,
+        (image.width, image.height) == sample.size,
         "{}: is now {}x{} pixels and was {}x{}; it was changed during the run",
         sample.path.display(),
-        picture.width,
-        picture.height,
+        image.width,
+        image.height,
         sample.size.0,
         sample.size.1
     );
     let (width, height) = sample.placement.resized;
-    let resized = resize(&picture, width, height, interpolation);
+    let resized = resize(&image, width, height, interpolation);
     let (bucket_width, bucket_height) = sample.placement.bucket;
     let (left, top) = draw.crop.unwrap_or(((width - bucket_width) / 2, (height - bucket_height) / 2));
     let cut = resized.cropped(left, top, bucket_width, bucket_height)?;
     let cut = if draw.flipped { cut.flipped_horizontally() } else { cut };
-    Ok(draw.colour.map_or_else(|| cut.clone(), |colour| colour.apply(&cut)))
+    Ok(draw.color.map_or_else(|| cut.clone(), |color| color.apply(&cut)))
 }
 
 /// Area averaging when neither side grows, else Lanczos; or the filter that is forced.
-fn resize(picture: &Rgb, width: usize, height: usize, interpolation: Option<Interpolation>) -> Rgb {
-    if (picture.width, picture.height) == (width, height) {
-        return picture.clone();
+fn resize(image: &Rgb, width: usize, height: usize, interpolation: Option<Interpolation>) -> Rgb {
+    if (image.width, image.height) == (width, height) {
+        return image.clone();
     }
-    let shrinks = picture.width >= width && picture.height >= height;
+    let shrinks = image.width >= width && image.height >= height;
     match interpolation.unwrap_or(if shrinks { Interpolation::Area } else { Interpolation::Lanczos }) {
-        Interpolation::Area => vision::resize_area(picture, width, height),
-        Interpolation::Lanczos => vision::resize(picture, width, height, Filter::Lanczos),
-        Interpolation::Box => vision::resize(picture, width, height, Filter::Box),
-        Interpolation::Nearest => vision::resize(picture, width, height, Filter::Nearest),
+        Interpolation::Area => vision::resize_area(image, width, height),
+        Interpolation::Lanczos => vision::resize(image, width, height, Filter::Lanczos),
+        Interpolation::Box => vision::resize(image, width, height, Filter::Box),
+        Interpolation::Nearest => vision::resize(image, width, height, Filter::Nearest),
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::options::Options;
 
-    /// A picture whose red is the column and whose green is the row.
+    /// An image whose red is the column and whose green is the row.
     fn sample(folder: &std::path::Path, size: (usize, usize), placement: Placement) -> Sample {
         let path = folder.join("a.png");
         let pixels = (0..size.0 * size.1).flat_map(|i| [(i % size.0) as u8, (i / size.0) as u8, 0]).collect();
@@ -96,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn cut_at_the_centre_or_where_chance_says() {
+    fn cut_at_the_center_or_where_chance_says() {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(folder.path(), (21, 16), Placement { bucket: (16, 16), resized: (21, 16) });
         let plain = load(&sample, None, Draw::PLAIN).unwrap();
         assert_eq!((plain.width, plain.height, first_pixel(&plain)), (16, 16, (2, 0)));
-        let flipped = load(&sample, None, Draw { flipped: true, crop: Some((5, 0)), colour: None }).unwrap();
+        let flipped = load(&sample, None, Draw { flipped: true, crop: Some((5, 0)), color: None }).unwrap();
         assert_eq!(first_pixel(&flipped), (20, 0));
 
         let mut plan = SubsetPlan::from_options(&Options::of(&[]));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_changed_is_named() {
+    fn an_image_that_changed_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let placement = Placement { bucket: (16, 16), resized: (16, 16) };
         let mut sample = sample(folder.path(), (16, 16), placement);

@@ -1,4 +1,4 @@
-//! What the data set shall be: subsets and their settings, before any picture is looked at.
+//! What the data set shall be: subsets and their settings, before any image is looked at.
 
 use super::buckets::BucketSettings;
 use super::caption::CaptionSettings;
@@ -16,33 +16,33 @@ pub struct DataPlan {
     pub warnings: Vec<String>,
 }
 
-/// Pictures that share a resolution and a batch size.
+/// Images that share a resolution and a batch size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatasetPlan {
     /// Sizes.
     pub buckets: BucketSettings,
-    /// Pictures per batch.
+    /// Images per batch.
     pub batch_size: usize,
     /// Folders.
     pub subsets: Vec<SubsetPlan>,
 }
 
-/// The pictures of one folder.
+/// The images of one folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubsetPlan {
-    /// The folder that holds the pictures.
+    /// The folder that holds the images.
     pub image_dir: PathBuf,
-    /// How often each picture is drawn per epoch.
+    /// How often each image is drawn per epoch.
     pub repeats: usize,
-    /// The caption of pictures that have no caption file.
+    /// The caption of images that have no caption file.
     pub class_tokens: Option<String>,
     /// With or without the dot.
     pub caption_extension: String,
-    /// Regularisation pictures.
+    /// Regularization images.
     pub is_reg: bool,
     /// What is done to captions.
     pub captions: CaptionSettings,
-    /// Turn pictures upright as their Exif orientation says.
+    /// Turn images upright as their Exif orientation says.
     pub exif_orientation: bool,
     /// Mirror half of the draws.
     pub flip: bool,
@@ -52,7 +52,7 @@ pub struct SubsetPlan {
     pub random_crop: bool,
     /// Resampling filter, when one is forced.
     pub interpolation: Option<Interpolation>,
-    /// Share of the pictures that is held back for validation.
+    /// Share of the images that is held back for validation.
     pub validation_split: f64,
     /// Seed of that choice, when it is not the run's.
     pub validation_seed: Option<u64>,

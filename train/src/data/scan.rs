@@ -1,15 +1,15 @@
-//! What is really there: the pictures of a plan with sizes, captions and buckets.
+//! What is really there: the images of a plan with sizes, captions and buckets.
 //!
-//! Mirrors `DreamBoothDataset.__init__` and `BaseDataset.make_buckets` of sd-scripts 48d368f, regularisation pictures included. Exif
+//! Mirrors `DreamBoothDataset.__init__` and `BaseDataset.make_buckets` of sd-scripts 48d368f, regularization images included. Exif
 //! orientation is applied only where that is asked for (`--exif_orientation`): there it never is, and it moves photographs to other
 //! buckets.
 
 use super::buckets::{Placement, Size};
 use super::held_back::{self, Stems};
 use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
-use super::{caption_file, oddities, pictures_in};
+use super::{caption_file, images_in, oddities};
 use anyhow::{Context, Result, bail};
-use driftless::vision::Picture;
+use driftless::vision::Image;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,22 +22,22 @@ pub struct DataSet {
     pub from_file: bool,
     /// Sentences for the user.
     pub warnings: Vec<String>,
-    /// The pictures that are held back, as a data set of its own in which nothing is left to chance.
+    /// The images that are held back, as a data set of its own in which nothing is left to chance.
     pub validation: Option<Box<DataSet>>,
 }
 
-/// Pictures that share a resolution and a batch size.
+/// Images that share a resolution and a batch size.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     /// The plan it was made from.
     pub plan: DatasetPlan,
     /// What was found in each subset of the plan that is used.
     pub subsets: Vec<Subset>,
-    /// All pictures, in order of subset and path.
+    /// All images, in order of subset and path.
     pub samples: Vec<Sample>,
-    /// Draws per epoch of training pictures.
+    /// Draws per epoch of training images.
     pub num_train_images: usize,
-    /// Regularisation pictures times the repeats that the plan gives them.
+    /// Regularization images times the repeats that the plan gives them.
     pub num_reg_images: usize,
     /// For each bucket in order of size: indices into `samples`, as often as they are drawn in an epoch.
     pub buckets: BTreeMap<Size, Vec<usize>>,
@@ -48,17 +48,17 @@ pub struct Dataset {
 pub struct Subset {
     /// The plan it was made from.
     pub plan: SubsetPlan,
-    /// Pictures, without repeats.
-    pub pictures: usize,
-    /// Pictures with a caption file.
+    /// Images, without repeats.
+    pub images: usize,
+    /// Images with a caption file.
     pub captions: usize,
-    /// Pictures without.
+    /// Images without.
     pub without_caption: Vec<PathBuf>,
     /// How many captions hold a tag (lower-cased).
     pub tag_frequency: BTreeMap<String, usize>,
 }
 
-/// One picture.
+/// One image.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Its file.
@@ -73,18 +73,18 @@ pub struct Sample {
     pub subset: usize,
     /// Draws per epoch.
     pub repeats: usize,
-    /// A regularisation picture.
+    /// A regularization image.
     pub is_reg: bool,
     /// What size it becomes.
     pub placement: Placement,
 }
 
 impl DataSet {
-    /// Looks at every picture of `plan`: reads headers and captions, and chooses buckets. `seed` is that of the run, from which it
+    /// Looks at every image of `plan`: reads headers and captions, and chooses buckets. `seed` is that of the run, from which it
     /// follows what is held back for validation.
     ///
     /// # Errors
-    /// When a folder cannot be read, a picture is unreadable or fits no bucket, a caption is not UTF-8, or nothing is left to train
+    /// When a folder cannot be read, an image is unreadable or fits no bucket, a caption is not UTF-8, or nothing is left to train
     /// on.
     pub fn scan(plan: DataPlan, seed: u64) -> Result<Self> {
         let held_back = held_back::choose(&plan, seed)?;
@@ -97,7 +97,7 @@ impl DataSet {
         }
         if asked && validation.is_empty() {
             warnings
-                .push("validation_split is too small for so few pictures: none is held back, and there is no validation".into());
+                .push("validation_split is too small for so few images: none is held back, and there is no validation".into());
         }
         let from_file = plan.from_file;
         let validation = Self { datasets: validation, from_file, warnings: vec![], validation: None };
@@ -109,17 +109,17 @@ impl DataSet {
         Ok(set)
     }
 
-    /// Pictures that are held back.
+    /// Images that are held back.
     pub fn num_validation_images(&self) -> usize {
         self.validation.as_ref().map_or(0, |set| set.num_train_images())
     }
 
-    /// Draws per epoch, without regularisation.
+    /// Draws per epoch, without regularization.
     pub fn num_train_images(&self) -> usize {
         self.datasets.iter().map(|dataset| dataset.num_train_images).sum()
     }
 
-    /// Regularisation pictures, with their repeats.
+    /// Regularization images, with their repeats.
     pub fn num_reg_images(&self) -> usize {
         self.datasets.iter().map(|dataset| dataset.num_reg_images).sum()
     }
@@ -137,9 +137,9 @@ impl DataSet {
             .map(|plan| plan.image_dir.display().to_string())
             .collect();
         if self.validation.is_some() {
-            return format!("all pictures in {} are held back for validation; lower validation_split", folders.join(", "));
+            return format!("all images in {} are held back for validation; lower validation_split", folders.join(", "));
         }
-        format!("no training pictures (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
+        format!("no training images (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
     }
 }
 
@@ -149,7 +149,7 @@ impl Dataset {
         self.buckets.values().map(|entries| entries.len().div_ceil(self.plan.batch_size)).sum()
     }
 
-    /// Mean distance between the aspect ratios of pictures and of their buckets; kohya's `mean_img_ar_error`.
+    /// Mean distance between the aspect ratios of images and of their buckets; kohya's `mean_img_ar_error`.
     pub fn mean_aspect_error(&self) -> f64 {
         let aspect = |size: Size| size.0 as f64 / size.1 as f64;
         let errors = self.samples.iter().map(|sample| (aspect(sample.placement.bucket) - aspect(sample.size)).abs());
@@ -157,7 +157,7 @@ impl Dataset {
     }
 }
 
-/// The dataset without, and one with only the pictures that are held back; `stems` are theirs, by subset of the plan.
+/// The dataset without, and one with only the images that are held back; `stems` are theirs, by subset of the plan.
 fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) -> Result<(Dataset, Option<Dataset>)> {
     if plan.batch_size == 0 {
         bail!("the batch size is 0; it must be at least 1");
@@ -167,7 +167,7 @@ fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) 
     for (subset_plan, held_back) in plan.subsets.iter().zip(stems) {
         let folder = &subset_plan.image_dir.display();
         if subset_plan.repeats < 1 {
-            warnings.push(format!("{folder}: left out, because its pictures are repeated 0 times"));
+            warnings.push(format!("{folder}: left out, because its images are repeated 0 times"));
             continue;
         }
         if subsets.iter().any(|subset| subset.plan.image_dir == subset_plan.image_dir) {
@@ -177,7 +177,7 @@ fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) 
         let index = subsets.len();
         let (subset, mut samples) = scan_subset(subset_plan, index, warnings)?;
         if samples.is_empty() {
-            warnings.push(format!("{folder}: left out, because there are no pictures in it"));
+            warnings.push(format!("{folder}: left out, because there are no images in it"));
             continue;
         }
         for sample in &mut samples {
@@ -198,7 +198,7 @@ fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) 
     let validation = (!held.is_empty()).then(|| for_validation(&plan, &subsets, held));
     let (num_train_images, num_reg_images) = (draws(&train), draws(&reg));
     if num_train_images < num_reg_images {
-        warnings.push("some regularisation pictures are not used, because there are more of them than training pictures".into());
+        warnings.push("some regularization images are not used, because there are more of them than training images".into());
     }
     let mut samples = train;
     samples.extend(evened_out(reg, num_train_images));
@@ -218,7 +218,7 @@ fn by_size(samples: &[Sample]) -> BTreeMap<Size, Vec<usize>> {
     by_size
 }
 
-/// The pictures that are held back: each once, none changed.
+/// The images that are held back: each once, none changed.
 fn for_validation(plan: &DatasetPlan, subsets: &[Subset], held: Vec<Sample>) -> Dataset {
     let settled = |subset: &Subset| {
         let captions = subset.plan.captions.settled();
@@ -236,7 +236,7 @@ fn for_validation(plan: &DatasetPlan, subsets: &[Subset], held: Vec<Sample>) -> 
     }
 }
 
-/// Regularisation pictures drawn about as often as training pictures: taken until there are enough, then repeated once more each, in
+/// Regularization images drawn about as often as training images: taken until there are enough, then repeated once more each, in
 /// turn, until there are.
 fn evened_out(mut reg: Vec<Sample>, num_train_images: usize) -> Vec<Sample> {
     let mut draws = 0;
@@ -258,17 +258,12 @@ fn evened_out(mut reg: Vec<Sample>, num_train_images: usize) -> Vec<Sample> {
 
 fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> Result<(Subset, Vec<Sample>)> {
     let folder = &plan.image_dir;
-    let pictures = pictures_in(folder).with_context(|| format!("picture folder {}", folder.display()))?;
-    let mut subset = Subset {
-        plan: plan.clone(),
-        pictures: pictures.len(),
-        captions: 0,
-        without_caption: vec![],
-        tag_frequency: BTreeMap::new(),
-    };
-    let (mut samples, mut not_turned) = (Vec::with_capacity(pictures.len()), Vec::new());
-    for path in pictures {
-        let header = Picture::header(&path)?;
+    let images = images_in(folder).with_context(|| format!("image folder {}", folder.display()))?;
+    let mut subset =
+        Subset { plan: plan.clone(), images: images.len(), captions: 0, without_caption: vec![], tag_frequency: BTreeMap::new() };
+    let (mut samples, mut not_turned) = (Vec::with_capacity(images.len()), Vec::new());
+    for path in images {
+        let header = Image::header(&path)?;
         let upright_size = header.upright_size.filter(|_| plan.exif_orientation);
         if header.upright_size.is_some() && upright_size.is_none() {
             not_turned.push(path.clone());
@@ -310,7 +305,7 @@ mod tests {
     use driftless::vision::Rgb;
     use std::path::Path;
 
-    fn picture(path: &Path, width: usize, height: usize) {
+    fn image(path: &Path, width: usize, height: usize) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         Rgb::filled(width, height, [10, 20, 30]).save_png(path).unwrap();
     }
@@ -326,7 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for group in ["10_empty", "10_wd", "10_kosmos"] {
             for number in 0..3 {
-                picture(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
+                image(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
             }
         }
         for number in 0..3 {
@@ -349,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn regularisation_pictures_are_evened_out() {
+    fn regularization_images_are_evened_out() {
         let folder = tempfile::tempdir().unwrap();
-        picture(&folder.path().join("train/7_a/0.png"), 40, 30);
+        image(&folder.path().join("train/7_a/0.png"), 40, 30);
         for number in 0..3 {
-            picture(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
+            image(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
         }
         let reg = format!("--reg_data_dir={}", folder.path().join("reg").display());
         let set = scan(folder.path(), &[&reg]).unwrap();
@@ -363,11 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn surplus_regularisation_pictures_are_left_out() {
+    fn surplus_regularization_images_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        picture(&folder.path().join("train/2_a/0.png"), 40, 30);
+        image(&folder.path().join("train/2_a/0.png"), 40, 30);
         for number in 0..9 {
-            picture(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
+            image(&folder.path().join(format!("reg/1_b/{number}.png")), 40, 30);
         }
         let reg = format!("--reg_data_dir={}", folder.path().join("reg").display());
         let set = scan(folder.path(), &[&reg]).unwrap();
@@ -376,11 +371,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_held_back_in_all_caption_groups() {
+    fn an_image_is_held_back_in_all_caption_groups() {
         let folder = tempfile::tempdir().unwrap();
         for group in ["10_empty", "10_wd", "10_kosmos"] {
             for number in 0..10 {
-                picture(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
+                image(&folder.path().join(format!("train/{group}/{number}.png")), 40, 30);
             }
         }
         let options = ["--validation_split=0.2", "--validation_seed=5", "--flip_aug", "--color_aug", "--shuffle_caption"];
@@ -414,21 +409,21 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_picture_is_named() {
+    fn a_damaged_image_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        picture(&folder.path().join("train/1_a/0.png"), 40, 30);
-        std::fs::write(folder.path().join("train/1_a/1.png"), "not a picture").unwrap();
+        image(&folder.path().join("train/1_a/0.png"), 40, 30);
+        std::fs::write(folder.path().join("train/1_a/1.png"), "not an image").unwrap();
         let message = format!("{:#}", scan(folder.path(), &[]).unwrap_err());
         assert!(message.contains("1_a/1.png"), "{message}");
     }
 
     #[test]
-    fn folders_without_pictures_are_an_error_only_when_nothing_is_left() {
+    fn folders_without_images_are_an_error_only_when_nothing_is_left() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("train/1_a")).unwrap();
         let message = format!("{:#}", scan(folder.path(), &[]).unwrap_err());
-        assert!(message.contains("no training pictures") && message.contains("1_a"), "{message}");
-        picture(&folder.path().join("train/1_b/0.png"), 40, 30);
+        assert!(message.contains("no training images") && message.contains("1_a"), "{message}");
+        image(&folder.path().join("train/1_b/0.png"), 40, 30);
         let set = scan(folder.path(), &[]).unwrap();
         assert!(set.warnings.iter().any(|warning| warning.contains("1_a")), "{:?}", set.warnings);
     }

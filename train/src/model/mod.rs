@@ -24,28 +24,28 @@ pub trait Model {
     /// Where it computes.
     fn device(&self) -> &Device;
 
-    /// Channels, height and width of the latents of a picture of this width and height in pixels.
+    /// Channels, height and width of the latents of an image of this width and height in pixels.
     fn latent_shape(&self, size: (usize, usize)) -> [usize; 3];
 
-    /// The distribution of the latents of pictures, float32.
+    /// The distribution of the latents of images, float32.
     ///
     /// # Shapes
-    /// `pictures` `[b, 3, h, w]` in -1..1; the posterior is `[b, c, h / 8, w / 8]`.
+    /// `images` `[b, 3, h, w]` in -1..1; the posterior is `[b, c, h / 8, w / 8]`.
     /// # Errors
     /// When a tensor operation fails.
-    fn posterior(&self, pictures: &Tensor) -> Result<Posterior>;
+    fn posterior(&self, images: &Tensor) -> Result<Posterior>;
 
     /// What a sample of that distribution is multiplied with to be what the predictor sees.
     fn latent_scale(&self) -> f64;
 
-    /// A sample of the latents of pictures, scaled as the predictor sees them, float32.
+    /// A sample of the latents of images, scaled as the predictor sees them, float32.
     ///
     /// # Shapes
     /// As [`Model::posterior`]; `noise` is standard normal; returns the noise's shape.
     /// # Errors
     /// When a tensor operation fails.
-    fn encode_pictures(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor> {
-        self.sample(&self.posterior(pictures)?, noise)
+    fn encode_images(&self, images: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        self.sample(&self.posterior(images)?, noise)
     }
 
     /// A sample of a posterior, scaled as the predictor sees it.

@@ -34,7 +34,7 @@ impl StableDiffusion {
             max_token_length: options.model.max_token_length.unwrap_or(75),
             trains_text_encoder: network.trains_text_encoder(),
             clock: network.clock.clone(),
-            sink: options.optimisation.gradient_checkpointing.then(|| GradientSink::new(network.variables())),
+            sink: options.optimization.gradient_checkpointing.then(|| GradientSink::new(network.variables())),
         }
     }
 }
@@ -49,9 +49,9 @@ impl Model for StableDiffusion {
         [config.latent_channels, height / config.downscale(), width / config.downscale()]
     }
 
-    fn posterior(&self, pictures: &Tensor) -> Result<Posterior> {
-        let pictures = pictures.to_device(self.device())?.to_dtype(self.pipeline.compute_dtype())?;
-        let Posterior { mean, log_variance } = self.pipeline.vae.encode(&pictures)?;
+    fn posterior(&self, images: &Tensor) -> Result<Posterior> {
+        let images = images.to_device(self.device())?.to_dtype(self.pipeline.compute_dtype())?;
+        let Posterior { mean, log_variance } = self.pipeline.vae.encode(&images)?;
         let plain = |tensor: Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::F32)?.detach()) };
         Ok(Posterior { mean: plain(mean)?, log_variance: plain(log_variance)? })
     }

@@ -98,7 +98,7 @@ impl Console {
         self.bar = Some(bar);
     }
 
-    /// Pictures encoded so far.
+    /// Images encoded so far.
     pub fn encoded(&mut self, done: usize, total: usize) {
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);

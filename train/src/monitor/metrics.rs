@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object per optimiser step; `validation.jsonl`: one per measurement on pictures that do not train.
+//! `metrics.jsonl`: one JSON object per optimizer step; `validation.jsonl`: one per measurement on images that do not train.
 
 use super::memory::peak_rss_bytes;
 use crate::training::StepReport;
@@ -9,16 +9,16 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The loss on pictures that do not train.
+/// The loss on images that do not train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: usize,
     /// Epochs done, when it was measured at the end of one.
     pub epoch: Option<usize>,
     /// The moving average of the training loss at that time.
     pub training_loss: f64,
-    /// The loss on the pictures that do not train.
+    /// The loss on the images that do not train.
     pub validation_loss: f64,
 }
 

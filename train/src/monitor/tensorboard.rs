@@ -64,7 +64,7 @@ impl TensorBoard {
         self.guarded(SummaryWriter::flush);
     }
 
-    /// A measurement on pictures that do not train, at the end of an epoch or after a step.
+    /// A measurement on images that do not train, at the end of an epoch or after a step.
     pub fn validation(&mut self, measurement: &Measurement) {
         let (kind, at) = measurement.epoch.map_or(("step", measurement.step), |epoch| ("epoch", epoch));
         let divergence = measurement.validation_loss - measurement.training_loss;
@@ -73,10 +73,10 @@ impl TensorBoard {
         self.guarded(SummaryWriter::flush);
     }
 
-    /// A sample picture.
-    pub fn picture(&mut self, name: &str, picture: &Rgb, step: usize) {
+    /// A sample image.
+    pub fn image(&mut self, name: &str, image: &Rgb, step: usize) {
         // The library wants "CHW" and takes width, height and interleaved pixels.
-        self.guarded(|writer| writer.add_image(name, &picture.pixels, &[3, picture.width, picture.height], step));
+        self.guarded(|writer| writer.add_image(name, &image.pixels, &[3, image.width, image.height], step));
         self.guarded(SummaryWriter::flush);
     }
 

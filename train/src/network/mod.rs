@@ -10,7 +10,7 @@ pub mod settings;
 
 pub use settings::NetworkSettings;
 
-use crate::optimise::{Group, Parameter};
+use crate::optimizer::{Group, Parameter};
 use crate::options::Options;
 use crate::seeds::{Purpose, generator};
 use anyhow::{Result, ensure};
@@ -55,10 +55,10 @@ struct Rates {
 impl Rates {
     /// Each part's own rate, else the general one. Rate 0 leaves a part out, as do the two `_only` options.
     fn new(options: &Options) -> Result<Self> {
-        let optimisation = &options.optimisation;
+        let optimization = &options.optimization;
         let trained = |rate: f64, left_out: bool| (rate > 0.0 && !left_out).then_some(rate);
-        let text = optimisation.text_encoder_lr.first().copied().unwrap_or(optimisation.learning_rate);
-        let unet = optimisation.unet_lr.unwrap_or(optimisation.learning_rate);
+        let text = optimization.text_encoder_lr.first().copied().unwrap_or(optimization.learning_rate);
+        let unet = optimization.unet_lr.unwrap_or(optimization.learning_rate);
         let rates = Self {
             text_encoder: trained(text, options.network.network_train_unet_only),
             unet: trained(unet, options.network.network_train_text_encoder_only),

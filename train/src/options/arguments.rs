@@ -316,10 +316,10 @@ mod tests {
         assert_eq!(options.network.network_dim, 8);
         assert_eq!(options.network.network_alpha, 32.0);
         assert_eq!(options.data.resolution, Resolution { width: 512, height: 650 });
-        assert_eq!(options.optimisation.unet_lr, Some(1e-4));
-        assert_eq!(options.optimisation.text_encoder_lr, [5e-5]);
-        assert_eq!(options.optimisation.lr_warmup_steps, StepsOrShare::Steps(90));
-        assert_eq!(options.optimisation.optimizer_type, "AdamW8bit");
+        assert_eq!(options.optimization.unet_lr, Some(1e-4));
+        assert_eq!(options.optimization.text_encoder_lr, [5e-5]);
+        assert_eq!(options.optimization.lr_warmup_steps, StepsOrShare::Steps(90));
+        assert_eq!(options.optimization.optimizer_type, "AdamW8bit");
         assert_eq!(options.model.mixed_precision, Precision::Bf16);
         assert_eq!(options.model.max_token_length, Some(75));
         assert!(options.data.cache_latents && options.data.bucket_no_upscale);
@@ -337,8 +337,8 @@ mod tests {
         };
         let paper = recipe("paper-lora");
         assert_eq!((paper.network.network_dim, paper.network.network_alpha), (64, 32.0));
-        assert_eq!((paper.optimisation.unet_lr, paper.optimisation.text_encoder_lr.as_slice()), (Some(1e-4), [5e-5].as_slice()));
-        assert_eq!((paper.captions.caption_extension.as_str(), paper.optimisation.max_train_epochs), (".txt", Some(100)));
+        assert_eq!((paper.optimization.unet_lr, paper.optimization.text_encoder_lr.as_slice()), (Some(1e-4), [5e-5].as_slice()));
+        assert_eq!((paper.captions.caption_extension.as_str(), paper.optimization.max_train_epochs), (".txt", Some(100)));
         assert!(recipe("quickstart").data.cache_latents);
     }
 

@@ -53,14 +53,14 @@ use Arity::{Many, One, Switch};
 use Treatment::{LeftOut, Needless, Refused};
 
 const OUR_ATTENTION: Treatment = Needless("attention is always computed in a memory-saving way");
-const OUR_LOADER: Treatment = Needless("pictures are loaded in the background without workers of their own");
+const OUR_LOADER: Treatment = Needless("images are loaded in the background without workers of their own");
 const ONE_MACHINE: Treatment = Needless("training runs on one device");
 const NO_UPLOAD: Treatment = LeftOut("nothing is uploaded");
 const NO_TRACKER: Treatment = LeftOut("logs go to TensorBoard and metrics.jsonl only");
 const OTHER_MODEL: Treatment = LeftOut("it belongs to models other than Stable Diffusion 1.5");
-const FLOAT32_ADAPTER: Treatment = LeftOut("adapters, gradients and optimiser stay float32");
+const FLOAT32_ADAPTER: Treatment = LeftOut("adapters, gradients and optimizer stay float32");
 const OWN_LOG: Treatment = Needless("messages are governed by --quiet, --verbose and --log_json");
-const NO_MASKS: Treatment = Refused("the loss counts every pixel alike; cut the pictures to what they shall teach");
+const NO_MASKS: Treatment = Refused("the loss counts every pixel alike; cut the images to what they shall teach");
 const RENUMBER: Treatment = Refused("to go on from a state use --resume, which restores epoch and step");
 
 const TABLE: &[Foreign] = &[
@@ -77,7 +77,7 @@ const TABLE: &[Foreign] = &[
     // Models.
     entry("v2", Switch, Refused("this program trains Stable Diffusion 1.5 only")),
     entry("no_half_vae", Switch, LeftOut("the VAE computes in the same type as the rest")),
-    entry("vae_batch_size", One, Needless("pictures are encoded one at a time")),
+    entry("vae_batch_size", One, Needless("images are encoded one at a time")),
     entry("tokenizer_cache_dir", One, Needless("the tokenizer comes with the model")),
     entry("train_inpainting", Switch, Refused("inpainting models are not supported")),
     entry("base_weights", Many, Refused("merge the adapters into the base model first: convert merge")),
@@ -92,10 +92,10 @@ const TABLE: &[Foreign] = &[
     // Data.
     entry("in_json", One, Refused("metadata JSON files are not read; use --train_data_dir or --dataset_config")),
     entry("dataset_class", One, Refused("data sets written in Python cannot be used")),
-    entry("conditioning_data_dir", One, Refused("control pictures are not supported in training")),
+    entry("conditioning_data_dir", One, Refused("control images are not supported in training")),
     entry("cache_info", Switch, Needless("sizes and captions are read quickly enough")),
     entry("skip_cache_check", Switch, Needless("checking the cache takes no time to speak of")),
-    entry("face_crop_aug_range", One, LeftOut("pictures are not cropped around faces")),
+    entry("face_crop_aug_range", One, LeftOut("images are not cropped around faces")),
     entry("alpha_mask", Switch, NO_MASKS),
     entry("masked_loss", Switch, NO_MASKS),
     entry("weighted_captions", Switch, LeftOut("brackets in captions are ordinary text")),
@@ -117,7 +117,7 @@ const TABLE: &[Foreign] = &[
     entry("lowram", Switch, Needless("weights are read where they are needed")),
     entry("highvram", Switch, Needless("weights are read where they are needed")),
     entry("cpu_offload_checkpointing", Switch, Needless("activations stay on the device")),
-    // Optimisation.
+    // Optimization.
     entry("use_8bit_adam", Switch, Needless("AdamW is the default")),
     entry("use_lion_optimizer", Switch, Refused("Lion is not available; see --optimizer_type")),
     entry("fused_backward_pass", Switch, Needless("gradients are small: only adapters have any")),

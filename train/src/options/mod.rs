@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | `model_and_data`, `network`, `optimisation`, `objective`, `validation`, `output` | the options, grouped as `--help` groups them |
+//! | `model_and_data`, `network`, `optimization`, `objective`, `validation`, `output` | the options, grouped as `--help` groups them |
 //! | [`values`] | value types that kohya writes as text: `512,650`, `10%`, `key=value` |
 //! | [`arguments`] | the command line and the TOML file, brought into one list of arguments |
 //! | [`config_file`] | `--config_file`: a TOML whose sections are flattened into options |
@@ -17,7 +17,7 @@ pub mod foreign;
 mod model_and_data;
 mod network;
 mod objective;
-mod optimisation;
+mod optimization;
 mod output;
 mod validation;
 pub mod values;
@@ -25,7 +25,7 @@ pub mod values;
 pub use model_and_data::{CaptionOptions, DataOptions, Interpolation, ModelOptions, Precision};
 pub use network::NetworkOptions;
 pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
-pub use optimisation::OptimisationOptions;
+pub use optimization::OptimizationOptions;
 pub use output::{OutputOptions, RunOptions, SampleOptions, SaveFormat, SavePrecision};
 pub use validation::ValidationOptions;
 
@@ -53,7 +53,7 @@ pub struct Options {
     #[command(flatten)]
     pub network: NetworkOptions,
     #[command(flatten)]
-    pub optimisation: OptimisationOptions,
+    pub optimization: OptimizationOptions,
     #[command(flatten)]
     pub objective: ObjectiveOptions,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Options: the base model, the pictures and their captions.
+//! Options: the base model, the images and their captions.
 
 use super::values::{Resolution, StepsOrShare};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 
-    /// Type that the frozen model computes in; adapters, optimiser and loss stay float32
+    /// Type that the frozen model computes in; adapters, optimizer and loss stay float32
     #[arg(long, visible_alias = "dtype", value_enum, default_value = "no")]
     pub mixed_precision: Precision,
 
@@ -61,15 +61,15 @@ pub enum Precision {
     Bf16,
 }
 
-/// Pictures, buckets and caches.
+/// Images, buckets and caches.
 #[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Pictures")]
+#[command(rename_all = "snake_case", next_help_heading = "Images")]
 pub struct DataOptions {
-    /// Folder whose subfolders are named REPEATS_name and hold pictures
+    /// Folder whose subfolders are named REPEATS_name and hold images
     #[arg(long, value_name = "DIR")]
     pub train_data_dir: Option<PathBuf>,
 
-    /// The same for regularisation pictures
+    /// The same for regularization images
     #[arg(long, value_name = "DIR")]
     pub reg_data_dir: Option<PathBuf>,
 
@@ -81,11 +81,11 @@ pub struct DataOptions {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub dataset_repeats: usize,
 
-    /// Size of the pictures: 512, or width,height
+    /// Size of the images: 512, or width,height
     #[arg(long, default_value = "512", value_name = "W,H")]
     pub resolution: Resolution,
 
-    /// Sort pictures into buckets by aspect ratio instead of cropping all to one size
+    /// Sort images into buckets by aspect ratio instead of cropping all to one size
     #[arg(long)]
     pub enable_bucket: bool,
 
@@ -101,7 +101,7 @@ pub struct DataOptions {
     #[arg(long, value_name = "PIXELS", default_value_t = 64)]
     pub bucket_reso_steps: usize,
 
-    /// Make buckets from the pictures' sizes and never enlarge a picture
+    /// Make buckets from the images' sizes and never enlarge an image
     #[arg(long)]
     pub bucket_no_upscale: bool,
 
@@ -113,7 +113,7 @@ pub struct DataOptions {
     #[arg(long)]
     pub exif_orientation: bool,
 
-    /// Mirror each drawn picture with probability one half
+    /// Mirror each drawn image with probability one half
     #[arg(long)]
     pub flip_aug: bool,
 
@@ -121,29 +121,29 @@ pub struct DataOptions {
     #[arg(long)]
     pub color_aug: bool,
 
-    /// Cut at a random place instead of the centre; not with cached latents
+    /// Cut at a random place instead of the center; not with cached latents
     #[arg(long)]
     pub random_crop: bool,
 
-    /// Encode every picture once, before training
+    /// Encode every image once, before training
     #[arg(long)]
     pub cache_latents: bool,
 
-    /// The same, kept in NAME.latents.safetensors beside each picture for later runs
+    /// The same, kept in NAME.latents.safetensors beside each image for later runs
     #[arg(long)]
     pub cache_latents_to_disk: bool,
 
-    /// Keep them in this folder instead of beside the pictures
+    /// Keep them in this folder instead of beside the images
     #[arg(long, value_name = "DIR", requires = "cache_latents_to_disk")]
     pub latent_cache_dir: Option<PathBuf>,
 
-    /// Pictures per step
+    /// Images per step
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub train_batch_size: usize,
 }
 
 impl DataOptions {
-    /// Whether pictures are encoded once; keeping latents on disk implies it.
+    /// Whether images are encoded once; keeping latents on disk implies it.
     pub fn caches_latents(&self) -> bool {
         self.cache_latents || self.cache_latents_to_disk
     }

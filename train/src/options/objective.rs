@@ -82,7 +82,7 @@ pub struct ObjectiveOptions {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
     pub huber_scale: f64,
 
-    /// Weight of regularisation pictures
+    /// Weight of regularization images
     #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, value_parser = not_negative)]
     pub prior_loss_weight: f64,
 }

@@ -118,7 +118,7 @@ pub enum SavePrecision {
     Bf16,
 }
 
-/// Sample pictures during training.
+/// Sample images during training.
 #[derive(Debug, Clone, clap::Args)]
 #[command(rename_all = "snake_case", next_help_heading = "Samples")]
 pub struct SampleOptions {

@@ -1,14 +1,14 @@
-//! Options: pictures held back from training, and when the loss on them is measured.
+//! Options: images held back from training, and when the loss on them is measured.
 
 /// Validation during training.
 #[derive(Debug, Clone, clap::Args)]
 #[command(rename_all = "snake_case", next_help_heading = "Validation")]
 pub struct ValidationOptions {
-    /// Share of the pictures that does not train; the loss on them is measured with fixed noise and timesteps
+    /// Share of the images that does not train; the loss on them is measured with fixed noise and timesteps
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = super::values::probability)]
     pub validation_split: f64,
 
-    /// Seed of the choice of these pictures and of their noise (default: --seed)
+    /// Seed of the choice of these images and of their noise (default: --seed)
     #[arg(long, value_name = "N")]
     pub validation_seed: Option<u64>,
 

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_networks_and_optimisers() {
+    fn arguments_of_networks_and_optimizers() {
         let betas: KeyValue = "betas=0.9,0.999".parse().unwrap();
         assert_eq!(betas.pair(), Ok((0.9, 0.999)));
         assert_eq!("betas=(0.9, 0.99)".parse::<KeyValue>().unwrap().pair(), Ok((0.9, 0.99)));

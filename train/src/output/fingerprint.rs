@@ -25,7 +25,7 @@ pub fn beyond(facts: &Facts) -> BTreeMap<String, String> {
     ])
 }
 
-/// What the pictures of a data set are, in one number: names, sizes, captions and repeats.
+/// What the images of a data set are, in one number: names, sizes, captions and repeats.
 fn data_digest(data: &DataSet) -> String {
     let mut hash = Sha256::new();
     for sample in data.datasets.iter().flat_map(|dataset| &dataset.samples) {

@@ -41,8 +41,8 @@ pub struct Facts<'a> {
     pub steps: &'a Steps,
     /// The seed in use.
     pub seed: u64,
-    /// Name and settings of the optimiser.
-    pub optimiser: String,
+    /// Name and settings of the optimizer.
+    pub optimizer: String,
     /// Names of files.
     pub names: &'a Names,
 }
@@ -60,7 +60,7 @@ impl RunMetadata {
         };
         identity(facts, &mut put);
         network(facts, &mut put);
-        optimisation(facts, &mut put);
+        optimization(facts, &mut put);
         text(facts, &mut put);
         objective(facts, &mut put);
         match facts.data.from_file {
@@ -141,13 +141,13 @@ fn network(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("scale_weight_norms", python(network.scale_weight_norms.map(float).as_deref()));
 }
 
-fn optimisation(facts: &Facts, put: &mut impl FnMut(&str, String)) {
+fn optimization(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     let (options, steps) = (facts.options, facts.steps);
-    let rates = &options.optimisation;
+    let rates = &options.optimization;
     put("learning_rate", float(rates.learning_rate));
     put("unet_lr", python(rates.unet_lr.map(float).as_deref()));
     put("text_encoder_lr", python(rates.text_encoder_lr.first().copied().map(float).as_deref()));
-    put("optimizer", facts.optimiser.clone());
+    put("optimizer", facts.optimizer.clone());
     put("lr_scheduler", rates.lr_scheduler.clone());
     put("lr_warmup_steps", rates.lr_warmup_steps.to_string());
     put("max_grad_norm", float(rates.max_grad_norm));
@@ -281,7 +281,7 @@ fn datasets_from_file(data: &DataSet, put: &mut impl FnMut(&str, String)) {
 fn subset_info(subset: &Subset) -> Value {
     let plan = &subset.plan;
     json!({
-        "img_count": subset.pictures,
+        "img_count": subset.images,
         "num_repeats": plan.repeats,
         "color_aug": plan.color,
         "flip_aug": plan.flip,
@@ -306,7 +306,7 @@ fn folder_name(subset: &Subset) -> String {
 }
 
 fn folder_info(subset: &Subset) -> Value {
-    json!({ "n_repeats": subset.plan.repeats, "img_count": subset.pictures })
+    json!({ "n_repeats": subset.plan.repeats, "img_count": subset.images })
 }
 
 /// Folder to tag to count; a folder that several datasets use counts once.

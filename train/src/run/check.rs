@@ -19,7 +19,7 @@ pub fn report(plan: &Plan) -> Result<String> {
     let [weights, adapter, activations] = [weights, adapter, activations].map(memory::shown);
     let _ = writeln!(
         text,
-        "memory              about {total}: weights {weights}, adapter and optimiser {adapter}, activations {activations}"
+        "memory              about {total}: weights {weights}, adapter and optimizer {adapter}, activations {activations}"
     );
     Ok(text)
 }
@@ -32,12 +32,12 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         describe(dataset, out)?;
     }
-    writeln!(out, "pictures x repeats  {}", data.num_train_images())?;
+    writeln!(out, "images x repeats  {}", data.num_train_images())?;
     if data.num_reg_images() > 0 {
-        writeln!(out, "regularisation      {}", data.num_reg_images())?;
+        writeln!(out, "regularization      {}", data.num_reg_images())?;
     }
     if data.num_validation_images() > 0 {
-        writeln!(out, "held back           {} pictures for validation", data.num_validation_images())?;
+        writeln!(out, "held back           {} images for validation", data.num_validation_images())?;
     }
     writeln!(out, "batches per epoch   {}", steps.batches_per_epoch)?;
     writeln!(out, "batches per step    {}", steps.accumulation)?;
@@ -50,7 +50,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         "adapter             {}, rank {}, alpha {}",
         network.network_module, network.network_dim, network.network_alpha
     )?;
-    let rates = &options.optimisation;
+    let rates = &options.optimization;
     let text_rate = rates.text_encoder_lr.first().copied().unwrap_or(rates.learning_rate);
     let unet_rate = rates.unet_lr.unwrap_or(rates.learning_rate);
     writeln!(out, "learning rates      UNet {unet_rate:e}, text encoder {text_rate:e}, {}", rates.lr_scheduler)?;
@@ -59,12 +59,12 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
 
 fn describe(dataset: &Dataset, out: &mut String) -> std::fmt::Result {
     for subset in &dataset.subsets {
-        let kind = if subset.plan.is_reg { "regularisation, " } else { "" };
+        let kind = if subset.plan.is_reg { "regularization, " } else { "" };
         writeln!(
             out,
-            "{}: {kind}{} pictures x {} repeats; captions: {} found, {} missing",
+            "{}: {kind}{} images x {} repeats; captions: {} found, {} missing",
             subset.plan.image_dir.display(),
-            subset.pictures,
+            subset.images,
             subset.plan.repeats,
             subset.captions,
             subset.without_caption.len()
@@ -77,7 +77,7 @@ fn describe(dataset: &Dataset, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{kind} (batches of {}):", dataset.plan.batch_size)?;
     for ((width, height), entries) in &dataset.buckets {
         let batches = entries.len().div_ceil(dataset.plan.batch_size);
-        writeln!(out, "  {width:>4} x {height:<4}  {:>6} pictures with repeats, {batches} batches", entries.len())?;
+        writeln!(out, "  {width:>4} x {height:<4}  {:>6} images with repeats, {batches} batches", entries.len())?;
     }
     if dataset.plan.buckets.enable {
         writeln!(out, "  mean difference of aspect ratios {:.4}", dataset.mean_aspect_error())?;

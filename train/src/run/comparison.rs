@@ -1,4 +1,4 @@
-//! The table at the end: what was measured on pictures that do not train, the best first, and the file that is best.
+//! The table at the end: what was measured on images that do not train, the best first, and the file that is best.
 
 use crate::monitor::metrics::Measurement;
 use std::collections::BTreeMap;

@@ -28,7 +28,7 @@ pub struct Parts<'a> {
     pub network: &'a TrainedNetwork,
     /// What is written into the adapter's files.
     pub metadata: &'a RunMetadata,
-    /// What is measured on pictures that do not train.
+    /// What is measured on images that do not train.
     pub validation: Option<Validation<'a>>,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Files<'a> {
     /// Samples before the first step, when they are asked for; and what an interruption left unmeasured. Answers whether to go on.
     ///
     /// # Errors
-    /// When pictures cannot be read, or the state cannot be saved.
+    /// When images cannot be read, or the state cannot be saved.
     pub fn at_first(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
         let step = trainer.position.step;
         if self.parts.plan.options.samples.sample_at_first && step == 0 {
@@ -137,7 +137,7 @@ impl<'a> Files<'a> {
         }
         let when = When::Step(step);
         let adapter = self.save_adapter(when, step, trainer.position.epoch + 1);
-        let state = trainer.optimiser.state().map(|_| self.save_state(trainer, when));
+        let state = trainer.optimizer.state().map(|_| self.save_state(trainer, when));
         let named = |saved: Result<()>, path: PathBuf| match saved {
             Ok(()) => path.display().to_string(),
             Err(error) => format!("({} could not be saved: {})", path.display(), sentence(&error)),
@@ -235,7 +235,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Measures the loss on pictures that do not train. Answers whether it came to an end before an interruption.
+    /// Measures the loss on images that do not train. Answers whether it came to an end before an interruption.
     fn validate(&mut self, trainer: &Trainer<StableDiffusion>, epoch: Option<usize>) -> Result<bool> {
         let Parts { model, network, validation: Some(validation), .. } = self.parts else { return Ok(true) };
         let step = trainer.position.step;
@@ -275,7 +275,7 @@ impl<'a> Files<'a> {
                 for sample in samples {
                     self.console.detail(format!("drew {}", sample.path.display()));
                     if let Some(tensorboard) = &mut self.tensorboard {
-                        tensorboard.picture(&format!("sample_{}", sample.index), &sample.picture, self.steps_done);
+                        tensorboard.image(&format!("sample_{}", sample.index), &sample.image, self.steps_done);
                     }
                 }
             }

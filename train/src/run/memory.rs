@@ -1,6 +1,6 @@
 //! How much memory a run will take, about, before anything is loaded.
 //!
-//! Weights, adapter, gradients and optimiser are counted; what the forward pass keeps for the backward pass is estimated by a formula in
+//! Weights, adapter, gradients and optimizer are counted; what the forward pass keeps for the backward pass is estimated by a formula in
 //! the UNet's sizes, whose factors were set by measuring full-size runs (the figures stand in its tests).
 
 use super::plan::Plan;
@@ -23,9 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Estimate {
     /// Frozen weights of all three networks.
     pub weights: usize,
-    /// Adapter, its gradients, and the optimiser's memory.
+    /// Adapter, its gradients, and the optimizer's memory.
     pub adapter: usize,
-    /// What is kept for the backward pass, or takes part in encoding pictures, whichever is more.
+    /// What is kept for the backward pass, or takes part in encoding images, whichever is more.
     pub activations: usize,
 }
 
@@ -75,7 +75,7 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
     let weights = source.elements.load(Ordering::Relaxed) * bytes_per_weight(options, here.then_some(folder));
     let training = largest_batch(plan).map_or(0, |(size, batch)| {
         let latent = [size.0 / vae_config.downscale(), size.1 / vae_config.downscale()];
-        batch * kept(&unet_config, latent, options.optimisation.gradient_checkpointing)
+        batch * kept(&unet_config, latent, options.optimization.gradient_checkpointing)
     });
     let encoding =
         largest_batch(plan).map_or(0, |(size, _)| vae_config.block_out_channels[0] * size.0 * size.1 * ENCODER_TENSORS * 4);
@@ -109,7 +109,7 @@ const RESNET: (usize, usize) = (2, 5);
 /// Numbers that a transformer block with an adapter on every linear layer keeps, per channel and position.
 const TRANSFORMER: usize = 76;
 
-/// Bytes that the forward pass of one picture keeps; `latent` is its width and height.
+/// Bytes that the forward pass of one image keeps; `latent` is its width and height.
 fn kept(config: &UnetConfig, latent: [usize; 2], checkpointed: bool) -> usize {
     let mut blocks: Vec<usize> = Vec::new();
     let mut borders = 0;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checkpointing_and_smaller_pictures_take_less() {
+    fn checkpointing_and_smaller_images_take_less() {
         let config = UnetConfig::stable_diffusion_1_5();
         let whole = kept(&config, [64, 64], false);
         assert!(kept(&config, [64, 64], true) * 4 < whole);
@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(shown(345 << 20), "345 MiB");
     }
 
-    // Peaks of resident memory of `train` on full-size SD1.5 weights in float32, one 512x512 picture, rank 64 on the UNet, cached latents:
-    // 8 457 547 776 bytes, and 5 314 564 096 with --gradient_checkpointing. Weights, adapter and optimiser are 4.2 GiB of it.
+    // Peaks of resident memory of `train` on full-size SD1.5 weights in float32, one 512x512 image, rank 64 on the UNet, cached latents:
+    // 8 457 547 776 bytes, and 5 314 564 096 with --gradient_checkpointing. Weights, adapter and optimizer are 4.2 GiB of it.
     #[test]
     fn full_size_runs_took_about_as_much() {
         let config = UnetConfig::stable_diffusion_1_5();

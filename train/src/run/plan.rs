@@ -4,8 +4,8 @@ use crate::data::{self, DataSet};
 use crate::monitor::Console;
 use crate::network::{NetworkSettings, file};
 use crate::objective::Objective;
-use crate::optimise::choice::Choice;
-use crate::optimise::schedule::Schedule;
+use crate::optimizer::choice::Choice;
+use crate::optimizer::schedule::Schedule;
 use crate::options::Options;
 use crate::options::arguments::Parsed;
 use crate::output::Names;
@@ -29,8 +29,8 @@ pub struct Plan {
     pub objective: Objective,
     /// The course of the learning rate.
     pub schedule: Schedule,
-    /// The optimiser.
-    pub optimiser: Choice,
+    /// The optimizer.
+    pub optimizer: Choice,
     /// Names of files.
     pub names: Names,
     /// Seed of the run.
@@ -53,12 +53,12 @@ impl Plan {
             console.warn("--scale_weight_norms limits the norms of LoRA alone; with this algo it is left out");
         }
         let objective = Objective::new(&options)?;
-        let optimiser = Choice::new(&options.optimisation)?;
-        optimiser.notice.iter().for_each(|notice| console.info(notice));
+        let optimizer = Choice::new(&options.optimization)?;
+        optimizer.notice.iter().for_each(|notice| console.info(notice));
         let saves_state = options.output.save_state || options.output.save_state_on_train_end || options.output.resume.is_some();
         ensure!(
-            optimiser.can_resume() || !saves_state,
-            "--save_state and --resume need an optimiser that tells its state: --optimizer_type AdamW"
+            optimizer.can_resume() || !saves_state,
+            "--save_state and --resume need an optimizer that tells its state: --optimizer_type AdamW"
         );
         warn_of_small_rate(&parsed, console);
         check_samples(&options, console)?;
@@ -70,9 +70,9 @@ impl Plan {
             Latents::check(&data)?;
         }
         let steps = Steps::new(&options, data.batches_per_epoch())?;
-        let schedule = Schedule::new(&options.optimisation, steps.total)?;
+        let schedule = Schedule::new(&options.optimization, steps.total)?;
         let names = Names::new(&options.output);
-        Ok(Self { options, data, steps, objective, schedule, optimiser, names, seed, resume })
+        Ok(Self { options, data, steps, objective, schedule, optimizer, names, seed, resume })
     }
 }
 
@@ -80,7 +80,7 @@ impl Plan {
 fn warn_of_small_rate(parsed: &Parsed, console: &Console) {
     let rates = ["learning_rate", "unet_lr", "text_encoder_lr"];
     if !rates.iter().any(|rate| parsed.given.iter().any(|given| given == rate)) {
-        let rate = parsed.options.optimisation.learning_rate;
+        let rate = parsed.options.optimization.learning_rate;
         console.warn(format!("no learning rate is given; kohya's default {rate:e} hardly trains an adapter, 1e-4 is usual"));
     }
 }

@@ -58,13 +58,13 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
     let groups = network.groups();
-    let optimiser = plan.optimiser.build(&groups)?;
+    let optimizer = plan.optimizer.build(&groups)?;
     let facts = Facts {
         options,
         data: &plan.data,
         steps: &plan.steps,
         seed: plan.seed,
-        optimiser: optimiser.description(),
+        optimizer: optimizer.description(),
         names: &plan.names,
     };
     let metadata = RunMetadata::new(&facts);
@@ -82,8 +82,8 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         steps: plan.steps,
         schedule: plan.schedule,
         groups,
-        optimiser,
-        max_grad_norm: options.optimisation.max_grad_norm,
+        optimizer,
+        max_grad_norm: options.optimization.max_grad_norm,
         generator: generator(plan.seed, Purpose::Noise, 0),
         position: Position::default(),
         average: LossAverage::default(),
@@ -123,11 +123,11 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
 fn announce(plan: &Plan, network: &TrainedNetwork, console: &Console) {
     let (data, steps) = (&plan.data, &plan.steps);
     let sizes: Vec<String> = data.datasets.iter().map(|dataset| dataset.plan.batch_size.to_string()).collect();
-    console.info(format!("pictures x repeats: {}", data.num_train_images()));
+    console.info(format!("images x repeats: {}", data.num_train_images()));
     if data.num_reg_images() > 0 {
-        console.info(format!("regularisation pictures: {}", data.num_reg_images()));
+        console.info(format!("regularization images: {}", data.num_reg_images()));
     }
-    console.info(format!("batches per epoch: {}, of {} pictures", steps.batches_per_epoch, sizes.join(", ")));
+    console.info(format!("batches per epoch: {}, of {} images", steps.batches_per_epoch, sizes.join(", ")));
     console.info(format!("epochs: {}, steps: {} (of {} batches each)", steps.epochs, steps.total, steps.accumulation));
     let linear = network.settings.linear;
     console.info(format!(

@@ -1,7 +1,7 @@
-//! From prompts to pictures, with the adapter as it is now.
+//! From prompts to images, with the adapter as it is now.
 //!
 //! Mirrors `sample_images_common` of sd-scripts 48d368f: names of files, defaults, samplers. The generator is one of the sample's own,
-//! so samples disturb nothing. Deliberate differences: without a seed the picture's seed follows from the run's seed and the step, and no
+//! so samples disturb nothing. Deliberate differences: without a seed the image's seed follows from the run's seed and the step, and no
 //! prompt weighting.
 
 use super::prompts::{self, Prompt};
@@ -27,7 +27,7 @@ pub enum At {
     Step(usize),
 }
 
-/// A picture that was drawn.
+/// An image that was drawn.
 #[derive(Debug)]
 pub struct Sample {
     /// Its number in the prompt file.
@@ -35,7 +35,7 @@ pub struct Sample {
     /// Where it was written.
     pub path: PathBuf,
     /// Its pixels.
-    pub picture: Rgb,
+    pub image: Rgb,
 }
 
 /// Draws every prompt of the file, which is read anew each time, and writes PNG files. `stop` is asked between denoising steps; when it
@@ -59,10 +59,10 @@ pub fn draw(
     network.frozen(unet, text_encoder, || {
         let mut samples = Vec::new();
         for (index, prompt) in prompts.iter().enumerate() {
-            let Some(picture) = draw_one(model, options, prompt, own_generator(prompt, seed, at, index), &stop)? else { break };
+            let Some(image) = draw_one(model, options, prompt, own_generator(prompt, seed, at, index), &stop)? else { break };
             let path = folder.join(file_name(options, prompt, at, index));
-            picture.save_png(&path)?;
-            samples.push(Sample { index, path, picture });
+            image.save_png(&path)?;
+            samples.push(Sample { index, path, image });
         }
         Ok(samples)
     })

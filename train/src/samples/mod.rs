@@ -1,9 +1,9 @@
-//! Sample pictures during training.
+//! Sample images during training.
 //!
 //! | file | what lives there |
 //! | --- | --- |
 //! | [`prompts`] | the prompt file |
-//! | [`draw`] | from a prompt to a picture |
+//! | [`draw`] | from a prompt to an image |
 
 pub mod draw;
 pub mod prompts;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use std::path::Path;
 
-/// One picture to draw.
+/// One image to draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     /// What to show.
@@ -98,7 +98,7 @@ fn from_line(line: &str) -> Result<Written> {
             "l" => written.scale = Some(value.parse().map_err(|_| wrong())?),
             "s" => written.sample_steps = Some(value.parse().map_err(|_| wrong())?),
             "ss" => written.sample_sampler = Some(value.to_owned()),
-            "cn" => bail!("`--cn`: control pictures are not supported in samples"),
+            "cn" => bail!("`--cn`: control images are not supported in samples"),
             _ => bail!("`--{flag}` is none of --n --w --h --d --l --s --ss"),
         }
     }

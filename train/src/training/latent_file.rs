@@ -1,8 +1,8 @@
-//! Latents on disk (`--cache_latents_to_disk`): a safetensors file for each picture, beside it or in a folder of its own.
+//! Latents on disk (`--cache_latents_to_disk`): a safetensors file for each image, beside it or in a folder of its own.
 //!
 //! sd-scripts keeps one sample in `NAME_0512x0512_sd.npz`. Here the distribution is kept, mean and log-variance, so that a run draws the
-//! sample that its own seed asks for and ends with the same bytes as without the cache. A file counts only if the picture's size and
-//! time, the autoencoder, and what is made of the picture are what they were.
+//! sample that its own seed asks for and ends with the same bytes as without the cache. A file counts only if the image's size and
+//! time, the autoencoder, and what is made of the image are what they were.
 
 use crate::data::Sample;
 use crate::options::Interpolation;
@@ -27,7 +27,7 @@ pub struct LatentFiles {
 /// What a file holds.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// SHA-256 of the picture's bytes.
+    /// SHA-256 of the image's bytes.
     pub content: [u8; 32],
     /// As it is, and mirrored where that was asked for; `[1, c, h, w]` on the CPU.
     pub posteriors: BTreeMap<bool, Posterior>,
@@ -44,7 +44,7 @@ impl LatentFiles {
         let name = format!("{name}.{width}x{height}.latents.safetensors");
         match &self.folder {
             Some(folder) => {
-                // Pictures of the same name in several folders must not share a file.
+                // Images of the same name in several folders must not share a file.
                 let whole = std::path::absolute(&sample.path).unwrap_or_else(|_| sample.path.clone());
                 folder.join(format!("{}-{name}", &hex(&Sha256::digest(whole.as_os_str().as_encoded_bytes()))[..16]))
             }
@@ -96,7 +96,7 @@ impl LatentFiles {
         let modified = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         let entries = [
             ("format", FORMAT.to_owned()),
-            ("picture_bytes", file.len().to_string()),
+            ("image_bytes", file.len().to_string()),
             ("picture_modified_nanoseconds", modified.as_nanos().to_string()),
             ("vae", self.vae.clone()),
             ("upright", sample.upright.to_string()),
@@ -115,7 +115,7 @@ fn read_posterior(file: &WeightFile, sample: &Sample, flipped: bool) -> Option<P
     let read = |tensor: &str| -> Option<Tensor> {
         let tensor = file.tensor(&name(tensor, flipped), &Device::Cpu).ok()?;
         let (width, height) = sample.placement.bucket;
-        // Whatever the autoencoder is, it makes a picture smaller, and the file's own header says by how much.
+        // Whatever the autoencoder is, it makes an image smaller, and the file's own header says by how much.
         let fits = matches!(tensor.dims(), [1, _, h, w] if *h > 0 && *w > 0 && h * width == w * height);
         (fits && tensor.dtype() == DType::F32).then_some(tensor)
     };

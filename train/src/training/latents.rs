@@ -1,7 +1,7 @@
-//! Latents of all pictures, made once before training (`--cache_latents`), or read from the disk (`--cache_latents_to_disk`).
+//! Latents of all images, made once before training (`--cache_latents`), or read from the disk (`--cache_latents_to_disk`).
 //!
-//! One sample of each posterior is drawn and kept, as in sd-scripts; a mirrored picture is encoded apart. Equal pictures that are resized
-//! alike share one latent, so the paper's three caption groups are encoded once. What is drawn depends on the seed and the picture's
+//! One sample of each posterior is drawn and kept, as in sd-scripts; a mirrored image is encoded apart. Equal images that are resized
+//! alike share one latent, so the paper's three caption groups are encoded once. What is drawn depends on the seed and the image's
 //! bytes alone.
 
 use super::latent_file::{Kept, LatentFiles};
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-/// Latents by picture.
+/// Latents by image.
 #[derive(Debug, Default)]
 pub struct Latents {
     by_content: HashMap<Key, Tensor>,
@@ -31,7 +31,7 @@ pub struct Latents {
 struct Wanted<'a> {
     sample: &'a Sample,
     interpolation: Option<Interpolation>,
-    /// Whether the mirrored picture is wanted too.
+    /// Whether the mirrored image is wanted too.
     flip: bool,
     place: (usize, usize),
 }
@@ -51,11 +51,11 @@ fn key(content: [u8; 32], sample: &Sample, interpolation: Option<Interpolation>,
 }
 
 impl Latents {
-    /// Encodes every picture of `set`, or reads what `files` keep of it. `progress` is told how many of how many are done, and answers
+    /// Encodes every image of `set`, or reads what `files` keep of it. `progress` is told how many of how many are done, and answers
     /// whether to go on.
     ///
     /// # Errors
-    /// When a picture cannot be read, latents hold what is not a number, or they cannot be kept; `None` when `progress` said to stop.
+    /// When an image cannot be read, latents hold what is not a number, or they cannot be kept; `None` when `progress` said to stop.
     pub fn encode(
         model: &impl Model,
         set: &DataSet,
@@ -111,7 +111,7 @@ impl Latents {
     /// Whether latents of `set` can be kept at all.
     ///
     /// # Errors
-    /// When its pictures are not the same at every draw.
+    /// When its images are not the same at every draw.
     pub fn check(set: &DataSet) -> Result<()> {
         wanted(set).map(drop)
     }
@@ -140,7 +140,7 @@ fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>> {
                 bail!("--cache_latents does not go with random_crop: a cached latent is always cut alike");
             }
             if plan.color {
-                bail!("--cache_latents does not go with color_aug: a cached latent always has the same colours");
+                bail!("--cache_latents does not go with color_aug: a cached latent always has the same colors");
             }
             let place = (dataset_index, index);
             wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, place });

@@ -1,4 +1,4 @@
-//! Batches prepared in the background: captions drawn, pictures decoded, while the model computes.
+//! Batches prepared in the background: captions drawn, images decoded, while the model computes.
 //!
 //! What chance has for a sample depends on seed, epoch and its place in the epoch alone, so it does not matter when or where it is
 //! prepared, and a run that goes on in the middle of an epoch draws the same.
@@ -23,7 +23,7 @@ pub struct Prepared {
     /// Width and height in pixels.
     pub size: (usize, usize),
     /// `[b, ..]` on the CPU.
-    pub pictures: Pictures,
+    pub images: Images,
     /// One per sample.
     pub captions: Vec<String>,
     /// Whether all captions are the same at every draw.
@@ -39,19 +39,19 @@ impl Prepared {
     /// When a tensor operation fails.
     pub fn latents(&self, model: &impl Model, generator: &mut Generator) -> Result<Tensor> {
         let device = model.device();
-        let pixels = match &self.pictures {
-            Pictures::Latents(latents) => return Ok(latents.to_device(device)?),
-            Pictures::Pixels(pixels) => pixels.to_device(device)?,
+        let pixels = match &self.images {
+            Images::Latents(latents) => return Ok(latents.to_device(device)?),
+            Images::Pixels(pixels) => pixels.to_device(device)?,
         };
         let [channels, height, width] = model.latent_shape(self.size);
         let noise = generator.randn_tensor(&[self.captions.len(), channels, height, width], device)?;
-        Ok(model.encode_pictures(&pixels, &noise)?)
+        Ok(model.encode_images(&pixels, &noise)?)
     }
 }
 
-/// What is known of the pictures.
+/// What is known of the images.
 #[derive(Debug)]
-pub enum Pictures {
+pub enum Images {
     /// `[b, 3, h, w]` in -1..1.
     Pixels(Tensor),
     /// `[b, c, h / 8, w / 8]`, scaled.
@@ -67,15 +67,15 @@ pub struct Source<'a> {
     pub latents: Option<&'a Latents>,
     /// Seed of the run.
     pub seed: u64,
-    /// Weight of regularisation pictures.
+    /// Weight of regularization images.
     pub prior_loss_weight: f64,
-    /// Optimiser steps of the run.
+    /// Optimizer steps of the run.
     pub total_steps: usize,
     /// Batches whose gradients make one step.
     pub accumulation: usize,
 }
 
-/// Batches that are prepared ahead: enough that a slow picture is not waited for, few enough to need no memory to speak of.
+/// Batches that are prepared ahead: enough that a slow image is not waited for, few enough to need no memory to speak of.
 const AHEAD: usize = 4;
 
 impl<'a> Source<'a> {
@@ -105,7 +105,7 @@ impl<'a> Source<'a> {
 
     fn prepare(&self, batch: &Batch, index: usize, moment: Moment) -> Result<Prepared> {
         let dataset = &self.set.datasets[batch.dataset];
-        let (mut pictures, mut captions, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut images, mut captions, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         let mut captions_are_fixed = true;
         for (place, &sample_index) in batch.samples.iter().enumerate() {
             let sample = &dataset.samples[sample_index];
@@ -115,7 +115,7 @@ impl<'a> Source<'a> {
             captions.push(plan.captions.draw(&sample.caption, moment, &mut generator));
             captions_are_fixed &= plan.captions.is_fixed();
             let draw = Draw::random(sample, plan, &mut generator);
-            pictures.push(match self.latents {
+            images.push(match self.latents {
                 Some(latents) => latents
                     .get(self.set, batch.dataset, sample_index, draw.flipped)
                     .cloned()
@@ -124,8 +124,8 @@ impl<'a> Source<'a> {
             });
             weights.push(if sample.is_reg { self.prior_loss_weight } else { 1.0 });
         }
-        let stacked = Tensor::stack(&pictures, 0)?;
-        let pictures = if self.latents.is_some() { Pictures::Latents(stacked) } else { Pictures::Pixels(stacked) };
-        Ok(Prepared { size: batch.bucket, pictures, captions, captions_are_fixed, weights })
+        let stacked = Tensor::stack(&images, 0)?;
+        let images = if self.latents.is_some() { Images::Latents(stacked) } else { Images::Pixels(stacked) };
+        Ok(Prepared { size: batch.bucket, images, captions, captions_are_fixed, weights })
     }
 }

@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | [`trainer`] | the loop itself: epochs, batches, steps |
 //! | [`loader`] | batches prepared in the background |
-//! | [`latents`], [`latent_file`] | pictures encoded once, before training; kept on disk |
+//! | [`latents`], [`latent_file`] | images encoded once, before training; kept on disk |
 //! | [`average`] | kohya's moving average of the loss |
-//! | [`validation`] | the loss on pictures that do not train |
+//! | [`validation`] | the loss on images that do not train |
 //! | [`state`] | folders from which a run goes on |
 
 pub mod average;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `state.json` | place in the run, seed, losses of late, and the configuration that the state belongs to |
 //! | `adapter.safetensors` | the adapter's matrices, float32 |
-//! | `optimiser.safetensors` | the optimiser's moments, float32 |
+//! | `optimiser.safetensors` | the optimizer's moments, float32 |
 //! | `generator.bin` | the noise generator |
 //!
 //! The order of the data, captions and mirroring follow from seed, epoch and batch, the learning rate from the step, so nothing has to be
@@ -13,7 +13,7 @@
 use super::average::LossAverage;
 use super::trainer::{Position, Trainer};
 use crate::model::Model;
-use crate::optimise::{Group, State};
+use crate::optimizer::{Group, State};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::{AtomicFolder, WeightFile, write_safetensors};
@@ -31,7 +31,7 @@ pub struct Record {
     step: usize,
     /// Seed of the run, which goes on with it.
     pub seed: u64,
-    optimiser_steps: usize,
+    optimizer_steps: usize,
     losses: Vec<f32>,
     /// What the run was told to do.
     pub configuration: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ pub struct Record {
 const FORMAT: &str = "driftless train state 1";
 const RECORD: &str = "state.json";
 const ADAPTER: &str = "adapter.safetensors";
-const OPTIMISER: &str = "optimiser.safetensors";
+const OPTIMIZER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
 
 /// Settings that a run may go on with changed; the result is then that of neither the old nor the new settings throughout.
@@ -67,10 +67,10 @@ const MAY_CHANGE: [&str; 17] = [
 /// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole.
 ///
 /// # Errors
-/// When the optimiser does not tell its state, or the folder cannot be written.
+/// When the optimizer does not tell its state, or the folder cannot be written.
 pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &BTreeMap<String, String>, folder: &Path) -> Result<()> {
-    let Some(state) = trainer.optimiser.state() else {
-        bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.optimiser.description());
+    let Some(state) = trainer.optimizer.state() else {
+        bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.optimizer.description());
     };
     let Position { epoch, batch, step } = trainer.position;
     let record = Record {
@@ -79,7 +79,7 @@ pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &BTreeMap<String, St
         batch,
         step,
         seed: trainer.source.seed,
-        optimiser_steps: state.steps,
+        optimizer_steps: state.steps,
         losses: trainer.average.losses().to_vec(),
         configuration: configuration.clone(),
     };
@@ -90,7 +90,7 @@ pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &BTreeMap<String, St
     let staging = AtomicFolder::create(&fresh)?;
     let inside = |name: &str| staging.path().join(name);
     write_safetensors(inside(ADAPTER), matrices(&trainer.groups)?, &BTreeMap::new())?;
-    write_safetensors(inside(OPTIMISER), on_cpu(state.tensors)?, &BTreeMap::new())?;
+    write_safetensors(inside(OPTIMIZER), on_cpu(state.tensors)?, &BTreeMap::new())?;
     std::fs::write(inside(GENERATOR), trainer.generator.state()).with_context(|| folder.display().to_string())?;
     std::fs::write(inside(RECORD), serde_json::to_vec_pretty(&record)?).with_context(|| folder.display().to_string())?;
     staging.commit()?;
@@ -141,11 +141,11 @@ pub fn restore<M: Model>(
         );
         parameter.var.set(&tensor)?;
     }
-    let optimiser = WeightFile::open(folder.join(OPTIMISER))?;
-    let names: Vec<String> = optimiser.names().map(str::to_owned).collect();
-    let tensors = names.into_iter().map(|name| Ok((name.clone(), optimiser.tensor(&name, &device)?)));
+    let optimizer = WeightFile::open(folder.join(OPTIMIZER))?;
+    let names: Vec<String> = optimizer.names().map(str::to_owned).collect();
+    let tensors = names.into_iter().map(|name| Ok((name.clone(), optimizer.tensor(&name, &device)?)));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    trainer.optimiser.restore(State { steps: record.optimiser_steps, tensors })?;
+    trainer.optimizer.restore(State { steps: record.optimizer_steps, tensors })?;
     let generator = std::fs::read(folder.join(GENERATOR)).with_context(|| format!("--resume {}", folder.display()))?;
     trainer.generator = Generator::from_state(&generator)?;
     trainer.position = Position { epoch: record.epoch, batch: record.batch, step: record.step };

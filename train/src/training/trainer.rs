@@ -4,8 +4,8 @@ use super::average::LossAverage;
 use super::loader::{Prepared, Source};
 use crate::model::Model;
 use crate::objective::Objective;
-use crate::optimise::schedule::Schedule;
-use crate::optimise::{Gradients, Group, Optimiser};
+use crate::optimizer::schedule::Schedule;
+use crate::optimizer::{Gradients, Group, Optimizer};
 use crate::steps::Steps;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
@@ -30,7 +30,7 @@ pub struct Trainer<'a, M> {
     /// The adapter's matrices.
     pub groups: Vec<Group>,
     /// What moves them.
-    pub optimiser: Box<dyn Optimiser>,
+    pub optimizer: Box<dyn Optimizer>,
     /// Largest norm of all gradients; 0: no limit.
     pub max_grad_norm: f64,
     /// Noise, timesteps, and latents that are not cached.
@@ -50,14 +50,14 @@ pub struct Position {
     pub epoch: usize,
     /// Batches done of the epoch in hand; all of them until the epoch has been measured.
     pub batch: usize,
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub step: usize,
 }
 
 /// What is known after a step.
 #[derive(Debug, Clone)]
 pub struct StepReport {
-    /// Optimiser steps done, this one included.
+    /// Optimizer steps done, this one included.
     pub step: usize,
     /// Epoch in hand, from 1.
     pub epoch: usize,
@@ -75,7 +75,7 @@ pub struct StepReport {
 
 /// What happens beside the loop: files, samples, logs.
 pub trait Hooks<M> {
-    /// After every optimiser step; answers whether to go on.
+    /// After every optimizer step; answers whether to go on.
     ///
     /// # Errors
     /// Whatever ends the run.
@@ -129,11 +129,11 @@ impl<M: Model> Trainer<'_, M> {
     /// Trains until all steps are done or a hook says to stop.
     ///
     /// # Errors
-    /// When a picture cannot be read, the loss is no number, or a hook fails.
+    /// When an image cannot be read, the loss is no number, or a hook fails.
     pub fn run(&mut self, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
         let (source, from) = (self.source, self.position);
         std::thread::scope(|scope| {
-            // One thread for the whole run, so that the first pictures of an epoch are ready when the last of the one before are done.
+            // One thread for the whole run, so that the first images of an epoch are ready when the last of the one before are done.
             let prepared = source.spawn(scope, from.epoch..self.steps.epochs, from.batch);
             // A run may have stopped after an epoch's last step, with what belongs to the epoch's end still to be done.
             while self.position.step < self.steps.total || self.position.batch > 0 {
@@ -175,14 +175,14 @@ impl<M: Model> Trainer<'_, M> {
     fn step_or_nothing(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Prepared>>) -> Result<StepReport> {
         let before = (self.generator.clone(), self.average.clone());
         let report =
-            self.step(numbers, || prepared.recv().context("pictures are no longer prepared").and_then(std::convert::identity));
+            self.step(numbers, || prepared.recv().context("images are no longer prepared").and_then(std::convert::identity));
         if report.is_err() {
             (self.generator, self.average) = before;
         }
         report
     }
 
-    /// One optimiser step over the batches with these numbers.
+    /// One optimizer step over the batches with these numbers.
     fn step(&mut self, numbers: Range<usize>, mut prepared: impl FnMut() -> Result<Prepared>) -> Result<StepReport> {
         let started = Instant::now();
         let mut gradients = Gradients::new(&self.groups);
@@ -207,7 +207,7 @@ impl<M: Model> Trainer<'_, M> {
         }
         let factor = self.schedule.factor(self.position.step);
         let rates: Vec<f64> = self.groups.iter().map(|group| group.rate * factor).collect();
-        self.optimiser.step(&gradients, &rates)?;
+        self.optimizer.step(&gradients, &rates)?;
         Ok(StepReport {
             step: self.position.step + 1,
             epoch: self.position.epoch + 1,

@@ -1,4 +1,4 @@
-//! The loss on pictures that do not train, with the same noise at the same timesteps every time, so that epochs compare.
+//! The loss on images that do not train, with the same noise at the same timesteps every time, so that epochs compare.
 //!
 //! Mirrors the validation loop of sd-scripts 48d368f `train_network.py`: every batch at four timesteps spread over those that train, the
 //! random numbers from a fixed seed. Deliberate difference: the seed draws the noise alone, from a generator of its own.
@@ -12,7 +12,7 @@ use driftless::rng::Generator;
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Validation<'a> {
-    /// Pictures that do not train. Its seed is that of the validation.
+    /// Images that do not train. Its seed is that of the validation.
     pub source: Source<'a>,
     /// Batches that are looked at.
     pub batches: usize,
@@ -22,7 +22,7 @@ impl Validation<'_> {
     /// The mean loss over batches and timesteps; `None` when `stop`, which is asked before each prediction, said so.
     ///
     /// # Errors
-    /// When a picture cannot be read, or a tensor operation fails.
+    /// When an image cannot be read, or a tensor operation fails.
     pub fn loss(&self, model: &impl Model, objective: &Objective, stop: impl Fn() -> bool) -> Result<Option<f64>> {
         let mut generator = Generator::manual_seed(self.source.seed);
         let source = self.source;
@@ -30,7 +30,7 @@ impl Validation<'_> {
             let prepared = source.spawn(scope, 0..1, 0);
             let (mut sum, mut count) = (0.0, 0);
             for _ in 0..self.batches {
-                let batch = prepared.recv().context("pictures are no longer prepared").and_then(std::convert::identity)?;
+                let batch = prepared.recv().context("images are no longer prepared").and_then(std::convert::identity)?;
                 let latents = batch.latents(model, &mut generator)?;
                 let captions: Vec<&str> = batch.captions.iter().map(String::as_str).collect();
                 let text = model.encode_captions(&captions)?;

@@ -9,7 +9,7 @@ use super::{DAMAGED, UNTRUSTED};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
-/// Most instructions in one pickle; a Lightning checkpoint of SD1.5 with its optimiser has some hundred thousand. Bounds the count
+/// Most instructions in one pickle; a Lightning checkpoint of SD1.5 with its optimizer has some hundred thousand. Bounds the count
 /// of objects, and with it memory.
 const MAX_INSTRUCTIONS: u32 = 2 << 20;
 /// Most bytes of text in one pickle.

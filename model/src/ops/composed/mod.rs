@@ -93,15 +93,15 @@ pub fn conv2d_weight_gradient(x: &Tensor, gradient: &Tensor, shape: &Shape) -> R
 }
 
 /// Values less their mean, over the last axis, and 1 / sqrt(variance + eps), both float32.
-fn standardise(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+fn standardize(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
     let x = x.to_dtype(DType::F32)?;
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
-    Ok((centred.broadcast_mul(&scale)?, scale))
+    let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let scale = (centered.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
+    Ok((centered.broadcast_mul(&scale)?, scale))
 }
 
 /// `scale * (g - mean(g) - z mean(g z))` over the last axis.
-fn standardise_gradient(z: &Tensor, scale: &Tensor, g: &Tensor) -> Result<Tensor> {
+fn standardize_gradient(z: &Tensor, scale: &Tensor, g: &Tensor) -> Result<Tensor> {
     let along = g.mul(z)?.mean_keepdim(D::Minus1)?;
     let g = g.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?.sub(&z.broadcast_mul(&along)?)?;
     Ok(g.broadcast_mul(scale)?)
@@ -113,7 +113,7 @@ fn per_channel(values: &Tensor) -> Result<Tensor> {
 }
 
 pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64, activate: bool) -> Result<Tensor> {
-    let (z, _) = standardise(&x.reshape((x.dim(0)?, groups, ()))?, eps)?;
+    let (z, _) = standardize(&x.reshape((x.dim(0)?, groups, ()))?, eps)?;
     let out = z.reshape(x.shape())?.broadcast_mul(&per_channel(weight)?)?.broadcast_add(&per_channel(bias)?)?;
     let out = if activate { silu(&out)? } else { out };
     Ok(out.to_dtype(x.dtype())?)
@@ -129,27 +129,27 @@ pub fn group_norm_gradient(
     gradient: &Tensor,
 ) -> Result<Tensor> {
     let grouped = (x.dim(0)?, groups, ());
-    let (z, scale) = standardise(&x.contiguous()?.reshape(grouped)?, eps)?;
+    let (z, scale) = standardize(&x.contiguous()?.reshape(grouped)?, eps)?;
     let (weight, bias) = (per_channel(weight)?, per_channel(bias)?);
     let mut g = gradient.to_dtype(DType::F32)?;
     if activate {
-        let normalised = z.reshape(x.shape())?.broadcast_mul(&weight)?.broadcast_add(&bias)?;
-        g = g.mul(&silu_slope(&normalised)?)?;
+        let normalized = z.reshape(x.shape())?.broadcast_mul(&weight)?.broadcast_add(&bias)?;
+        g = g.mul(&silu_slope(&normalized)?)?;
     }
     let g = g.broadcast_mul(&weight)?.reshape(grouped)?;
-    Ok(standardise_gradient(&z, &scale, &g)?.reshape(x.shape())?.to_dtype(x.dtype())?)
+    Ok(standardize_gradient(&z, &scale, &g)?.reshape(x.shape())?.to_dtype(x.dtype())?)
 }
 
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let (z, _) = standardise(x, eps)?;
+    let (z, _) = standardize(x, eps)?;
     let out = z.broadcast_mul(&weight.to_dtype(DType::F32)?)?.broadcast_add(&bias.to_dtype(DType::F32)?)?;
     Ok(out.to_dtype(x.dtype())?)
 }
 
 pub fn layer_norm_gradient(x: &Tensor, weight: &Tensor, eps: f64, gradient: &Tensor) -> Result<Tensor> {
-    let (z, scale) = standardise(x, eps)?;
+    let (z, scale) = standardize(x, eps)?;
     let g = gradient.to_dtype(DType::F32)?.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
-    Ok(standardise_gradient(&z, &scale, &g)?.to_dtype(x.dtype())?)
+    Ok(standardize_gradient(&z, &scale, &g)?.to_dtype(x.dtype())?)
 }
 
 /// 1 / (1 + e^-x).

@@ -63,7 +63,7 @@ fn convolution() {
 }
 
 #[test]
-fn normalisation() {
+fn normalization() {
     let (x, weight, bias) = ((normal(&[2, 6, 4, 5]) + 3.0).unwrap(), normal(&[6]), normal(&[6]));
     let g = normal(&[2, 6, 4, 5]);
     for silu in [false, true] {

@@ -3,7 +3,7 @@
 //!
 //! All products are register blocks (`block.rs`). Keys, and values turned, are laid out as their left factors once, tile by tile
 //! ([`Tiles`]). A task has some queries of a head, in panels as wide as a register block, turned. A panel's scores against a tile,
-//! `[keys, queries]`, stay in a first-level cache, are softened down the columns, where neighbouring numbers are independent, and are
+//! `[keys, queries]`, stay in a first-level cache, are softened down the columns, where neighboring numbers are independent, and are
 //! the right factor of the next product as they lie.
 
 use std::mem::MaybeUninit;

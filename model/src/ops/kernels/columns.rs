@@ -20,7 +20,7 @@ pub struct Geometry {
     pub top: isize,
     /// Columns of zeros left of the input; negative crops.
     pub left: isize,
-    /// Distance of neighbouring output positions in the padded input.
+    /// Distance of neighboring output positions in the padded input.
     pub stride: usize,
     /// Output height.
     pub out_height: usize,

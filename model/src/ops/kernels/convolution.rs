@@ -51,7 +51,7 @@ fn cut(out: &mut [f32], out_channels: usize, positions: usize, width: usize) -> 
     tiles
 }
 
-/// A way to compute a convolution into memory that need not be initialised.
+/// A way to compute a convolution into memory that need not be initialized.
 type Way = fn(Arch, &mut [MaybeUninit<f32>], &[f32], Filters, Option<&[f32]>, &Geometry);
 
 /// What one thread works in.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::exponential::{erf, exp, sigmoid};
 use super::scratch::written;
-use super::vector::vectorise;
+use super::vector::vectorize;
 
 /// Elements that one task handles: large against the cost of a task, small against a cache.
 const CHUNK: usize = 1 << 14;
@@ -75,7 +75,7 @@ impl Activation for QuickGelu {
 pub fn forward<A: Activation>(x: &[f32]) -> Vec<f32> {
     let write = |out: &mut [MaybeUninit<f32>]| {
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
-            vectorise!({
+            vectorize!({
                 for (out, &x) in out.iter_mut().zip(x) {
                     out.write(A::value(x));
                 }
@@ -91,7 +91,7 @@ pub fn backward<A: Activation>(x: &[f32], gradient: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), gradient.len(), "every argument has a gradient");
     let write = |out: &mut [MaybeUninit<f32>]| {
         out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK)).for_each(|((out, x), gradient)| {
-            vectorise!({
+            vectorize!({
                 for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
                     out.write(gradient * A::slope(x));
                 }

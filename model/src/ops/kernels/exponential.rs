@@ -7,7 +7,7 @@
 
 use super::lanes::Lanes;
 
-// Without closures and branches; `inline(always)` because a loop vectorises for the processor at hand only when the whole body is
+// Without closures and branches; `inline(always)` because a loop vectorizes for the processor at hand only when the whole body is
 // inside the function that `pulp` compiled for it.
 
 /// Adding 1.5 * 2^23 leaves no place for a fraction: the sum's low bits are the other summand rounded to an integer.

@@ -127,7 +127,7 @@ impl<'a> Filters<'a> {
         index * self.taps
     }
 
-    /// How far apart the filters of neighbouring output channels are.
+    /// How far apart the filters of neighboring output channels are.
     pub fn output_stride(&self) -> usize {
         if self.reversed { self.taps } else { self.inputs * self.taps }
     }

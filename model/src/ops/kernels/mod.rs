@@ -15,7 +15,7 @@ pub mod geglu;
 pub mod lanes;
 pub mod layout;
 pub mod matrices;
-pub mod normalisation;
+pub mod normalization;
 pub mod packed;
 pub mod product;
 pub mod reuse;

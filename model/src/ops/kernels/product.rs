@@ -218,7 +218,7 @@ fn small(out: &MatrixMut, destination: Destination, scale: f32, a: Matrix, b: Ma
     };
     // SAFETY: `Matrix` and `MatrixMut` assert on construction that every element (i, j) of their rows x columns lies inside their
     // slice and that strides fit isize; the slices are borrowed for the length of the call, the destination exclusively; its rows
-    // do not overlap, so no element is written by two threads; the sizes agree. The factors are initialised, and so is the destination
+    // do not overlap, so no element is written by two threads; the sizes agree. The factors are initialized, and so is the destination
     // where it is read, as asserted by `sum_on` or by what was just written.
     unsafe {
         gemm::gemm(

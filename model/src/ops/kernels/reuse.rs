@@ -225,7 +225,7 @@ mod tests {
         // SAFETY: as above.
         let again = unsafe { allocator.alloc_zeroed(of(4_999_999)) };
         assert_eq!(again, first);
-        // SAFETY: as above; zeros are initialised.
+        // SAFETY: as above; zeros are initialized.
         assert!(unsafe { std::slice::from_raw_parts(again, 4_999_999) }.iter().all(|byte| *byte == 0));
         give(again, 4_999_999);
         // A greater block replaces the free one; a smaller one beside it fits below the most that was used.

@@ -71,7 +71,7 @@ pub unsafe fn written(length: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])
         space.fill(MaybeUninit::new(f32::NAN));
     }
     write(space);
-    // SAFETY: the capacity suffices, and the caller promises that every element is initialised.
+    // SAFETY: the capacity suffices, and the caller promises that every element is initialized.
     unsafe { values.set_len(length) };
     values
 }

@@ -61,7 +61,7 @@ pub fn check() -> Result<(), (&'static str, &'static str)> {
 /// The block is a closure that `pulp` calls inside a function with the instruction set enabled; it has to be inlined there to
 /// profit, with all that it calls. A closure that can be called repeatedly is reached through a shim that the compiler shares
 /// between the instruction sets instead; moving `once` out of it makes it callable once, and inlined.
-macro_rules! vectorise {
+macro_rules! vectorize {
     ($block:block) => {{
         struct Once;
         let once = Once;
@@ -75,7 +75,7 @@ macro_rules! vectorise {
     }};
 }
 
-pub(in crate::ops) use vectorise;
+pub(in crate::ops) use vectorize;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! BMP. The `image` crate decodes the pixels; the header tells which of Pillow's modes they are.
 
 use super::{Decoded, Problem, checked_size, image_problem, read_all};
-use crate::vision::picture::Mode;
+use crate::vision::image::Mode;
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder};
 use std::io::Cursor;
@@ -14,18 +14,18 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(image_problem)?;
     let size = dimensions(bytes)?;
-    let colour = decoder.color_type();
+    let color = decoder.color_type();
     let indexed = indexed_mode(bytes, decoder.get_palette());
     let mut samples = read_all(decoder)?;
     if let Some(bits) = narrow_channels(bytes) {
-        let channels = usize::from(colour.channel_count());
+        let channels = usize::from(color.channel_count());
         samples.chunks_exact_mut(channels).for_each(|pixel| truncate(pixel, bits));
         // A bit of alpha in a 16-bit file is ignored.
         let pixels = samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
         return Ok(Decoded::bytes(size, Mode::Rgb, pixels));
     }
-    Ok(match (colour, indexed) {
-        (ColorType::Rgb8, Some(mode @ (Mode::Bilevel | Mode::Grey))) => {
+    Ok(match (color, indexed) {
+        (ColorType::Rgb8, Some(mode @ (Mode::Bilevel | Mode::Gray))) => {
             Decoded::bytes(size, mode, samples.chunks_exact(3).map(|pixel| pixel[0]).collect())
         }
         (ColorType::Rgb8, indexed) => Decoded::bytes(size, indexed.unwrap_or(Mode::Rgb), samples),
@@ -34,16 +34,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     })
 }
 
-/// The mode of a file with a palette: grey when entry i is grey level i (or black and white), a palette otherwise.
+/// The mode of a file with a palette: gray when entry i is gray level i (or black and white), a palette otherwise.
 fn indexed_mode(bytes: &[u8], palette: Option<&[[u8; 3]]>) -> Option<Mode> {
     let palette = palette?;
-    let stated = stated_colours(bytes)?;
+    let stated = stated_colors(bytes)?;
     let shown = &palette[..palette.len().min(stated)];
     let level = |index: usize| if stated == 2 { index * 255 } else { index };
-    let grey = shown.iter().enumerate().all(|(index, colour)| colour.iter().all(|&value| usize::from(value) == level(index)));
-    Some(match grey {
+    let gray = shown.iter().enumerate().all(|(index, color)| color.iter().all(|&value| usize::from(value) == level(index)));
+    Some(match gray {
         true if stated == 2 => Mode::Bilevel,
-        true => Mode::Grey,
+        true => Mode::Gray,
         false => Mode::Palette,
     })
 }
@@ -80,8 +80,8 @@ fn field(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
 }
 
 /// The palette's length by the header: a field of the long headers, else what the bit depth can tell apart.
-fn stated_colours(bytes: &[u8]) -> Option<usize> {
+fn stated_colors(bytes: &[u8]) -> Option<usize> {
     let short = field(bytes, 14, 4)? == 12;
-    let (bits, colours) = if short { (field(bytes, 24, 2)?, 0) } else { (field(bytes, 28, 2)?, field(bytes, 46, 4)?) };
-    if colours != 0 { Some(colours) } else { (bits <= 8).then(|| 1 << bits) }
+    let (bits, colors) = if short { (field(bytes, 24, 2)?, 0) } else { (field(bytes, 28, 2)?, field(bytes, 46, 4)?) };
+    if colors != 0 { Some(colors) } else { (bits <= 8).then(|| 1 << bits) }
 }

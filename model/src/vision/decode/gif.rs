@@ -1,8 +1,8 @@
-//! GIF: the first frame, drawn on the whole canvas as Pillow does: indices with a palette (mode P), or grey when the palette is the
-//! plain grey ramp.
+//! GIF: the first frame, drawn on the whole canvas as Pillow does: indices with a palette (mode P), or gray when the palette is the
+//! plain gray ramp.
 
 use super::{Decoded, Problem, checked_size, look_up};
-use crate::vision::picture::Mode;
+use crate::vision::image::Mode;
 use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 use std::io::Cursor;
 use std::num::NonZeroU64;
@@ -23,7 +23,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let mut decoder = open(bytes)?;
     let screen = (decoder.width(), decoder.height());
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let frame = decoder.read_next_frame().map_err(problem)?.ok_or_else(|| Problem::Damaged("it holds no picture".into()))?;
+    let frame = decoder.read_next_frame().map_err(problem)?.ok_or_else(|| Problem::Damaged("it holds no image".into()))?;
 
     // A frame that sticks out enlarges the canvas; what it does not cover is transparent, or index 0.
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
@@ -38,15 +38,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
         }
     }
 
-    let palette = frame.palette.as_deref().or(global.as_deref()).filter(|palette| !is_grey_ramp(palette));
+    let palette = frame.palette.as_deref().or(global.as_deref()).filter(|palette| !is_gray_ramp(palette));
     Ok(match palette {
         Some(palette) => Decoded::bytes((width, height), Mode::Palette, look_up(&indices, palette)),
-        None => Decoded::bytes((width, height), Mode::Grey, indices),
+        None => Decoded::bytes((width, height), Mode::Gray, indices),
     })
 }
 
-fn is_grey_ramp(palette: &[u8]) -> bool {
-    palette.chunks_exact(3).enumerate().all(|(index, colour)| colour.iter().all(|&value| usize::from(value) == index))
+fn is_gray_ramp(palette: &[u8]) -> bool {
+    palette.chunks_exact(3).enumerate().all(|(index, color)| color.iter().all(|&value| usize::from(value) == index))
 }
 
 fn problem(error: DecodingError) -> Problem {

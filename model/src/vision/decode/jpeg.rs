@@ -2,12 +2,12 @@
 //! Pillow's.
 //!
 //! Measured against Pillow 12.3 (libjpeg-turbo 3.1.4) on 540 files (five samplings, qualities 1 to 100, baseline and progressive,
-//! grey, CMYK, restarts, 1x1 to 640x427): equal to the byte. The decoder that the `image` crate brings (zune-jpeg 0.5) differs by up
+//! gray, CMYK, restarts, 1x1 to 640x427): equal to the byte. The decoder that the `image` crate brings (zune-jpeg 0.5) differs by up
 //! to 3 levels at 4:4:4 (mean 0.009), 14 at 4:2:2 (0.26) and 23 at 4:2:0 (0.50), far more than a feature extractor can bear. The
-//! library is built without its SIMD kernels, and so without most of its unsafe code; that costs milliseconds per picture.
+//! library is built without its SIMD kernels, and so without most of its unsafe code; that costs milliseconds per image.
 
 use super::{Decoded, Problem, checked_size};
-use crate::vision::picture::Mode;
+use crate::vision::image::Mode;
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::decode::pipeline::Decoder;
 use libjpeg_turbo_rs::{DecodeLimits, JpegError, PixelFormat};
@@ -34,7 +34,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let header = decoder.header();
     let size = checked_size(u64::from(header.width), u64::from(header.height))?;
     let (format, mode) = match header.components.len() {
-        1 => (PixelFormat::Grayscale, Mode::Grey),
+        1 => (PixelFormat::Grayscale, Mode::Gray),
         3 => (PixelFormat::Rgb, Mode::Rgb),
         4 => (PixelFormat::Cmyk, Mode::Cmyk),
         other => return Err(Problem::Unsupported(format!("JPEG with {other} channels"))),

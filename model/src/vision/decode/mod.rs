@@ -22,7 +22,7 @@ mod png;
 mod tiff;
 mod webp;
 
-use super::picture::Mode;
+use super::image::Mode;
 use image::ImageFormat;
 use image::metadata::Orientation;
 
@@ -51,7 +51,7 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    /// An upright picture of 8-bit samples.
+    /// An upright image of 8-bit samples.
     fn bytes(size: (usize, usize), mode: Mode, samples: Vec<u8>) -> Self {
         let orientation = Orientation::NoTransforms;
         Self { width: size.0, height: size.1, mode, samples: Samples::Bytes(samples), orientation, oriented_on_load: false }
@@ -69,7 +69,7 @@ pub(super) enum Problem {
     TooLarge(String),
 }
 
-/// Decodes a file of any supported container, recognised by content.
+/// Decodes a file of any supported container, recognized by content.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     match format(bytes)? {
         ImageFormat::Jpeg => jpeg::decode(bytes),
@@ -117,7 +117,7 @@ fn unsupported_container(what: &str) -> Problem {
     Problem::Unsupported(format!("{what} is not one of PNG, JPEG, WebP, BMP, TIFF, GIF"))
 }
 
-/// The size of a picture, once it is known to be worth allocating for.
+/// The size of an image, once it is known to be worth allocating for.
 fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize, usize), Problem> {
     let (width, height) = (width.into(), height.into());
     if width == 0 || height == 0 {
@@ -130,11 +130,11 @@ fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize,
     }
 }
 
-/// The colour of each index; an index beyond the palette is black, as in Pillow.
+/// The color of each index; an index beyond the palette is black, as in Pillow.
 fn look_up(indices: &[u8], palette: &[u8]) -> Vec<u8> {
     let mut table = [[0; 3]; 256];
-    for (entry, colour) in table.iter_mut().zip(palette.chunks_exact(3)) {
-        entry.copy_from_slice(colour);
+    for (entry, color) in table.iter_mut().zip(palette.chunks_exact(3)) {
+        entry.copy_from_slice(color);
     }
     indices.iter().flat_map(|&index| table[usize::from(index)]).collect()
 }

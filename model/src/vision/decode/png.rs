@@ -1,7 +1,7 @@
-//! PNG in the modes of Pillow's `PngImagePlugin._MODES`. Of an animation the picture that viewers without animation show.
+//! PNG in the modes of Pillow's `PngImagePlugin._MODES`. Of an animation the image that viewers without animation show.
 
 use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes, look_up};
-use crate::vision::picture::Mode;
+use crate::vision::image::Mode;
 use image::metadata::Orientation;
 use png::{BitDepth, ColorType, DecodingError, Limits, Reader, Transformations};
 use std::io::Cursor;
@@ -35,16 +35,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let mut reader = open(bytes)?;
     let info = reader.info();
     let (width, height) = checked_size(info.width, info.height)?;
-    let (colour, depth) = (info.color_type, info.bit_depth);
+    let (color, depth) = (info.color_type, info.bit_depth);
     let palette = info.palette.as_ref().map(|palette| palette.to_vec());
     let length = reader.output_buffer_size().ok_or_else(|| Problem::TooLarge(format!("{width}x{height}")))?;
     let mut data = vec![0; length];
     reader.next_frame(&mut data).map_err(problem)?;
-    // Exif may follow the pixels. A file cut off there still has its picture, and Pillow reads it.
+    // Exif may follow the pixels. A file cut off there still has its image, and Pillow reads it.
     let _ = reader.finish();
     let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
 
-    let (mode, samples) = interpret(colour, depth, data, width, height, palette.as_deref())?;
+    let (mode, samples) = interpret(color, depth, data, width, height, palette.as_deref())?;
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: false })
 }
@@ -59,7 +59,7 @@ fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
 }
 
 fn interpret(
-    colour: ColorType,
+    color: ColorType,
     depth: BitDepth,
     data: Vec<u8>,
     width: usize,
@@ -71,25 +71,25 @@ fn interpret(
     };
     let words = |data: &[u8]| data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect::<Vec<_>>();
     let bytes = |mode, data| Ok((mode, Samples::Bytes(data)));
-    match (colour, depth) {
+    match (color, depth) {
         (ColorType::Indexed, _) => {
             let palette = palette.ok_or_else(|| Problem::Damaged("it has no palette".into()))?;
             bytes(Mode::Palette, look_up(&narrow(&data)?, palette))
         }
-        (ColorType::Grayscale, BitDepth::Sixteen) => Ok((Mode::Grey16, Samples::Words(words(&data)))),
+        (ColorType::Grayscale, BitDepth::Sixteen) => Ok((Mode::Gray16, Samples::Words(words(&data)))),
         (ColorType::Grayscale, _) => {
             let mut samples = narrow(&data)?;
             bits::spread(&mut samples, depth as usize);
-            bytes(if depth == BitDepth::One { Mode::Bilevel } else { Mode::Grey }, samples)
+            bytes(if depth == BitDepth::One { Mode::Bilevel } else { Mode::Gray }, samples)
         }
         (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => {
-            // Pillow has no 16-bit form of it and makes it colour.
+            // Pillow has no 16-bit form of it and makes it color.
             let samples = high_bytes(&words(&data));
             bytes(Mode::Rgba, samples.chunks_exact(2).flat_map(|pixel| [pixel[0], pixel[0], pixel[0], pixel[1]]).collect())
         }
         (ColorType::Rgb, BitDepth::Sixteen) => bytes(Mode::Rgb, high_bytes(&words(&data))),
         (ColorType::Rgba, BitDepth::Sixteen) => bytes(Mode::Rgba, high_bytes(&words(&data))),
-        (ColorType::GrayscaleAlpha, _) => bytes(Mode::GreyAlpha, data),
+        (ColorType::GrayscaleAlpha, _) => bytes(Mode::GrayAlpha, data),
         (ColorType::Rgb, _) => bytes(Mode::Rgb, data),
         (ColorType::Rgba, _) => bytes(Mode::Rgba, data),
     }

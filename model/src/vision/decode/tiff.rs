@@ -1,9 +1,9 @@
-//! TIFF: the first page, grey (1, 2, 4, 8 and 16 bits), RGB, RGBA and CMYK (8 and 16 bits). Palettes, YCbCr, floating point and
-//! other colour spaces are refused. Pillow turns TIFF files upright when it loads them, unlike all other kinds.
+//! TIFF: the first page, gray (1, 2, 4, 8 and 16 bits), RGB, RGBA and CMYK (8 and 16 bits). Palettes, YCbCr, floating point and
+//! other color spaces are refused. Pillow turns TIFF files upright when it loads them, unlike all other kinds.
 
 use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes};
+use crate::vision::image::Mode;
 use crate::vision::orient;
-use crate::vision::picture::Mode;
 use image::metadata::Orientation;
 use std::io::Cursor;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
@@ -35,31 +35,31 @@ fn orientation(decoder: &mut Reader) -> Result<Orientation, Problem> {
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let (mut decoder, (width, height)) = open(bytes)?;
-    let colour = decoder.colortype().map_err(problem)?;
+    let color = decoder.colortype().map_err(problem)?;
     let orientation = orientation(&mut decoder)?;
     let white_is_zero = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(problem)? == Some(0);
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(problem)?.unwrap_or_default();
 
-    let channels = usize::from(colour.num_samples());
-    let (mode, samples) = match (colour, read(&mut decoder, channels)?) {
+    let channels = usize::from(color.num_samples());
+    let (mode, samples) = match (color, read(&mut decoder, channels)?) {
         (ColorType::Gray(depth @ (1 | 2 | 4 | 8)), Samples::Bytes(packed)) => {
             let depth = usize::from(depth);
             let mut samples = bits::unpack(&packed, width, height, depth).ok_or_else(short)?;
             bits::spread(&mut samples, depth);
-            (if depth == 1 { Mode::Bilevel } else { Mode::Grey }, Samples::Bytes(samples))
+            (if depth == 1 { Mode::Bilevel } else { Mode::Gray }, Samples::Bytes(samples))
         }
         (ColorType::Gray(16), Samples::Words(mut words)) => {
             if white_is_zero {
                 // The library inverts these, Pillow does not.
                 words.iter_mut().for_each(|word| *word = !*word);
             }
-            (Mode::Grey16, Samples::Words(words))
+            (Mode::Gray16, Samples::Words(words))
         }
         (ColorType::RGB(8 | 16), samples) => (Mode::Rgb, Samples::Bytes(eight_bits(samples))),
         (ColorType::RGBA(8 | 16), samples) => rgba(eight_bits(samples), extra.first().copied()),
         (ColorType::CMYK(8 | 16), samples) => (Mode::Cmyk, Samples::Bytes(eight_bits(samples))),
         (ColorType::Multiband { bit_depth: 8, num_samples: 2 }, Samples::Bytes(samples)) if extra == [2] => {
-            (Mode::GreyAlpha, Samples::Bytes(samples))
+            (Mode::GrayAlpha, Samples::Bytes(samples))
         }
         (other, _) => return Err(Problem::Unsupported(format!("TIFF of type {other:?}"))),
     };

@@ -1,7 +1,7 @@
 //! WebP: RGBA when the file has an alpha channel, RGB otherwise; of an animation the first frame.
 
 use super::{Decoded, Problem, checked_size, image_problem, read_all};
-use crate::vision::picture::Mode;
+use crate::vision::image::Mode;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder};

@@ -4,8 +4,8 @@
 
 use super::adamw::{AdamW, Settings};
 use super::library::Library;
-use super::{Group, Optimiser};
-use crate::options::OptimisationOptions;
+use super::{Group, Optimizer};
+use crate::options::OptimizationOptions;
 use crate::options::values::KeyValue;
 use anyhow::{Result, anyhow, bail, ensure};
 use candle_optimisers::{Decay, Momentum};
@@ -60,7 +60,7 @@ const NAMES: [&str; 16] = [
     "AdaGrad",
 ];
 
-/// kohya's other optimisers, which are refused by name.
+/// kohya's other optimizers, which are refused by name.
 const REFUSED: [&str; 16] = [
     "Lion",
     "Lion8bit",
@@ -81,11 +81,11 @@ const REFUSED: [&str; 16] = [
 ];
 
 impl Choice {
-    /// The optimiser that `options` name.
+    /// The optimizer that `options` name.
     ///
     /// # Errors
     /// When the name is unknown or not supported, or an argument is not one of its own.
-    pub fn new(options: &OptimisationOptions) -> Result<Self> {
+    pub fn new(options: &OptimizationOptions) -> Result<Self> {
         let name = options.optimizer_type.rsplit('.').next().unwrap_or_default().to_lowercase();
         let mut arguments = Arguments::new(&options.optimizer_args);
         let mut notice = None;
@@ -127,7 +127,7 @@ impl Choice {
                 if REFUSED.iter().any(|refused| refused.to_lowercase() == unknown) {
                     bail!("--optimizer_type {} is not supported; there are {}", options.optimizer_type, NAMES.join(", "));
                 }
-                return Err(driftless::Error::unknown("optimiser", &options.optimizer_type, NAMES).into());
+                return Err(driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES).into());
             }
         };
         arguments.finish(&options.optimizer_type)?;
@@ -139,11 +139,11 @@ impl Choice {
         matches!(self.kind, Kind::AdamW(_))
     }
 
-    /// The optimiser for `groups`.
+    /// The optimizer for `groups`.
     ///
     /// # Errors
     /// When memory for its state is lacking.
-    pub fn build(&self, groups: &[Group]) -> Result<Box<dyn Optimiser>> {
+    pub fn build(&self, groups: &[Group]) -> Result<Box<dyn Optimizer>> {
         // What learning rate is given here does not matter: every step sets its own.
         let lr = 0.0;
         let decay = |weight_decay: f64| (weight_decay != 0.0).then_some(Decay::WeightDecay(weight_decay));
@@ -271,7 +271,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     fn choice(arguments: &[&str]) -> Result<Choice> {
-        Choice::new(&Options::of(arguments).optimisation)
+        Choice::new(&Options::of(arguments).optimization)
     }
 
     #[test]
@@ -302,12 +302,12 @@ mod tests {
     /// Each moves two matrices towards the minimum of a bowl, the one with the higher rate farther; a matrix that the loss does not
     /// see stays where it is.
     #[test]
-    fn every_optimiser_goes_downhill_at_its_groups_rate() {
+    fn every_optimizer_goes_downhill_at_its_groups_rate() {
         for name in NAMES {
             let var = || Var::new(&[3f32, -2.0], &Device::Cpu).unwrap();
             let group = |rate| Group { name: String::new(), rate, parameters: vec![Parameter { key: "k".into(), var: var() }] };
             let groups = vec![group(0.01), group(0.001), group(0.01)];
-            let mut optimiser = choice(&[&format!("--optimizer_type={name}")]).unwrap().build(&groups).unwrap();
+            let mut optimizer = choice(&[&format!("--optimizer_type={name}")]).unwrap().build(&groups).unwrap();
             let at = |index: usize| groups[index].parameters[0].var.as_tensor().clone();
             let loss = |index: usize| (at(index).sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
             let value = |index: usize| loss(index).to_scalar::<f32>().unwrap();
@@ -315,11 +315,11 @@ mod tests {
                 let mut gradients = Gradients::new(&groups);
                 let sum = (loss(0) + loss(1)).unwrap();
                 gradients.add(&groups, &mut sum.backward().unwrap()).unwrap();
-                optimiser.step(&gradients, &[0.01, 0.001, 0.01]).unwrap();
+                optimizer.step(&gradients, &[0.01, 0.001, 0.01]).unwrap();
             }
             assert!(value(0) < value(1) && value(1) < 6.5, "{name}: {} {}", value(0), value(1));
             assert_eq!(at(2).to_vec1::<f32>().unwrap(), [3.0, -2.0], "{name}");
-            assert!(optimiser.description().contains('('), "{}", optimiser.description());
+            assert!(optimizer.description().contains('('), "{}", optimizer.description());
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! The arithmetic is `driftless::ops::AdamW`'s.
 
-use super::{Gradients, Group, Optimiser, State};
+use super::{Gradients, Group, Optimizer, State};
 use candle_core::{Tensor, Var};
 use driftless::{Error, Result, ops};
 
@@ -26,7 +26,7 @@ impl Default for Settings {
     }
 }
 
-/// The optimiser.
+/// The optimizer.
 #[derive(Debug)]
 pub struct AdamW {
     settings: Settings,
@@ -60,7 +60,7 @@ impl AdamW {
     }
 }
 
-impl Optimiser for AdamW {
+impl Optimizer for AdamW {
     fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()> {
         self.steps += 1;
         let Settings { betas, eps, weight_decay } = self.settings;
@@ -88,7 +88,7 @@ impl Optimiser for AdamW {
         for moments in self.groups.iter().flatten() {
             for (kind, var) in [(MEAN, &moments.mean), (SQUARE, &moments.square)] {
                 let name = format!("{kind}/{}", moments.key);
-                let problem = |problem: &str| Error::argument("--resume", format!("the optimiser's `{name}` {problem}"));
+                let problem = |problem: &str| Error::argument("--resume", format!("the optimizer's `{name}` {problem}"));
                 let tensor = tensors.remove(&name).ok_or_else(|| problem("is missing; the state is of another network"))?;
                 if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
                     return Err(problem("has another shape; the state is of another network"));
@@ -97,7 +97,7 @@ impl Optimiser for AdamW {
             }
         }
         if let Some(name) = tensors.keys().min() {
-            let problem = format!("the optimiser's `{name}` belongs to nothing; the state is of another network or optimiser");
+            let problem = format!("the optimizer's `{name}` belongs to nothing; the state is of another network or optimizer");
             return Err(Error::argument("--resume", problem));
         }
         self.steps = state.steps;

@@ -1,15 +1,15 @@
-//! Group and layer normalisation (`torch.nn.functional.group_norm` and `layer_norm`) with frozen affine parameters.
+//! Group and layer normalization (`torch.nn.functional.group_norm` and `layer_norm`) with frozen affine parameters.
 //!
-//! Difference from torch: group normalisation can apply the SiLU that follows it almost everywhere in Stable Diffusion, in one pass.
+//! Difference from torch: group normalization can apply the SiLU that follows it almost everywhere in Stable Diffusion, in one pass.
 
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::normalisation::{self as kernel, Groups};
+use super::kernels::normalization::{self as kernel, Groups};
 use super::{composed, host};
 use crate::{Error, Result};
 
-/// Normalises `x` `[b, c, h, w]` over each of `groups` groups of channels, scales and shifts channels by `weight` and `bias` `[c]`,
+/// Normalizes `x` `[b, c, h, w]` over each of `groups` groups of channels, scales and shifts channels by `weight` and `bias` `[c]`,
 /// and applies SiLU where `silu`.
 ///
 /// Statistics are good to float32 precision on every device. The backward pass gives the input gradient alone. Errors where shapes
@@ -42,7 +42,7 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
     })
 }
 
-/// Normalises `x` `[.., c]` over its last axis, then scales and shifts it by `weight` and `bias` `[c]`.
+/// Normalizes `x` `[.., c]` over its last axis, then scales and shifts it by `weight` and `bias` `[c]`.
 ///
 /// Statistics are good to float32 precision on every device. The backward pass gives the input gradient alone. Errors where shapes
 /// do not fit.

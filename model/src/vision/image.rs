@@ -1,34 +1,34 @@
-//! A picture file, decoded but not yet turned into RGB, because the reference *resizes first and converts afterwards*, and how it
+//! An image file, decoded but not yet turned into RGB, because the reference *resizes first and converts afterwards*, and how it
 //! resizes depends on the file's mode.
 //!
 //! Reference: Pillow 12.3 `Image.open`, `Image.resize` with its default filter, `Image.convert("RGB")`, as called by the paper's
 //! extractor; and `Image.convert("RGB")` alone, as called by kohya's trainer. Exif orientation is ignored unless asked for,
 //! as in both.
 //!
-//! Differences: one-bit and palette pictures are held expanded, which no nearest-neighbour resize can tell; only the first page
+//! Differences: one-bit and palette images are held expanded, which no nearest-neighbor resize can tell; only the first page
 //! or frame is read; what [`decode`](super) lists as refused is an error here.
 
 use super::decode::{self, Decoded, Problem, Samples};
 use super::resize::{Filter, resize_samples};
-use super::{Grey, Rgb, orient};
+use super::{Gray, Rgb, orient};
 use crate::error::{Error, Result};
 use image::metadata::Orientation;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// What the samples of a picture mean, under Pillow's names for modes.
+/// What the samples of an image mean, under Pillow's names for modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// `1`: black or white.
     Bilevel,
-    /// `L`: 8-bit grey.
-    Grey,
-    /// `LA`: grey and alpha.
-    GreyAlpha,
-    /// `I;16`: 16-bit grey.
-    Grey16,
-    /// `P`: colours of a palette.
+    /// `L`: 8-bit gray.
+    Gray,
+    /// `LA`: gray and alpha.
+    GrayAlpha,
+    /// `I;16`: 16-bit gray.
+    Gray16,
+    /// `P`: colors of a palette.
     Palette,
     /// `RGB`.
     Rgb,
@@ -43,9 +43,9 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bilevel => "1",
-            Self::Grey => "L",
-            Self::GreyAlpha => "LA",
-            Self::Grey16 => "I;16",
+            Self::Gray => "L",
+            Self::GrayAlpha => "LA",
+            Self::Gray16 => "I;16",
             Self::Palette => "P",
             Self::Rgb => "RGB",
             Self::Rgba => "RGBA",
@@ -54,9 +54,9 @@ impl Mode {
     }
 }
 
-/// A decoded picture file in its own mode.
+/// A decoded image file in its own mode.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
+pub struct Image {
     width: usize,
     height: usize,
     mode: Mode,
@@ -64,20 +64,20 @@ pub struct Picture {
     samples: Samples,
 }
 
-/// What a file says of its picture.
+/// What a file says of its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Width and height that [`Picture::open`] gives.
+    /// Width and height that [`Image::open`] gives.
     pub size: (usize, usize),
-    /// Those that [`Picture::open_oriented`] gives, when it turns or mirrors the picture.
+    /// Those that [`Image::open_oriented`] gives, when it turns or mirrors the image.
     pub upright_size: Option<(usize, usize)>,
 }
 
-/// Files larger than this are not pictures that anybody means.
+/// Files larger than this are not images that anybody means.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-impl Picture {
-    /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF file, recognised by content, not by name.
+impl Image {
+    /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF file, recognized by content, not by name.
     ///
     /// Exif orientation is ignored, as the reference does (TIFF's own orientation is obeyed, as Pillow does).
     ///
@@ -88,27 +88,27 @@ impl Picture {
         Self::from_bytes(&read_file(path.as_ref())?, path)
     }
 
-    /// [`Picture::open`], then turned upright as the file's Exif orientation says (`ImageOps.exif_transpose`).
+    /// [`Image::open`], then turned upright as the file's Exif orientation says (`ImageOps.exif_transpose`).
     ///
     /// # Errors
-    /// Those of [`Picture::open`].
+    /// Those of [`Image::open`].
     pub fn open_oriented(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_bytes_oriented(&read_file(path.as_ref())?, path)
     }
 
-    /// [`Picture::open`] for a file that is already in memory; `name` is used in errors.
+    /// [`Image::open`] for a file that is already in memory; `name` is used in errors.
     ///
     /// # Errors
-    /// [`Error::File`], see [`Picture::open`].
+    /// [`Error::File`], see [`Image::open`].
     pub fn from_bytes(bytes: &[u8], name: impl AsRef<Path>) -> Result<Self> {
         let decoded = decode::decode(bytes).map_err(|problem| explain(problem, name.as_ref()))?;
         Ok(Self::new(decoded, false))
     }
 
-    /// [`Picture::open_oriented`] for a file that is already in memory; `name` is used in errors.
+    /// [`Image::open_oriented`] for a file that is already in memory; `name` is used in errors.
     ///
     /// # Errors
-    /// [`Error::File`], see [`Picture::open`].
+    /// [`Error::File`], see [`Image::open`].
     pub fn from_bytes_oriented(bytes: &[u8], name: impl AsRef<Path>) -> Result<Self> {
         let decoded = decode::decode(bytes).map_err(|problem| explain(problem, name.as_ref()))?;
         Ok(Self::new(decoded, true))
@@ -117,7 +117,7 @@ impl Picture {
     /// Width and height as stored, without decoding the pixels.
     ///
     /// # Errors
-    /// Those of [`Picture::open`], as far as the header shows them.
+    /// Those of [`Image::open`], as far as the header shows them.
     pub fn dimensions(path: impl AsRef<Path>) -> Result<(usize, usize)> {
         let path = path.as_ref();
         decode::dimensions(&read_file(path)?).map_err(|problem| explain(problem, path))
@@ -126,7 +126,7 @@ impl Picture {
     /// What the file says of itself, without decoding the pixels.
     ///
     /// # Errors
-    /// Those of [`Picture::dimensions`].
+    /// Those of [`Image::dimensions`].
     pub fn header(path: impl AsRef<Path>) -> Result<Header> {
         let path = path.as_ref();
         let bytes = read_file(path)?;
@@ -138,17 +138,17 @@ impl Picture {
 
     fn new(decoded: Decoded, upright: bool) -> Self {
         let Decoded { width, height, mode, samples, orientation, oriented_on_load } = decoded;
-        let mut picture = Self { width, height, mode, samples };
+        let mut image = Self { width, height, mode, samples };
         if upright || oriented_on_load {
-            let channels = picture.channels();
+            let channels = image.channels();
             let size = (width, height);
-            (picture.width, picture.height) = orient::size(size, orientation);
-            picture.samples = match picture.samples {
+            (image.width, image.height) = orient::size(size, orientation);
+            image.samples = match image.samples {
                 Samples::Bytes(samples) => Samples::Bytes(orient::turn(samples, size, channels, orientation)),
                 Samples::Words(samples) => Samples::Words(orient::turn(samples, size, channels, orientation)),
             };
         }
-        picture
+        image
     }
 
     /// Pixels per row.
@@ -168,8 +168,8 @@ impl Picture {
 
     fn channels(&self) -> usize {
         match self.mode {
-            Mode::Bilevel | Mode::Grey | Mode::Grey16 => 1,
-            Mode::GreyAlpha => 2,
+            Mode::Bilevel | Mode::Gray | Mode::Gray16 => 1,
+            Mode::GrayAlpha => 2,
             Mode::Palette | Mode::Rgb => 3,
             Mode::Rgba | Mode::Cmyk => 4,
         }
@@ -177,7 +177,7 @@ impl Picture {
 
     /// The reference's recipe: resized to exactly `width` x `height` with Pillow's default filter for the mode, then converted to
     /// RGB. Bicubic, but nearest for `1` and `P`; `LA` and `RGBA` with premultiplied alpha; alpha is dropped, not composited.
-    /// A picture that has the size already is only converted. A side of 0 gives an empty picture.
+    /// An image that has the size already is only converted. A side of 0 gives an empty image.
     pub fn resized_rgb(&self, width: usize, height: usize) -> Rgb {
         let (from, to) = ((self.width, self.height), (width, height));
         if from == to {
@@ -187,7 +187,7 @@ impl Picture {
             (Samples::Words(words), _) => Samples::Words(resize_samples::<u16, 1>(words, from, to, Filter::Bicubic)),
             (Samples::Bytes(bytes), Mode::Bilevel) => Samples::Bytes(resize_samples::<u8, 1>(bytes, from, to, Filter::Nearest)),
             (Samples::Bytes(bytes), Mode::Palette) => Samples::Bytes(resize_samples::<u8, 3>(bytes, from, to, Filter::Nearest)),
-            (Samples::Bytes(bytes), Mode::GreyAlpha) => Samples::Bytes(resize_with_alpha::<2>(bytes, from, to)),
+            (Samples::Bytes(bytes), Mode::GrayAlpha) => Samples::Bytes(resize_with_alpha::<2>(bytes, from, to)),
             (Samples::Bytes(bytes), Mode::Rgba) => Samples::Bytes(resize_with_alpha::<4>(bytes, from, to)),
             (Samples::Bytes(bytes), Mode::Cmyk) => Samples::Bytes(resize_samples::<u8, 4>(bytes, from, to, Filter::Bicubic)),
             (Samples::Bytes(bytes), Mode::Rgb) => Samples::Bytes(resize_samples::<u8, 3>(bytes, from, to, Filter::Bicubic)),
@@ -196,22 +196,22 @@ impl Picture {
         Rgb { width, height, pixels: rgb_pixels(&samples, self.mode) }
     }
 
-    /// Pillow's `convert("RGB")` at full size: alpha dropped without compositing, 16-bit grey clipped at 255 (so nearly white), ink
+    /// Pillow's `convert("RGB")` at full size: alpha dropped without compositing, 16-bit gray clipped at 255 (so nearly white), ink
     /// subtracted from white.
     pub fn to_rgb(&self) -> Rgb {
         Rgb { width: self.width, height: self.height, pixels: rgb_pixels(&self.samples, self.mode) }
     }
 }
 
-impl From<Rgb> for Picture {
+impl From<Rgb> for Image {
     fn from(image: Rgb) -> Self {
         Self { width: image.width, height: image.height, mode: Mode::Rgb, samples: Samples::Bytes(image.pixels) }
     }
 }
 
-impl From<Grey> for Picture {
-    fn from(image: Grey) -> Self {
-        Self { width: image.width, height: image.height, mode: Mode::Grey, samples: Samples::Bytes(image.pixels) }
+impl From<Gray> for Image {
+    fn from(image: Gray) -> Self {
+        Self { width: image.width, height: image.height, mode: Mode::Gray, samples: Samples::Bytes(image.pixels) }
     }
 }
 
@@ -221,7 +221,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     // The limit holds for pipes and devices too, whose size nobody tells.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::file(path, "the file is larger than 1 GiB", "save the picture at a smaller size"));
+        return Err(Error::file(path, "the file is larger than 1 GiB", "save the image at a smaller size"));
     }
     Ok(bytes)
 }
@@ -229,14 +229,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 fn explain(problem: Problem, path: &Path) -> Error {
     match problem {
         Problem::Damaged(what) => {
-            Error::file(path, format!("not a readable picture: {what}"), "replace the file, or remove it from the inputs")
+            Error::file(path, format!("not a readable image: {what}"), "replace the file, or remove it from the inputs")
         }
         Problem::Unsupported(what) => {
-            Error::file(path, format!("picture of an unsupported kind: {what}"), "convert it to PNG or JPEG")
+            Error::file(path, format!("image of an unsupported kind: {what}"), "convert it to PNG or JPEG")
         }
-        Problem::TooLarge(what) => {
-            Error::file(path, format!("picture too large to be safe: {what}"), "save it at a smaller size")
-        }
+        Problem::TooLarge(what) => Error::file(path, format!("image too large to be safe: {what}"), "save it at a smaller size"),
     }
 }
 
@@ -250,14 +248,14 @@ fn scaled(a: u8, b: u8) -> u8 {
 fn resize_with_alpha<const CHANNELS: usize>(samples: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
     let mut premultiplied = samples.to_vec();
     for pixel in premultiplied.chunks_exact_mut(CHANNELS) {
-        let (colours, alpha) = pixel.split_at_mut(CHANNELS - 1);
-        colours.iter_mut().for_each(|value| *value = scaled(*value, alpha[0]));
+        let (colors, alpha) = pixel.split_at_mut(CHANNELS - 1);
+        colors.iter_mut().for_each(|value| *value = scaled(*value, alpha[0]));
     }
     let mut resized = resize_samples::<u8, CHANNELS>(&premultiplied, from, to, Filter::Bicubic);
     for pixel in resized.chunks_exact_mut(CHANNELS) {
-        let (colours, alpha) = pixel.split_at_mut(CHANNELS - 1);
+        let (colors, alpha) = pixel.split_at_mut(CHANNELS - 1);
         if alpha[0] != 0 && alpha[0] != 255 {
-            colours.iter_mut().for_each(|value| *value = (255 * u32::from(*value) / u32::from(alpha[0])).min(255) as u8);
+            colors.iter_mut().for_each(|value| *value = (255 * u32::from(*value) / u32::from(alpha[0])).min(255) as u8);
         }
     }
     resized
@@ -267,7 +265,7 @@ fn rgb_pixels(samples: &Samples, mode: Mode) -> Vec<u8> {
     match (samples, mode) {
         (Samples::Words(words), _) => words.iter().flat_map(|&word| [word.min(255) as u8; 3]).collect(),
         (Samples::Bytes(bytes), Mode::Palette | Mode::Rgb) => bytes.clone(),
-        (Samples::Bytes(bytes), Mode::GreyAlpha) => bytes.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
+        (Samples::Bytes(bytes), Mode::GrayAlpha) => bytes.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
         (Samples::Bytes(bytes), Mode::Rgba) => bytes.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
         (Samples::Bytes(bytes), Mode::Cmyk) => bytes
             .chunks_exact(4)

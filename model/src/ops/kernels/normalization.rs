@@ -1,4 +1,4 @@
-//! Group normalisation (Wu and He 2018, arXiv 1803.08494, equation 1) and layer normalisation (Ba et al. 2016, arXiv 1607.06450)
+//! Group normalization (Wu and He 2018, arXiv 1803.08494, equation 1) and layer normalization (Ba et al. 2016, arXiv 1607.06450)
 //! with frozen affine parameters, and the first with an optional SiLU behind.
 
 use std::mem::MaybeUninit;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::elementwise::{Activation, Silu, rows_per_task};
 use super::scratch::written;
 use super::softmax::{sum, sum_pairs};
-use super::vector::vectorise;
+use super::vector::vectorize;
 
 /// Mean and reciprocal standard deviation of one group or row.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ fn statistics(values: &[f32], eps: f64) -> Statistics {
     Statistics { mean: mean as f32, scale: (1.0 / (variance + eps).sqrt()) as f32 }
 }
 
-/// The sizes of a group normalisation over `[batch, channels, space]`.
+/// The sizes of a group normalization over `[batch, channels, space]`.
 #[derive(Clone, Copy)]
 pub struct Groups {
     /// Groups per sample.
@@ -61,7 +61,7 @@ impl Groups {
     }
 }
 
-/// Normalises every group, scales and shifts its channels, and applies SiLU where `silu`; answers the statistics too.
+/// Normalizes every group, scales and shifts its channels, and applies SiLU where `silu`; answers the statistics too.
 pub fn group_forward(
     x: &[f32],
     weight: &[f32],
@@ -79,7 +79,7 @@ pub fn group_forward(
         let groups = out.par_chunks_mut(elements).zip(x.par_chunks(elements)).enumerate();
         let tasks = groups.with_min_len(rows_per_task(elements)).map(|(index, (out, x))| {
             let first = index % sizes.groups * sizes.channels;
-            vectorise!({
+            vectorize!({
                 let own = statistics(x, eps);
                 for channel in 0..sizes.channels {
                     let scale = own.scale * weight[first + channel];
@@ -102,7 +102,7 @@ pub fn group_forward(
     (out, all)
 }
 
-/// The input gradient of [`group_forward`]: with z the normalised values and g their gradient,
+/// The input gradient of [`group_forward`]: with z the normalized values and g their gradient,
 /// `scale * (g - mean(g) - z * mean(g z))`.
 pub fn group_backward(
     x: &[f32],
@@ -122,7 +122,7 @@ pub fn group_backward(
     tasks.with_min_len(rows_per_task(elements)).for_each(|(index, ((out, x), gradient))| {
         let first = index % sizes.groups * sizes.channels;
         let own = all[index];
-        vectorise!({
+        vectorize!({
             let (mut total, mut along) = (0.0_f64, 0.0_f64);
             // First `out` holds g; each channel is small enough that float32 sums keep their precision in lanes.
             for channel in 0..sizes.channels {
@@ -159,7 +159,7 @@ fn finish(out: &mut [f32], x: &[f32], own: Statistics, total: f64, along: f64) {
     }
 }
 
-/// Normalises every row of `weight.len()` elements, then scales and shifts them; answers the statistics too.
+/// Normalizes every row of `weight.len()` elements, then scales and shifts them; answers the statistics too.
 pub fn layer_forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> (Vec<f32>, Vec<Statistics>) {
     let width = weight.len();
     if width == 0 {
@@ -170,7 +170,7 @@ pub fn layer_forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> (Vec<
     let write = |out: &mut [MaybeUninit<f32>]| {
         let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(rows_per_task(width));
         let rows = rows.map(|(out, x)| {
-            vectorise!({
+            vectorize!({
                 let own = statistics(x, eps);
                 for (((out, &x), &weight), &bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
                     out.write((x - own.mean) * own.scale * weight + bias);
@@ -194,7 +194,7 @@ pub fn layer_backward(x: &[f32], weight: &[f32], all: &[Statistics], gradient: &
     }
     let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(gradient.par_chunks(width)).zip(all.par_iter());
     rows.with_min_len(rows_per_task(width)).for_each(|(((out, x), gradient), &own)| {
-        vectorise!({
+        vectorize!({
             for ((out, &gradient), &weight) in out.iter_mut().zip(gradient).zip(weight) {
                 *out = gradient * weight;
             }

@@ -1,4 +1,4 @@
-//! Pictures to train on and to extract from when no data set is at hand: coloured shapes on soft gradients, with captions that name
+//! Images to train on and to extract from when no data set is at hand: colored shapes on soft gradients, with captions that name
 //! them. Deterministic: the same number gives the same bytes everywhere.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::rng::Generator;
 use crate::vision::Rgb;
 use crate::{Error, Result};
 
-const COLOURS: [(&str, [f32; 3]); 6] = [
+const COLORS: [(&str, [f32; 3]); 6] = [
     ("red", [220.0, 50.0, 40.0]),
     ("green", [60.0, 170.0, 70.0]),
     ("blue", [50.0, 90.0, 210.0]),
@@ -18,24 +18,24 @@ const COLOURS: [(&str, [f32; 3]); 6] = [
 ];
 const SHAPES: [&str; 3] = ["circle", "square", "triangle"];
 
-/// A picture and what it shows.
+/// An image and what it shows.
 struct Scene {
-    picture: Rgb,
-    colour: &'static str,
+    image: Rgb,
+    color: &'static str,
     shape: &'static str,
     ground: &'static str,
 }
 
-/// Writes `count` pictures `NAME.png` of `side` x `side` pixels, without captions; numbers start at `first`.
+/// Writes `count` images `NAME.png` of `side` x `side` pixels, without captions; numbers start at `first`.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write_pictures(folder: &Path, first: u64, count: u64, side: usize) -> Result<()> {
+pub fn write_images(folder: &Path, first: u64, count: u64, side: usize) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    (first..first + count).try_for_each(|number| scene(number, side).picture.save_png(folder.join(format!("{number:03}.png"))))
+    (first..first + count).try_for_each(|number| scene(number, side).image.save_png(folder.join(format!("{number:03}.png"))))
 }
 
-/// Writes the paper's training layout: the same `count` pictures in `10_empty` (empty captions), `10_wd` (tags) and `10_kosmos`
+/// Writes the paper's training layout: the same `count` images in `10_empty` (empty captions), `10_wd` (tags) and `10_kosmos`
 /// (sentences).
 ///
 /// # Errors
@@ -45,11 +45,11 @@ pub fn write_dataset(folder: &Path, count: u64, side: usize) -> Result<()> {
         let folder = folder.join(group);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         for number in 0..count {
-            let Scene { picture, colour, shape, ground } = scene(number, side);
-            picture.save_png(folder.join(format!("{number:03}.png")))?;
+            let Scene { image, color, shape, ground } = scene(number, side);
+            image.save_png(folder.join(format!("{number:03}.png")))?;
             let caption = match group {
-                "10_wd" => format!("{shape}, {colour}, {ground} background, simple"),
-                "10_kosmos" => format!("a photo of a {colour} {shape} in front of a {ground} background"),
+                "10_wd" => format!("{shape}, {color}, {ground} background, simple"),
+                "10_kosmos" => format!("a photo of a {color} {shape} in front of a {ground} background"),
                 _ => String::new(),
             };
             write_atomically(folder.join(format!("{number:03}.txt")), |file| file.write_bytes(caption.as_bytes()))?;
@@ -61,8 +61,8 @@ pub fn write_dataset(folder: &Path, count: u64, side: usize) -> Result<()> {
 fn scene(number: u64, side: usize) -> Scene {
     let mut generator = Generator::manual_seed(number);
     let mut pick = |n: usize| generator.random() as usize % n;
-    let colour = pick(COLOURS.len());
-    let ground = (colour + 1 + pick(COLOURS.len() - 1)) % COLOURS.len();
+    let color = pick(COLORS.len());
+    let ground = (color + 1 + pick(COLORS.len() - 1)) % COLORS.len();
     let shape = pick(SHAPES.len());
     let (x0, y0) = (side * (30 + pick(40)) / 100, side * (30 + pick(40)) / 100);
     let radius = (side * (15 + pick(15)) / 100).max(1) as isize;
@@ -76,10 +76,10 @@ fn scene(number: u64, side: usize) -> Scene {
                 _ => dy.abs() <= radius && 2 * dx.abs() <= dy + radius,
             };
             let light = 0.75 + 0.25 * (x + y) as f32 / (2 * side) as f32;
-            let value = if inside { COLOURS[colour].1 } else { COLOURS[ground].1 };
+            let value = if inside { COLORS[color].1 } else { COLORS[ground].1 };
             pixels.extend(value.map(|channel| (channel * light) as u8));
         }
     }
-    let picture = Rgb { width: side, height: side, pixels };
-    Scene { picture, colour: COLOURS[colour].0, shape: SHAPES[shape], ground: COLOURS[ground].0 }
+    let image = Rgb { width: side, height: side, pixels };
+    Scene { image, color: COLORS[color].0, shape: SHAPES[shape], ground: COLORS[ground].0 }
 }

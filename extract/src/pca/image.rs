@@ -1,4 +1,4 @@
-//! Numbers to colours, with the original's recipe (`feature_visualization.py`).
+//! Numbers to colors, with the original's recipe (`feature_visualization.py`).
 
 use driftless::vision::{Filter, Rgb, resize};
 use half::f16;
@@ -6,7 +6,7 @@ use half::f16;
 use super::components::scores;
 use crate::outputs::Feature;
 
-/// Side of the pictures of single tokens.
+/// Side of the images of single tokens.
 const TOKEN_SIDE: usize = 256;
 
 /// A feature's first three principal components as red, green and blue, each stretched to 0..255 and truncated.
@@ -28,13 +28,13 @@ fn stretched(values: &[f64]) -> Vec<u8> {
     values.iter().map(|value| ((value - smallest) / (largest - smallest) * 255.0) as u8).collect()
 }
 
-/// A picture enlarged (or reduced) so that its short side has `side` pixels, nearest neighbour.
-pub fn enlarged(picture: &Rgb, side: usize) -> Rgb {
-    let short = picture.width.min(picture.height).max(1);
-    resize(picture, picture.width * side / short, picture.height * side / short, Filter::Nearest)
+/// An image enlarged (or reduced) so that its short side has `side` pixels, nearest neighbor.
+pub fn enlarged(image: &Rgb, side: usize) -> Rgb {
+    let short = image.width.min(image.height).max(1);
+    resize(image, image.width * side / short, image.height * side / short, Filter::Nearest)
 }
 
-/// The attention that one token gets: x 255 / largest, truncated, grey, bicubic to 256 x 256. The original computes in the file's type,
+/// The attention that one token gets: x 255 / largest, truncated, gray, bicubic to 256 x 256. The original computes in the file's type,
 /// so float16 files are rounded after each step.
 pub fn token(values: &[f32], height: usize, width: usize, is_half: bool) -> Rgb {
     let round = |value: f32| if is_half { f16::from_f32(value).to_f32() } else { value };
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn components_equal_the_original() {
         for case in fixture("pca.json")["components"].as_array().unwrap() {
-            let picture = components(&Feature::from_json(&case["feature"])).unwrap();
+            let image = components(&Feature::from_json(&case["feature"])).unwrap();
             let expected = bytes(&case["pixels"]);
-            assert_eq!(picture.pixels.len(), expected.len());
-            let off: Vec<i32> = picture.pixels.iter().zip(&expected).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
+            assert_eq!(image.pixels.len(), expected.len());
+            let off: Vec<i32> = image.pixels.iter().zip(&expected).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
             assert!(off.iter().all(|off| off.abs() <= 1), "{off:?}");
             assert!(off.iter().filter(|off| **off != 0).count() * 100 <= off.len());
         }
@@ -71,8 +71,8 @@ mod tests {
     fn tokens_equal_the_original() {
         for case in fixture("pca.json")["tokens"].as_array().unwrap() {
             let feature = Feature::from_json(&case["feature"]);
-            let picture = token(&feature.values, feature.shape[1], feature.shape[2], case["is_half"].as_bool().unwrap());
-            let sampled: Vec<u8> = picture.pixels.iter().step_by(3 * 37).copied().collect();
+            let image = token(&feature.values, feature.shape[1], feature.shape[2], case["is_half"].as_bool().unwrap());
+            let sampled: Vec<u8> = image.pixels.iter().step_by(3 * 37).copied().collect();
             assert_eq!(sampled, bytes(&case["every_37th_pixel"]));
         }
     }
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn short_sides_become_the_size() {
-        let picture = enlarged(&Rgb::filled(4, 2, [1, 2, 3]), 10);
-        assert_eq!((picture.width, picture.height), (20, 10));
+        let image = enlarged(&Rgb::filled(4, 2, [1, 2, 3]), 10);
+        assert_eq!((image.width, image.height), (20, 10));
     }
 }

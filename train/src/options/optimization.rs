@@ -1,16 +1,16 @@
-//! Options: optimiser, learning rates and the length of the run.
+//! Options: optimizer, learning rates and the length of the run.
 
 use super::values::{KeyValue, StepsOrShare, not_negative, positive};
 
 /// How the adapter's matrices are moved.
 #[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Optimisation")]
-pub struct OptimisationOptions {
+#[command(rename_all = "snake_case", next_help_heading = "Optimization")]
+pub struct OptimizationOptions {
     /// AdamW, Adam, NAdam, RAdam, RMSprop, Adagrad, Adadelta, Adamax, SGD or SGDNesterov; AdamW8bit runs as AdamW
     #[arg(long, value_name = "NAME", default_value = "AdamW")]
     pub optimizer_type: String,
 
-    /// Settings of the optimiser, for instance weight_decay=0.01 betas=0.9,0.999 eps=1e-8
+    /// Settings of the optimizer, for instance weight_decay=0.01 betas=0.9,0.999 eps=1e-8
     #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
     pub optimizer_args: Vec<KeyValue>,
 
@@ -67,7 +67,7 @@ pub struct OptimisationOptions {
     #[arg(long)]
     pub gradient_checkpointing: bool,
 
-    /// Optimiser steps
+    /// Optimizer steps
     #[arg(long, value_name = "N", default_value_t = 1600)]
     pub max_train_steps: usize,
 

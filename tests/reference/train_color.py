@@ -1,6 +1,6 @@
-"""Colour augmentation of kohya's trainer, as a fixture for train/src/data/colour.rs.
+"""Color augmentation of kohya's trainer, as a fixture for train/src/data/color.rs.
 
-    python tests/reference/train_colour.py SD_SCRIPTS_CHECKOUT > tests/fixtures/train/colour.json
+    python tests/reference/train_color.py SD_SCRIPTS_CHECKOUT > tests/fixtures/train/color.json
 
 SD_SCRIPTS_CHECKOUT is a checkout of kohya-ss/sd-scripts outside of this repository. The class AugHelper is cut out of its
 library/train_util.py and run by itself, with Python's random numbers replaced by the ones that lead to each case.
@@ -35,7 +35,7 @@ def augment(image, hue=None, power=None):
 
 
 rng = random.Random(SEED)
-# greys, primaries, and random colours: every sector of the hue circle; 512, because OpenCV rounds otherwise where its vectors end
+# grays, primaries, and random colors: every sector of the hue circle; 512, because OpenCV rounds otherwise where its vectors end
 pixels = [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255), (1, 0, 0), (254, 255, 253)]
 pixels += [tuple(rng.randint(0, 255) for _ in range(3)) for _ in range(504)]
 image = np.array(pixels, dtype=np.uint8)[None]

@@ -1,14 +1,14 @@
 //! `--color_aug`: a small change of hue or brightness.
 //!
-//! Mirrors `train_util.AugHelper.color_aug` of sd-scripts 48d368f, which computes on OpenCV's 8-bit HSV (hue in 180 steps) of a picture
+//! Mirrors `train_util.AugHelper.color_aug` of sd-scripts 48d368f, which computes on OpenCV's 8-bit HSV (hue in 180 steps) of an image
 //! whose red and blue are taken for each other, and raises 0..255 values, not 0..1, to a power.
 
 use driftless::rng::Generator;
 use driftless::vision::Rgb;
 
-/// What is done to the colours.
+/// What is done to the colors.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Colour {
+pub enum Color {
     /// Turns the hue by so many of OpenCV's 180 steps.
     Hue(f64),
     /// Raises every value to this power.
@@ -19,7 +19,7 @@ pub enum Colour {
 const CHANCE: f64 = 0.33;
 const MOST_HUE: f64 = 8.0;
 
-impl Colour {
+impl Color {
     /// What chance has; mostly nothing.
     pub fn random(generator: &mut Generator) -> Option<Self> {
         let mut uniform = || generator.rand(&[1]).first().copied().map_or(0.0, f64::from);
@@ -31,9 +31,9 @@ impl Colour {
         Some(if hue { Self::Hue((2.0 * position - 1.0) * MOST_HUE) } else { Self::Power(0.95 + 0.1 * position) })
     }
 
-    /// The picture in other colours.
-    pub fn apply(self, picture: &Rgb) -> Rgb {
-        let mut pixels = picture.pixels.clone();
+    /// The image in other colors.
+    pub fn apply(self, image: &Rgb) -> Rgb {
+        let mut pixels = image.pixels.clone();
         match self {
             Self::Hue(shift) => {
                 let shift = if shift < 0.0 { 180.0 + shift } else { shift };
@@ -48,7 +48,7 @@ impl Colour {
                 pixels.iter_mut().for_each(|value| *value = table[usize::from(*value)]);
             }
         }
-        Rgb { pixels, ..*picture }
+        Rgb { pixels, ..*image }
     }
 }
 
@@ -103,37 +103,36 @@ mod tests {
         value.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u8).collect()
     }
 
-    // Reference: sd-scripts 48d368f AugHelper.color_aug on OpenCV, with Python's random numbers replaced: tests/reference/train_colour.py.
+    // Reference: sd-scripts 48d368f AugHelper.color_aug on OpenCV, with Python's random numbers replaced: tests/reference/train_color.py.
     // Powers to the byte. Hues but for one value in a thousand by 1: OpenCV's vector code fuses products that are rounded here.
     #[test]
-    fn colours_are_those_of_kohya() {
+    fn colors_are_those_of_kohya() {
         let fixture: Value =
-            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/colour.json")))
+            serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/color.json")))
                 .unwrap();
         let pixels = bytes(&fixture["pixels"]);
-        let picture = Rgb { width: pixels.len() / 3, height: 1, pixels };
+        let image = Rgb { width: pixels.len() / 3, height: 1, pixels };
         let cases = fixture["cases"].as_array().unwrap();
         assert!(cases.len() >= 8);
         for case in cases {
-            let colour = match case["hue"].as_f64() {
-                Some(shift) => Colour::Hue(shift),
-                None => Colour::Power(case["power"].as_f64().unwrap()),
+            let color = match case["hue"].as_f64() {
+                Some(shift) => Color::Hue(shift),
+                None => Color::Power(case["power"].as_f64().unwrap()),
             };
-            let (found, expected) = (colour.apply(&picture).pixels, bytes(&case["pixels"]));
+            let (found, expected) = (color.apply(&image).pixels, bytes(&case["pixels"]));
             let off: Vec<u8> = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).filter(|off| *off > 0).collect();
-            let allowed = if matches!(colour, Colour::Hue(_)) { found.len() / 1000 } else { 0 };
-            assert!(off.len() <= allowed && off.iter().all(|off| *off == 1), "{colour:?}: {} values differ: {off:?}", off.len());
+            let allowed = if matches!(color, Color::Hue(_)) { found.len() / 1000 } else { 0 };
+            assert!(off.len() <= allowed && off.iter().all(|off| *off == 1), "{color:?}: {} values differ: {off:?}", off.len());
         }
     }
 
     #[test]
     fn a_third_is_changed_within_bounds() {
         let mut generator = Generator::manual_seed(0);
-        let drawn: Vec<Colour> = (0..3000).filter_map(|_| Colour::random(&mut generator)).collect();
+        let drawn: Vec<Color> = (0..3000).filter_map(|_| Color::random(&mut generator)).collect();
         assert!((850..1150).contains(&drawn.len()), "{}", drawn.len());
-        let hues = drawn.iter().filter(|colour| matches!(colour, Colour::Hue(shift) if shift.abs() <= 8.0)).count();
-        let powers =
-            drawn.iter().filter(|colour| matches!(colour, Colour::Power(power) if (0.95..=1.05).contains(power))).count();
+        let hues = drawn.iter().filter(|color| matches!(color, Color::Hue(shift) if shift.abs() <= 8.0)).count();
+        let powers = drawn.iter().filter(|color| matches!(color, Color::Power(power) if (0.95..=1.05).contains(power))).count();
         assert_eq!(hues + powers, drawn.len());
         assert!(hues > 350 && powers > 350);
     }

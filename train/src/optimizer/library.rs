@@ -1,13 +1,13 @@
-//! The optimisers of `candle-optimisers` 0.10.2, one instance per group so that each group has its own rate.
+//! The optimizers of `candle-optimisers` 0.10.2, one instance per group so that each group has its own rate.
 //!
 //! They do not hand out their state, so a run with one of them cannot save a state to resume from.
 
-use super::{Gradients, Group, Optimiser, State};
+use super::{Gradients, Group, Optimizer, State};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use driftless::{Error, Result};
 
-/// One of the library's optimisers.
+/// One of the library's optimizers.
 pub struct Library<O> {
     groups: Vec<(O, Vec<Var>)>,
     description: String,
@@ -22,25 +22,25 @@ impl<O: candle_nn::Optimizer> Library<O> {
     where
         O::Config: Clone,
     {
-        let optimiser = |group: &Group| -> Result<(O, Vec<Var>)> {
+        let optimizer = |group: &Group| -> Result<(O, Vec<Var>)> {
             let vars: Vec<Var> = group.parameters.iter().map(|parameter| parameter.var.clone()).collect();
             Ok((O::new(vars.clone(), params.clone())?, vars))
         };
-        Ok(Self { groups: groups.iter().map(optimiser).collect::<Result<_>>()?, description })
+        Ok(Self { groups: groups.iter().map(optimizer).collect::<Result<_>>()?, description })
     }
 }
 
-impl<O: candle_nn::Optimizer> Optimiser for Library<O> {
+impl<O: candle_nn::Optimizer> Optimizer for Library<O> {
     fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()> {
-        for (group, ((optimiser, vars), rate)) in self.groups.iter_mut().zip(rates).enumerate() {
+        for (group, ((optimizer, vars), rate)) in self.groups.iter_mut().zip(rates).enumerate() {
             let mut store = empty_store()?;
             for (index, var) in vars.iter().enumerate() {
                 if let Some(gradient) = gradients.get(group, index) {
                     store.insert(var.as_tensor(), gradient.clone());
                 }
             }
-            optimiser.set_learning_rate(*rate);
-            optimiser.step(&store)?;
+            optimizer.set_learning_rate(*rate);
+            optimizer.step(&store)?;
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! The course of the learning rate: a factor on every group's rate for each optimiser step.
+//! The course of the learning rate: a factor on every group's rate for each optimizer step.
 //!
 //! Mirrors `transformers.optimization` 4.49.0 as sd-scripts 48d368f calls it (`train_util.get_scheduler_fix`): half the cycles for the
 //! two cosines that end at a minimum, and the general learning rate inside `polynomial`.
 
-use crate::options::OptimisationOptions;
+use crate::options::OptimizationOptions;
 use anyhow::{Result, bail, ensure};
 use std::f64::consts::PI;
 
@@ -44,11 +44,11 @@ const NAMES: [&str; 9] = [
 const POLYNOMIAL_END: f64 = 1e-7;
 
 impl Schedule {
-    /// The schedule that `options` ask for, over `total` optimiser steps.
+    /// The schedule that `options` ask for, over `total` optimizer steps.
     ///
     /// # Errors
     /// When the name is not known, or the settings contradict each other.
-    pub fn new(options: &OptimisationOptions, total: usize) -> Result<Self> {
+    pub fn new(options: &OptimizationOptions, total: usize) -> Result<Self> {
         let warmup = options.lr_warmup_steps.of(total);
         let half_cycles = options.lr_scheduler_num_cycles as f64 / 2.0;
         let kind = match options.lr_scheduler.as_str() {
@@ -132,7 +132,7 @@ mod tests {
     use serde_json::Value;
 
     fn schedule(arguments: &[&str], total: usize) -> Result<Schedule> {
-        Schedule::new(&Options::of(arguments).optimisation, total)
+        Schedule::new(&Options::of(arguments).optimization, total)
     }
 
     // Reference: transformers 4.49.0 schedules called as sd-scripts calls them, float64: tests/reference/train_schedules.py.

@@ -1,4 +1,4 @@
-//! Gradients of one optimiser step: added up over batches, and clipped by their common norm.
+//! Gradients of one optimizer step: added up over batches, and clipped by their common norm.
 //!
 //! Clipping mirrors `torch.nn.utils.clip_grad_norm_` (PyTorch 2.x), with the same small number in the denominator.
 

@@ -1,10 +1,10 @@
-//! Moving the adapter's matrices: gradients, optimisers, learning rates.
+//! Moving the adapter's matrices: gradients, optimizers, learning rates.
 //!
 //! | file | what lives there |
 //! | --- | --- |
 //! | [`gradients`] | adding up, averaging and clipping gradients |
 //! | [`adamw`] | AdamW, whose state can be read and restored |
-//! | [`library`] | the optimisers of `candle-optimisers` |
+//! | [`library`] | the optimizers of `candle-optimisers` |
 //! | [`choice`] | `--optimizer_type` and `--optimizer_args` |
 //! | [`schedule`] | the course of the learning rate |
 
@@ -40,27 +40,27 @@ pub struct Group {
 }
 
 /// What moves the matrices along their gradients.
-pub trait Optimiser {
+pub trait Optimizer {
     /// One step: the gradients as [`Gradients`] collected them, and each group's rate at this step.
     ///
     /// # Errors
     /// When a tensor operation fails.
     fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()>;
 
-    /// What is to be saved to go on later; `None` when this optimiser does not tell.
+    /// What is to be saved to go on later; `None` when this optimizer does not tell.
     fn state(&self) -> Option<State>;
 
-    /// Takes back what [`Optimiser::state`] gave.
+    /// Takes back what [`Optimizer::state`] gave.
     ///
     /// # Errors
-    /// When the state belongs to other matrices or another optimiser.
+    /// When the state belongs to other matrices or another optimizer.
     fn restore(&mut self, state: State) -> Result<()>;
 
     /// Name and settings, as in kohya's metadata: `AdamW(weight_decay=0.01,...)`.
     fn description(&self) -> String;
 }
 
-/// An optimiser's memory.
+/// An optimizer's memory.
 #[derive(Debug, Clone)]
 pub struct State {
     /// Steps taken.

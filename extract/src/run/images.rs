@@ -1,9 +1,9 @@
-//! Pictures as the networks take them.
+//! Images as the networks take them.
 
 use candle_core::{DType, Device, Tensor};
 use driftless::Result;
 use driftless::rng::Generator;
-use driftless::vision::{Filter, Picture, Rgb, canny, resize};
+use driftless::vision::{Filter, Image, Rgb, canny, resize};
 
 use crate::inputs::Sample;
 use crate::plan::ConditionSource;
@@ -18,33 +18,33 @@ const LATENT: usize = 8;
 /// # Errors
 /// When the file cannot be read.
 pub fn read(sample: &Sample, img_size: usize) -> Result<Rgb> {
-    Ok(Picture::open(&sample.path)?.resized_rgb(img_size, img_size))
+    Ok(Image::open(&sample.path)?.resized_rgb(img_size, img_size))
 }
 
-/// Pictures for the autoencoder, `[b, 3, h, w]` in -1..1. Where the size is no multiple of 8, they are first resized once more,
+/// Images for the autoencoder, `[b, 3, h, w]` in -1..1. Where the size is no multiple of 8, they are first resized once more,
 /// Lanczos, to the next one below.
 ///
 /// # Errors
 /// When memory is short.
-pub fn for_vae(pictures: &[Rgb]) -> Result<Tensor> {
-    let fitted = pictures.iter().map(|picture| {
-        let (width, height) = (picture.width / LATENT * LATENT, picture.height / LATENT * LATENT);
-        resize(picture, width, height, Filter::Lanczos).to_tensor(&Device::Cpu)
+pub fn for_vae(images: &[Rgb]) -> Result<Tensor> {
+    let fitted = images.iter().map(|image| {
+        let (width, height) = (image.width / LATENT * LATENT, image.height / LATENT * LATENT);
+        resize(image, width, height, Filter::Lanczos).to_tensor(&Device::Cpu)
     });
     Ok(Tensor::cat(&fitted.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The condition picture of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made picture resized like an image.
+/// The condition image of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made image resized like an image.
 ///
 /// # Errors
-/// When the ready-made picture cannot be read.
-pub fn condition(source: &ConditionSource, sample: &Sample, picture: &Rgb) -> Result<Tensor> {
+/// When the ready-made image cannot be read.
+pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb) -> Result<Tensor> {
     match source {
-        ConditionSource::Canny => canny(picture, CANNY.0, CANNY.1).to_rgb().to_unit_tensor(&Device::Cpu),
-        ConditionSource::Pictures(pictures) => {
-            let missing = || driftless::Error::file(&sample.path, "has no condition picture", "it was there when the run began");
-            let path = pictures.file(sample).ok_or_else(missing)?;
-            Picture::open(path)?.resized_rgb(picture.width, picture.height).to_unit_tensor(&Device::Cpu)
+        ConditionSource::Canny => canny(image, CANNY.0, CANNY.1).to_rgb().to_unit_tensor(&Device::Cpu),
+        ConditionSource::Images(images) => {
+            let missing = || driftless::Error::file(&sample.path, "has no condition image", "it was there when the run began");
+            let path = images.file(sample).ok_or_else(missing)?;
+            Image::open(path)?.resized_rgb(image.width, image.height).to_unit_tensor(&Device::Cpu)
         }
     }
 }
