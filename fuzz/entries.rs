@@ -4,11 +4,12 @@
 //! file's size allows, or where an adapter that was read is not the same after it was written. Every error is a good answer.
 
 use candle_core::{DType, Device, Tensor};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::{self, Network, UnknownKeys};
 use driftless::adapter::{Adapter, Factors};
-use driftless::checkpoint::adapter_file::{self, Network, UnknownKeys};
 use driftless::checkpoint::naming::layer_kind;
 use driftless::checkpoint::naming::ldm::{self, Part};
-use driftless::checkpoint::{AdapterFile, LdmCheckpoint, UnetWeights, WeightFile, model_kind};
+use driftless::checkpoint::{LdmCheckpoint, UnetWeights, WeightFile, model_kind};
 use peak_alloc::PeakAlloc;
 use std::path::Path;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ fn write_again(adapter: &AdapterFile, folder: &Path) {
             assert!(again.entries.keys().eq(entries.keys()));
         }
     }
-    if adapter_file::fits_peft(entries) {
+    if files::fits_peft(entries) {
         let peft = folder.join("peft");
         let _ = std::fs::remove_dir_all(&peft);
         if AdapterFile::write_peft(&peft, entries, metadata, None).is_ok() {

@@ -1,10 +1,11 @@
 //! The `convert` command on LyCORIS' families, on merging, and on extracting what was merged.
 
 use candle_core::{DType, Device, Tensor};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::{Entries, Network};
 use driftless::adapter::{Adapter, Factors, Loha, Lora};
-use driftless::checkpoint::adapter_file::{Entries, Network};
 use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{AdapterFile, Component, WeightFile};
+use driftless::checkpoint::{Component, WeightFile};
 use driftless::miniature::{Size, write_model};
 use driftless::rng::Generator;
 use std::collections::BTreeMap;

@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::Adapter;
+use driftless::adapter::AdapterFile;
 use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{AdapterFile, Component, WeightFile, write_safetensors};
+use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,8 @@
 mod place;
 
 use candle_core::Device;
-use driftless::checkpoint::{AdapterFile, WeightFile};
+use driftless::adapter::AdapterFile;
+use driftless::checkpoint::WeightFile;
 use driftless::vision::Rgb;
 use place::*;
 use std::path::Path;

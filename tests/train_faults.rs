@@ -3,7 +3,7 @@
 #[path = "train_place.rs"]
 mod place;
 
-use driftless::checkpoint::AdapterFile;
+use driftless::adapter::AdapterFile;
 use driftless::vision::Rgb;
 use place::*;
 use std::path::Path;

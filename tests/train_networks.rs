@@ -2,8 +2,9 @@
 //! read it.
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::adapter_file::Network;
-use driftless::checkpoint::{AdapterFile, WeightFile};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::Network;
+use driftless::checkpoint::WeightFile;
 use driftless::miniature::{Size, write_dataset, write_model};
 use std::path::Path;
 use std::process::{Command, Output};

@@ -5,8 +5,9 @@ use crate::model::Model;
 use crate::output;
 use crate::plain::Plain;
 use crate::report::Report;
-use driftless::checkpoint::adapter_file::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
-use driftless::checkpoint::{AdapterFile, AtomicFolder, WeightFile};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
+use driftless::checkpoint::{AtomicFolder, WeightFile};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ pub fn to_peft(options: &AdapterOptions, report: &Report) -> Result<()> {
         report.say("one file under PEFT's names for both networks, scale folded in; a folder's name as --output gives PEFT's own folders");
         return Ok(());
     }
-    if options.rank.is_some() || !adapter_file::fits_peft(&adapter.entries) {
+    if options.rank.is_some() || !files::fits_peft(&adapter.entries) {
         plain(options, base.as_ref()).apply(&mut adapter, report)?;
     }
     output::prepare(&options.input, target)?;

@@ -3,8 +3,9 @@
 use crate::adapters::{families, summary};
 use crate::report::Report;
 use driftless::Result;
-use driftless::checkpoint::adapter_file::UnknownKeys;
-use driftless::checkpoint::{AdapterFile, LdmCheckpoint, ModelKind, UnetWeights, WeightFile, model_kind};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::UnknownKeys;
+use driftless::checkpoint::{LdmCheckpoint, ModelKind, UnetWeights, WeightFile, model_kind};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

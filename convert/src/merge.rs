@@ -10,8 +10,9 @@ use crate::report::Report;
 use crate::{adapters, checkpoint_file, output};
 use candle_core::{DType, Tensor};
 use driftless::adapter::Adapter;
+use driftless::adapter::AdapterFile;
+use driftless::checkpoint::Component;
 use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{AdapterFile, Component};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 

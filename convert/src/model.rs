@@ -1,7 +1,7 @@
 //! A whole model to read from: a diffusers folder, an LDM file, or a repository on a hub.
 
 use crate::report::Report;
-use driftless::checkpoint::adapter_file::Network;
+use driftless::adapter::files::Network;
 use driftless::checkpoint::naming::ldm::Part;
 use driftless::checkpoint::{Component, LdmCheckpoint, UnetWeights, WeightFile};
 use driftless::hub::{self, HubOptions};

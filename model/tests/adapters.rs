@@ -8,12 +8,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::Network;
 use driftless::adapter::{
     Adapter, BatchClock, Dropout, DropoutRates, DropoutStyle, Factors, LayerKind, Trainable, TrainableOptions,
 };
 use driftless::adapter::{Algorithm, LokrOptions, Lora};
-use driftless::checkpoint::AdapterFile;
-use driftless::checkpoint::adapter_file::Network;
 use driftless::ops::{self, GradientSink, Padding};
 use driftless::rng::Generator;
 use std::sync::Arc;
@@ -281,7 +281,7 @@ fn every_family_becomes_plain_lora() {
 fn attached_families_compute_what_merged_ones_do() {
     let pipeline = support::pipeline();
     let mut generator = Generator::manual_seed(11);
-    let mut entries = driftless::checkpoint::adapter_file::Entries::new();
+    let mut entries = driftless::adapter::files::Entries::new();
     let lokr = LokrOptions { factor: 4, decompose_both: false, full_matrix: false };
     let families = [
         (Algorithm::Lora, None),

@@ -1,9 +1,10 @@
 //! Adapter files: every spelling means the same change, and every writer's file reads back as it.
 
 use candle_core::{DType, Device, Tensor};
+use driftless::adapter::AdapterFile;
+use driftless::adapter::files::{Network, UnknownKeys};
 use driftless::adapter::{Adapter, Factors, Lora};
-use driftless::checkpoint::adapter_file::{Network, UnknownKeys};
-use driftless::checkpoint::{AdapterFile, WeightFile, write_safetensors};
+use driftless::checkpoint::{WeightFile, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

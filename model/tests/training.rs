@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
+use driftless::adapter::AdapterFile;
 use driftless::adapter::Trainable;
-use driftless::checkpoint::AdapterFile;
-use driftless::checkpoint::naming::{Network, kohya};
+use driftless::adapter::files::kohya_name;
+use driftless::checkpoint::naming::Network;
 use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
 use driftless::unet::{TextContext, UnetInput};
@@ -29,7 +30,7 @@ fn attach(pipeline: &Pipeline, file: &str) -> BTreeMap<String, Var> {
             Network::TextEncoder => pipeline.text_encoder.slots(),
         };
         slots.get(path).unwrap_or_else(|| panic!("no layer {path}")).attach(path, trainable.adapter).unwrap();
-        let name = kohya::name(*network, path);
+        let name = kohya_name::name(*network, path);
         for (part, variable) in trainable.variables {
             variables.insert(format!("{name}.{}", part.name()), variable);
         }

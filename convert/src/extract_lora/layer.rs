@@ -4,9 +4,9 @@ use super::noise;
 use crate::args::{ExtractOptions, RankChoice};
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::Adapter;
+use driftless::adapter::files::Network;
 use driftless::adapter::low_rank::Spectrum;
 use driftless::adapter::plain::lora_of;
-use driftless::checkpoint::adapter_file::Network;
 use driftless::checkpoint::{Component, require_finite};
 use driftless::{Error, Result};
 

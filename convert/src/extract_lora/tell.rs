@@ -4,7 +4,7 @@ use super::layer::Outcome;
 use crate::args::{ExtractOptions, RankChoice};
 use crate::plain::percent;
 use crate::report::Report;
-use driftless::checkpoint::adapter_file::Network;
+use driftless::adapter::files::Network;
 use std::collections::BTreeMap;
 
 /// Prints a line per block, the whole, and what speaks against the result.

@@ -11,6 +11,7 @@
 //! | [`Trainable`] | first values |
 //! | [`plain`], [`low_rank`] | plain LoRA in the place of any family |
 //! | [`targets`] | which layers |
+//! | [`files`] | the files of kohya and LyCORIS, diffusers and PEFT: reading and writing |
 
 #[expect(clippy::module_inception, reason = "the type that the room is about")]
 mod adapter;
@@ -18,6 +19,7 @@ mod core_product;
 pub mod dora;
 mod dropout;
 mod factors;
+pub mod files;
 mod ia3;
 mod layer_kind;
 mod loha;
@@ -33,6 +35,7 @@ mod trainable;
 pub use adapter::Adapter;
 pub use dropout::{BatchClock, Dropout, DropoutRates, DropoutStyle};
 pub use factors::Factors;
+pub use files::AdapterFile;
 pub use ia3::Ia3;
 pub use layer_kind::LayerKind;
 pub use loha::Loha;

@@ -1,8 +1,8 @@
 //! What a weight file is, by its keys and never by its name.
 
-use super::naming::adapter_key::{self, AdapterKey};
 use super::shown::shown;
 use super::weight_file::WeightFile;
+use crate::adapter::files::key::{self, AdapterKey};
 use crate::error::Error;
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub fn model_kind(file: &WeightFile) -> ModelKind {
     }
     let mut refused = None;
     for key in file.names() {
-        match adapter_key::parse(key) {
+        match key::parse(key) {
             AdapterKey::Part { .. } | AdapterKey::OtherType(_) => return ModelKind::Adapter,
             AdapterKey::Refused(what) => refused = Some(what),
             AdapterKey::Unknown => {}
@@ -139,12 +139,12 @@ fn other_architecture(file: &WeightFile) -> Option<&'static str> {
 }
 
 /// The error for a file that should hold something else than what it holds.
-pub(super) fn refused(file: &WeightFile, what: &str) -> Error {
+pub(crate) fn refused(file: &WeightFile, what: &str) -> Error {
     Error::file(file.path(), format!("is {what}, which is not supported"), "give a Stable Diffusion 1.5 model or a LoRA for it")
 }
 
 /// The error for a file without a key of an adapter.
-pub(super) fn no_adapter(file: &WeightFile) -> Error {
+pub(crate) fn no_adapter(file: &WeightFile) -> Error {
     let kind = model_kind(file);
     match (kind, file.names().next()) {
         (ModelKind::Refused(what), _) => refused(file, what),
@@ -159,7 +159,7 @@ pub(super) fn no_adapter(file: &WeightFile) -> Error {
 }
 
 /// The error that lists keys which were not understood.
-pub(super) fn unknown_keys(file: &WeightFile, keys: &[String]) -> Error {
+pub(crate) fn unknown_keys(file: &WeightFile, keys: &[String]) -> Error {
     unknown_keys_error(file.path(), keys)
 }
 

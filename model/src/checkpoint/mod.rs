@@ -7,7 +7,6 @@
 //! | `safetensors`, `pickle`, `sharded` | the containers |
 //! | [`naming`] | LDM, diffusers, kohya and PEFT names of the same layers |
 //! | [`LdmCheckpoint`], [`Component`] | networks of a whole checkpoint, under diffusers' names |
-//! | [`adapter_file`] | LoRA files in every spelling |
 //! | [`atomic`] | writing |
 //!
 //! A weight file comes from strangers, so nothing in it is believed before it is checked, and reading one costs memory in
@@ -16,7 +15,6 @@
 //! Deliberate differences from the reference readers: torch's own `torch.load` executes what a pickle asks for, this room never
 //! does; the safetensors library maps or loads the whole file, this room reads one tensor by position.
 
-pub mod adapter_file;
 pub mod atomic;
 mod component;
 mod config_file;
@@ -28,12 +26,11 @@ pub mod naming;
 mod pickle;
 mod place;
 mod positioned;
-mod safetensors;
+pub(crate) mod safetensors;
 mod sharded;
 mod shown;
 mod weight_file;
 
-pub use adapter_file::AdapterFile;
 pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, write_atomically};
 pub use component::Component;
 pub use config_file::read_config;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Pipeline;
-use crate::checkpoint::adapter_file::{AdapterFile, Network};
+use crate::adapter::files::{AdapterFile, Network};
 use crate::layers::Slots;
 use crate::{Error, Result};
 

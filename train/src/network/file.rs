@@ -4,8 +4,8 @@ use super::{TrainedLayer, TrainedNetwork};
 use crate::options::{Options, SaveFormat, SavePrecision};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::DType;
+use driftless::adapter::files::{AdapterFile, Entries, Network};
 use driftless::adapter::{Adapter, Factors, Part};
-use driftless::checkpoint::adapter_file::{AdapterFile, Entries, Network};
 use std::collections::BTreeMap;
 use std::path::Path;
 

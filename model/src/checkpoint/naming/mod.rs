@@ -4,8 +4,6 @@
 //! module path (`down_blocks.0.resnets.1.conv1`, `text_model.encoder.layers.3.mlp.fc2`). Tables are one to one, do not know
 //! widths and take any number of levels, so miniature models map as full-size ones do.
 
-pub mod adapter_key;
-pub mod kohya;
 pub mod ldm;
 pub mod modules;
 pub mod text_encoder;

@@ -94,7 +94,7 @@ pub fn layer_kind(network: Network, path: &str) -> Option<LayerKind> {
 }
 
 /// The dotted module path of which `underscored` is the form with every dot turned into an underscore.
-pub(super) fn resolve_underscored(network: Network, underscored: &str) -> Option<String> {
+pub(crate) fn resolve_underscored(network: Network, underscored: &str) -> Option<String> {
     patterns_of(network).find_map(|pattern| {
         let mut indices = fits(&pattern.dotted, '_', underscored)?.into_iter();
         Some(pattern.dotted.split('#').map(|piece| format!("{piece}{}", indices.next().unwrap_or_default())).collect())

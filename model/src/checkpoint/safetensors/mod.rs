@@ -8,5 +8,5 @@ mod header;
 mod write;
 
 pub(super) use header::{Entry, read_header};
-pub(super) use write::{Hashes, hash_tensors};
+pub(crate) use write::{Hashes, hash_tensors};
 pub use write::{TensorSpec, write_safetensors, write_safetensors_streaming};

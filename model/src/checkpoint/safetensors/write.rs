@@ -72,15 +72,15 @@ pub fn write_safetensors_streaming(
 }
 
 /// Digests of a file that would be written, in hexadecimal.
-pub(in super::super) struct Hashes {
+pub(crate) struct Hashes {
     /// SHA-256 of the tensor data.
-    pub(in super::super) data: String,
+    pub(crate) data: String,
     /// SHA-256 of a range of the file's bytes, as far as they exist.
-    pub(in super::super) window: String,
+    pub(crate) window: String,
 }
 
 /// Hashes what [`write_safetensors`] would write with this metadata.
-pub(in super::super) fn hash_tensors(
+pub(crate) fn hash_tensors(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &BTreeMap<String, String>,
     window: std::ops::Range<u64>,

@@ -11,6 +11,8 @@
 //! scale, beside them.
 
 mod fit;
+pub mod key;
+pub mod kohya_name;
 mod layer;
 mod metadata;
 mod parts;
@@ -20,15 +22,15 @@ mod write_diffusers;
 mod write_kohya;
 mod write_peft;
 
-pub use super::naming::Network;
-pub use super::naming::adapter_key::Scheme;
+pub use crate::checkpoint::naming::Network;
+pub use key::Scheme;
 pub use metadata::{kohya_metadata, tensor_hashes};
 pub use read::UnknownKeys;
 pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
 pub use write_peft::fits_peft;
 
-use super::WeightFile;
 use crate::adapter::Adapter;
+use crate::checkpoint::WeightFile;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

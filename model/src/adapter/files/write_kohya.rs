@@ -1,11 +1,11 @@
 //! kohya's format, with the parts of LyCORIS' families: each layer keeps its own rank and alpha.
 
-use super::super::elements::cast;
-use super::super::naming::kohya;
-use super::super::safetensors::write_safetensors;
+use super::kohya_name;
 use super::metadata::{kohya_metadata, tensor_hashes};
 use super::{AdapterFile, Entries};
 use crate::adapter::{Factors, Part};
+use crate::checkpoint::cast;
+use crate::checkpoint::safetensors::write_safetensors;
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ impl AdapterFile {
         let path = path.as_ref();
         let mut tensors = BTreeMap::new();
         for ((network, layer), adapter) in entries {
-            let name = kohya::name(*network, layer);
+            let name = kohya_name::name(*network, layer);
             let mut put = |part: Part, tensor: &Tensor, dtype: DType| -> Result<()> {
                 let key = format!("{name}.{}", part.name());
                 let tensor = cast(tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;

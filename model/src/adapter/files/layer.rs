@@ -1,12 +1,12 @@
 //! One layer of an adapter file: which family its parts are of, and whether they are whole and agree.
 
-use super::super::naming::adapter_key::Part;
-use super::super::naming::{LayerKind, Network};
-use super::super::weight_file::WeightFile;
 use super::parts::Reader;
 use super::peft_config::Scales;
 use super::read::Layer;
+use crate::adapter::Part;
 use crate::adapter::{Adapter, Factors, Ia3, KroneckerFactor, Loha, Lokr, Lora};
+use crate::checkpoint::WeightFile;
+use crate::checkpoint::naming::{LayerKind, Network};
 use crate::error::{Error, Result};
 use candle_core::Tensor;
 

@@ -4,11 +4,11 @@
 //! Other forms are read wrongly by some version between 0.25 and 0.42: alphas that differ by layer are taken for one, mixed ranks
 //! without metadata get the first layer's scale, metadata fails for text encoders from transformers 5 on.
 
-use super::super::elements::cast;
-use super::super::safetensors::write_safetensors;
 use super::metadata::without_network_entries;
 use super::{AdapterFile, Entries, Network};
 use crate::adapter::{Adapter, Factors, Lora};
+use crate::checkpoint::cast;
+use crate::checkpoint::safetensors::write_safetensors;
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;

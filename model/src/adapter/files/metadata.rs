@@ -1,10 +1,10 @@
 //! The metadata of kohya files (sd-scripts `library/train_util.py`, `library/sai_model_spec.py`) and what becomes of it.
 
-use super::super::naming::{LayerKind, layer_kind};
-use super::super::safetensors::{Hashes, hash_tensors};
 use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
 use crate::adapter::{Factors, Part};
+use crate::checkpoint::naming::{LayerKind, layer_kind};
+use crate::checkpoint::safetensors::{Hashes, hash_tensors};
 use crate::error::Result;
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};

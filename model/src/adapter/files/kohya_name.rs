@@ -1,7 +1,7 @@
 //! kohya's names for layers (sd-scripts `networks/lora.py`): `lora_unet_` or `lora_te_`, then the module path with every dot
 //! turned into an underscore.
 
-use super::{Network, modules};
+use crate::checkpoint::naming::{Network, modules};
 
 /// What a kohya layer name says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! From named tensors to adapters, with every check that needs no base model.
 
-use super::super::kind::{self, ModelKind};
-use super::super::naming::adapter_key::{self, AdapterKey, Part, Scheme};
-use super::super::naming::{Network, layer_kind};
-use super::super::weight_file::WeightFile;
 use super::AdapterFile;
+use super::key::{self, AdapterKey, Scheme};
 use super::layer::LayerParts;
 use super::peft_config::Scales;
+use crate::adapter::Part;
+use crate::checkpoint::WeightFile;
+use crate::checkpoint::kind::{self, ModelKind};
+use crate::checkpoint::naming::{Network, layer_kind};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +63,7 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
         return Err(kind::refused(file, what));
     }
     for key in file.names().chain(file.not_tensors().map(|(key, _)| key)) {
-        match adapter_key::parse(key) {
+        match key::parse(key) {
             AdapterKey::Part { scheme, network, path, part } => {
                 sorted.schemes.insert(scheme);
                 let layer = sorted.layers.entry((network, path.clone())).or_default();

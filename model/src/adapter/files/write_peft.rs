@@ -1,13 +1,13 @@
 //! PEFT's format: a folder for each network, with each layer's own rank and alpha in `adapter_config.json`.
 
-use super::super::atomic::{AtomicFolder, write_atomically};
-use super::super::elements::cast;
-use super::super::safetensors::write_safetensors;
 use super::metadata::without_network_entries;
 use super::peft_config::CONFIG_FILE;
 use super::{AdapterFile, Entries, Network};
 use crate::adapter::dora::per_input;
 use crate::adapter::{Adapter, Factors, Lora};
+use crate::checkpoint::cast;
+use crate::checkpoint::safetensors::write_safetensors;
+use crate::checkpoint::{AtomicFolder, write_atomically};
 use crate::error::{Error, Result};
 use candle_core::DType;
 use serde_json::{Map, Value, json};

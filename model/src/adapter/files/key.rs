@@ -12,9 +12,9 @@
 //! Read in kohya sd-scripts `networks/lora.py`, diffusers 0.32 `utils/state_dict_utils.py` and `loaders/lora_pipeline.py`, peft
 //! 0.14 `utils/save_and_load.py`, LyCORIS 3.2 `modules/`.
 
-use super::kohya::{self, KohyaName};
-use super::{Network, layer_kind, text_encoder};
+use super::kohya_name::{self, KohyaName};
 pub use crate::adapter::Part;
+use crate::checkpoint::naming::{Network, layer_kind, text_encoder};
 
 /// A family of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +75,7 @@ const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have num
 /// Reads one key.
 pub fn parse(key: &str) -> AdapterKey {
     let (head, suffix) = key.split_once('.').unwrap_or((key, ""));
-    if let Some(name) = kohya::parse(head) {
+    if let Some(name) = kohya_name::parse(head) {
         return match (name, Part::from_name(suffix)) {
             (KohyaName::Sdxl, _) => AdapterKey::Refused(SDXL),
             (KohyaName::Layer(network, path), Some(part)) => AdapterKey::Part { scheme: Scheme::Kohya, network, path, part },

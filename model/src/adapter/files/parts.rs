@@ -1,8 +1,8 @@
 //! Reads the tensors of a layer's parts, in the form of the layer's kind.
 
-use super::super::elements::require_finite;
-use super::super::naming::LayerKind;
-use super::super::weight_file::WeightFile;
+use crate::checkpoint::WeightFile;
+use crate::checkpoint::naming::LayerKind;
+use crate::checkpoint::require_finite;
 use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 

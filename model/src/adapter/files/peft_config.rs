@@ -4,10 +4,10 @@
 //! A pattern is a regular expression that must match the module path's end, after a dot or from the start (peft 0.14
 //! `utils.other.get_pattern_key`).
 
-use super::super::config_file::read_config;
-use super::super::naming::Network;
-use super::super::naming::adapter_key::Scheme;
-use super::super::weight_file::WeightFile;
+use super::key::Scheme;
+use crate::checkpoint::WeightFile;
+use crate::checkpoint::naming::Network;
+use crate::checkpoint::read_config;
 use crate::error::{Error, Result};
 use regex::Regex;
 use serde_json::{Map, Value};
