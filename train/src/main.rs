@@ -1,38 +1,12 @@
-//! The `train` command: LoRA training for Stable Diffusion 1.5 with kohya's options, folders and files.
-//!
-//! | room | what lives there | knows about |
-//! | --- | --- | --- |
-//! | [`run`] | a run from options to files | all below |
-//! | [`training`] | the loop, latents, states | `model`, `data`, `objective`, `optimizer` |
-//! | [`samples`] | sample images | `model`, `network` |
-//! | [`output`], [`monitor`] | names, metadata, logs | `data`, `steps` |
-//! | [`network`] | the adapter in training | `optimizer` |
-//! | [`model`] | what the loop needs of a model | |
-//! | [`objective`], [`optimizer`] | noise and loss; gradients and steps | |
-//! | [`data`] | images, captions, buckets, batches | |
-//! | [`options`], [`steps`], [`seeds`] | what was asked for | |
-
-mod data;
-mod interrupt;
-mod model;
-mod monitor;
-mod network;
-mod objective;
-mod optimizer;
-mod options;
-mod output;
-mod run;
-mod samples;
-mod seeds;
-mod steps;
-mod training;
+//! The `train` command.
 
 use anyhow::{Context, Result};
-use monitor::{Console, sentence};
-use options::Action;
-use options::arguments::{Parsed, Rejected};
-use run::plan::Plan;
-use run::train::Ended;
+use driftless_train::monitor::{Console, sentence};
+use driftless_train::options::Action;
+use driftless_train::options::arguments::{self, Parsed, Rejected};
+use driftless_train::run::plan::Plan;
+use driftless_train::run::train::Ended;
+use driftless_train::{interrupt, run};
 use std::process::ExitCode;
 
 /// The exit status of wrong usage.
@@ -44,7 +18,7 @@ static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllo
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let parsed = match options::arguments::parse(arguments) {
+    let parsed = match arguments::parse(arguments) {
         Ok(parsed) => parsed,
         Err(Rejected::Shown(text)) => {
             print!("{text}");

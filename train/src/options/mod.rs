@@ -44,24 +44,34 @@ pub struct Options {
     #[arg(value_enum)]
     pub action: Option<Action>,
 
+    /// The base model and the machine.
     #[command(flatten)]
     pub model: ModelOptions,
+    /// Images, buckets and caches.
     #[command(flatten)]
     pub data: DataOptions,
+    /// Captions, and what is done to them at every draw.
     #[command(flatten)]
     pub captions: CaptionOptions,
+    /// The adapter.
     #[command(flatten)]
     pub network: NetworkOptions,
+    /// Optimizer, learning rates, length.
     #[command(flatten)]
     pub optimization: OptimizationOptions,
+    /// Noise, timesteps and loss.
     #[command(flatten)]
     pub objective: ObjectiveOptions,
+    /// Images that are held back.
     #[command(flatten)]
     pub validation: ValidationOptions,
+    /// Files.
     #[command(flatten)]
     pub output: OutputOptions,
+    /// Sample images.
     #[command(flatten)]
     pub samples: SampleOptions,
+    /// Seed, logs, messages.
     #[command(flatten)]
     pub run: RunOptions,
 }
