@@ -13,10 +13,7 @@ use driftless::checkpoint::{LdmCheckpoint, UnetWeights, WeightFile, model_kind};
 use peak_alloc::PeakAlloc;
 use std::path::Path;
 use std::sync::Arc;
-
-#[path = "../model/tests/torch_files/mod.rs"]
-#[allow(dead_code)] // other tests use other parts
-mod torch_files;
+use testkit::torch_files;
 
 /// Counts what is allocated.
 #[global_allocator]

@@ -10,24 +10,21 @@ use driftless::miniature::{Size, write_model};
 use driftless::rng::Generator;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
 use tempfile::TempDir;
+use testkit::{Program, message, norm};
 
-fn convert(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_convert"));
-    command.env("HF_HUB_OFFLINE", "1").current_dir(folder).args(arguments).output().expect("the command starts")
-}
+const CONVERT: Program = Program(env!("CARGO_BIN_EXE_convert"));
 
+/// Runs it and expects success; what it printed, standard output before standard error.
 fn done(folder: &Path, arguments: &[&str]) -> String {
-    let output = convert(folder, arguments);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout) + &text(&output.stderr)
+    let output = CONVERT.run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", message(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned() + &message(&output)
 }
 
 fn refused(folder: &Path, arguments: &[&str]) -> String {
-    let output = convert(folder, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = CONVERT.run(folder, arguments);
+    let message = message(&output);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
     assert!(!folder.join("out").exists() && !folder.join("out.safetensors").exists(), "{arguments:?}");
     message
@@ -54,10 +51,6 @@ const LAYERS: [(Network, &str); 6] = [
 fn weight(model: &Path, network: Network, name: &str) -> Tensor {
     let part = if network == Network::Unet { Part::Unet } else { Part::TextEncoder };
     Component::open(part, model).unwrap().tensor(name, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
-}
-
-fn norm(tensor: &Tensor) -> f64 {
-    tensor.to_dtype(DType::F64).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
 }
 
 fn error(found: &Tensor, expected: &Tensor) -> f64 {

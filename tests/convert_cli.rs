@@ -7,27 +7,16 @@ use driftless::checkpoint::naming::ldm::Part;
 use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use testkit::{Program, listing, message};
 
-/// Runs the command in a folder.
-fn convert(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_convert")).current_dir(folder).args(arguments).output().expect("the command starts")
-}
-
-/// Runs it and expects success; what it printed.
-fn done(folder: &Path, arguments: &[&str]) -> String {
-    let output = convert(folder, arguments);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
+const CONVERT: Program = Program(env!("CARGO_BIN_EXE_convert"));
 
 /// Runs it and expects one clear message, status 1 and nothing at `out`; the message.
 fn refused(folder: &Path, arguments: &[&str]) -> String {
     let before = listing(folder);
-    let output = convert(folder, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = CONVERT.run(folder, arguments);
+    let message = message(&output);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
     assert!(
         message.starts_with("convert: ") && message.trim_end().lines().count() == 1 && !message.contains("panicked"),
@@ -35,12 +24,6 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     );
     assert_eq!(listing(folder), before, "{arguments:?}");
     message
-}
-
-fn listing(folder: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.sort();
-    names
 }
 
 fn adapter(name: &str) -> String {
@@ -90,11 +73,11 @@ fn adapters_go_into_every_format_and_keep_their_change() {
         "diffusers_own.safetensors",
     ] {
         let name = format!("{input}.out");
-        let said = done(folder.path(), &["diffusers", &adapter(input), "--output", &name]);
+        let said = CONVERT.stdout(folder.path(), &["diffusers", &adapter(input), "--output", &name]);
         assert!(said.contains("pytorch_lora_weights.safetensors"), "{said}");
         assert_same(&at(&name).join("pytorch_lora_weights.safetensors"), 3e-7);
     }
-    done(
+    CONVERT.stdout(
         folder.path(),
         &["diffusers", &adapter("kohya.safetensors"), "--output", "new/place/one.safetensors", "--dtype", "float16"],
     );
@@ -105,20 +88,21 @@ fn adapters_go_into_every_format_and_keep_their_change() {
     );
     // Two float16 factors: half a unit in the eleventh digit each, summed over rank 2.
     assert_same(&half, 2e-3);
-    done(folder.path(), &["kohya", &adapter("diffusers.safetensors"), "--output", "k.safetensors"]);
+    CONVERT.stdout(folder.path(), &["kohya", &adapter("diffusers.safetensors"), "--output", "k.safetensors"]);
     assert_same(&at("k.safetensors"), 3e-7);
-    done(folder.path(), &["peft", &adapter("kohya.safetensors"), "-o", "peft", "--quiet"]);
+    CONVERT.stdout(folder.path(), &["peft", &adapter("kohya.safetensors"), "-o", "peft", "--quiet"]);
     let (unet, text) =
         (changes(&at("peft/unet/adapter_model.safetensors")), changes(&at("peft/text_encoder/adapter_model.safetensors")));
     assert_eq!(unet.len() + text.len(), expected.len());
-    done(folder.path(), &["diffusers", "peft/unet/adapter_model.safetensors", "--output", "from_peft"]);
+    CONVERT.stdout(folder.path(), &["diffusers", "peft/unet/adapter_model.safetensors", "--output", "from_peft"]);
 }
 
 #[test]
 fn inspect_says_what_a_file_is() {
     let folder = tempfile::tempdir().unwrap();
-    let json =
-        |file: &str| -> serde_json::Value { serde_json::from_str(&done(folder.path(), &["inspect", file, "--json"])).unwrap() };
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&CONVERT.stdout(folder.path(), &["inspect", file, "--json"])).unwrap()
+    };
     let found = json(&adapter("kohya.ckpt"));
     assert_eq!(
         (found["kind"].as_str(), found["format"].as_str(), found["container"].as_str()),
@@ -130,14 +114,14 @@ fn inspect_says_what_a_file_is() {
     assert_eq!(found["metadata"]["note"], "kept");
     assert_eq!(found["tensors"].as_u64(), Some(found["keys"].as_array().unwrap().len() as u64));
     assert_eq!(json(&torch_file("zip.ckpt"))["kind"], "unknown");
-    assert!(done(folder.path(), &["inspect", &adapter("diffusers.safetensors")]).contains("format: diffusers"));
+    assert!(CONVERT.stdout(folder.path(), &["inspect", &adapter("diffusers.safetensors")]).contains("format: diffusers"));
     assert!(refused(folder.path(), &["inspect", "nothing.safetensors"]).contains("no such file"));
 }
 
 /// Makes a miniature model folder, `model`, and its LDM file, `model.safetensors`.
 fn model(folder: &Path) {
     write_model(&folder.join("model"), Size::Miniature, DType::F32, 0).unwrap();
-    done(folder, &["ckpt", "model", "--output", "model.safetensors"]);
+    CONVERT.stdout(folder, &["ckpt", "model", "--output", "model.safetensors"]);
 }
 
 /// All tensors of a file.
@@ -153,7 +137,7 @@ fn checkpoints_become_the_folder_they_came_from() {
     let ldm = WeightFile::open(folder.path().join("model.safetensors")).unwrap();
     assert_eq!(ldm.info("first_stage_model.encoder.mid.attn_1.q.weight").unwrap().shape.len(), 4);
     assert!(ldm.contains("model.diffusion_model.time_embed.0.weight"));
-    let said = done(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]);
+    let said = CONVERT.stdout(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]);
     assert!(said.contains("text_encoder") && said.contains("from the checkpoint"), "{said}");
     for part in Part::ALL {
         let (first, again) = (
@@ -176,7 +160,7 @@ fn checkpoints_become_the_folder_they_came_from() {
         assert!(folder.path().join("again").join(file).is_file(), "{file}");
     }
     // As a pickle, the LDM file holds the same tensors.
-    done(folder.path(), &["ckpt", "model", "--output", "model.ckpt"]);
+    CONVERT.stdout(folder.path(), &["ckpt", "model", "--output", "model.ckpt"]);
     let (pickled, plain) = (tensors(&folder.path().join("model.ckpt")), tensors(&folder.path().join("model.safetensors")));
     assert!(pickled.keys().eq(plain.keys()));
     for (name, tensor) in &plain {
@@ -211,9 +195,13 @@ fn checkpoints_in_parts_take_the_rest_from_the_base() {
     ];
     let all = weights.into_iter().chain(extra.map(|(name, t)| (name.to_owned(), t)));
     write_safetensors(folder.path().join("part.safetensors"), all, &BTreeMap::new()).unwrap();
-    let said = done(folder.path(), &["diffusers", "part.safetensors", "--base", "model", "--output", "own", "--dtype=float16"]);
+    let said = CONVERT
+        .stdout(folder.path(), &["diffusers", "part.safetensors", "--base", "model", "--output", "own", "--dtype=float16"]);
     assert!(said.contains("vae") && said.contains("from the base (the checkpoint has none)"), "{said}");
-    done(folder.path(), &["diffusers", "part.safetensors", "--base", "model", "--output", "paper", "--text_encoder", "base"]);
+    CONVERT.stdout(
+        folder.path(),
+        &["diffusers", "part.safetensors", "--base", "model", "--output", "paper", "--text_encoder", "base"],
+    );
     let name = "text_model.final_layer_norm.weight";
     let read = |model: &str| {
         numbers(&Component::open(Part::TextEncoder, &folder.path().join(model)).unwrap().tensor(name, &Device::Cpu).unwrap())
@@ -268,7 +256,7 @@ fn bad_checkpoints_are_refused_and_leave_nothing() {
     weights.insert("something.else".into(), zeros(&[1]));
     write_safetensors(folder.path().join("bad.safetensors"), weights, &BTreeMap::new()).unwrap();
     let output =
-        convert(folder.path(), &["diffusers", "bad.safetensors", "--output", "out", "--base", "model", "--allow_unknown"]);
+        CONVERT.run(folder.path(), &["diffusers", "bad.safetensors", "--output", "out", "--base", "model", "--allow_unknown"]);
     assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("something.else"));
 }
 
@@ -318,7 +306,7 @@ fn wrong_usage_has_a_status_of_its_own() {
         &["diffusers", "x", "--output", "y", "--dtype", "int8"],
         &["diffusers", "x", "--output", "y", "--text-encoder", "mine"],
     ] {
-        assert_eq!(convert(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
+        assert_eq!(CONVERT.run(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
-    assert_eq!(convert(folder.path(), &["--help"]).status.code(), Some(0));
+    assert_eq!(CONVERT.run(folder.path(), &["--help"]).status.code(), Some(0));
 }

@@ -3,13 +3,9 @@
 //!
 //! The readers' own tests (`model/tests/checkpoint_*.rs`) look closer at each check; here the whole way from a file to a message is seen.
 
-#[path = "../model/tests/torch_files/mod.rs"]
-#[allow(dead_code)] // other tests use other parts
-mod torch_files;
-
 use std::path::Path;
 use std::process::{Command, Output};
-use torch_files::{Archive, legacy, pickled};
+use testkit::torch_files::{Archive, legacy, pickled};
 
 /// A hostile file: name, bytes, and words that its refusal must hold.
 type Case = (String, Vec<u8>, Vec<String>);

@@ -13,6 +13,7 @@ use driftless::checkpoint::{Component, WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_images, write_model};
 use place::*;
 use serde_json::Value;
+use testkit::{files, message, names, relative_error};
 
 #[test]
 fn layouts_and_restart() {

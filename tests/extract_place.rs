@@ -1,14 +1,14 @@
 //! What the tests of the `extract` command share: the seeded miniature model with images, the binary, and how its results are read.
 #![allow(dead_code)] // every test binary uses its own part
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::WeightFile;
 use driftless::miniature::{Size, write_images, write_model};
+use testkit::{Program, files, message};
 
 pub const LAYERS: &str = r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#;
 
@@ -24,15 +24,9 @@ pub fn world() -> &'static Path {
     folder.path()
 }
 
-pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
-}
-
 /// The binary with these arguments and nothing from the environment that could lead to a hub.
 pub fn bare(arguments: &[&str], folder: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_extract"));
-    command.args(arguments).current_dir(folder).env("HF_HUB_OFFLINE", "1").env("HF_HOME", folder.join("no-hub"));
-    command.output().unwrap()
+    Program(env!("CARGO_BIN_EXE_extract")).run(folder, arguments)
 }
 
 /// An extraction at t = 50 from 64 px images into `OUT` of `folder`; `more` may override.
@@ -60,10 +54,6 @@ pub fn extract(folder: &Path, more: &[&str]) -> Output {
     bare(&arguments, folder)
 }
 
-pub fn message(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 #[track_caller]
 pub fn succeeded(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", message(output));
@@ -81,35 +71,6 @@ pub fn refused(folder: &Path, output: &Output, status: i32, parts: &[&str]) {
     assert!(files(&folder.join("OUT")).is_empty());
 }
 
-/// Every file below a folder with its bytes.
-pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().replace('\\', "/");
-                found.insert(name, std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-pub fn names(folder: &Path) -> Vec<String> {
-    files(folder).into_keys().collect()
-}
-
 pub fn tensor(path: &Path, key: &str) -> Tensor {
     WeightFile::open(path).unwrap().tensor(key, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
-}
-
-pub fn relative_error(ours: &Tensor, theirs: &Tensor) -> f64 {
-    let norm = |tensor: &Tensor| {
-        tensor.sqr().unwrap().sum_all().unwrap().to_dtype(DType::F64).unwrap().to_scalar::<f64>().unwrap().sqrt()
-    };
-    norm(&(ours - theirs).unwrap()) / norm(theirs)
 }

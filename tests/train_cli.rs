@@ -11,6 +11,7 @@ use driftless::checkpoint::WeightFile;
 use driftless::vision::Rgb;
 use place::*;
 use std::path::Path;
+use testkit::{message, miniature};
 
 #[test]
 fn kohyas_folders_become_an_adapter() {
@@ -20,7 +21,7 @@ fn kohyas_folders_become_an_adapter() {
         "--max_train_epochs 3 --save_every_n_epochs 1 --save_last_n_epochs 1 --cache_latents --noise_offset 0.05 --clip_skip 2 --xformers",
     );
     assert_done(&output);
-    let message = stderr(&output);
+    let message = message(&output);
     assert!(message.contains("xformers has no effect"), "{message}");
 
     // 12 images in batches of 3 are 4 steps an epoch; of the numbered files the last stays.
@@ -187,7 +188,7 @@ fn data_sets_that_cannot_be_used() {
     let place = Place::new();
     let data = |folder: &Path| {
         let mut command = train();
-        command.arg("--pretrained_model_name_or_path").arg(model()).arg("--train_data_dir").arg(folder);
+        command.arg("--pretrained_model_name_or_path").arg(miniature()).arg("--train_data_dir").arg(folder);
         command.arg("--output_dir").arg(place.path("out")).output().unwrap()
     };
     assert_fails(&data(&place.path("data/1_wd")), 1, &["folder above", "1_wd"]);
@@ -223,14 +224,14 @@ fn a_data_set_written_as_toml() {
     let mut command = train();
     command
         .arg("--model")
-        .arg(model())
+        .arg(miniature())
         .arg("--dataset_config")
         .arg(place.path("set.toml"))
         .arg("--output_dir")
         .arg(place.path("out"));
     let output = words(&mut command, "--max_train_epochs 1 --unet_lr 1e-3 --seed 1");
     assert_done(&output);
-    assert!(stderr(&output).contains("a shape"), "{}", stderr(&output));
+    assert!(message(&output).contains("a shape"), "{}", message(&output));
     let adapter = AdapterFile::open(place.path("out/last.safetensors")).unwrap();
     assert!(adapter.metadata["ss_datasets"].contains("\"num_repeats\":2"));
 }
@@ -251,7 +252,7 @@ fn an_interrupted_run_goes_on() {
     }
     assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
-    let message = stderr(&output);
+    let message = message(&output);
     assert_eq!(output.status.code(), Some(130), "{message}");
     let state = message.split("--resume ").nth(1).unwrap_or_else(|| panic!("{message}")).trim().to_owned();
 

@@ -7,6 +7,7 @@ use driftless::adapter::AdapterFile;
 use driftless::vision::Rgb;
 use place::*;
 use std::path::Path;
+use testkit::{message, miniature};
 
 fn warnings(message: &str) -> Vec<&str> {
     message.lines().filter(|line| line.starts_with("warning: ")).collect()
@@ -20,7 +21,7 @@ fn images_without_captions_train_with_the_folders_word() {
     }
     let output = words(&mut place.command("out"), "--max_train_steps 1");
     assert_done(&output);
-    let message = stderr(&output);
+    let message = message(&output);
     assert!(warnings(&message).len() == 1 && message.contains("4 of 4 images have no .txt file"), "{message}");
     assert!(message.contains("they train with the caption `wd`"), "{message}");
 }
@@ -32,7 +33,7 @@ fn images_of_odd_sizes_are_named_and_used() {
     Rgb::filled(30_000, 64, [7, 8, 9]).save_png(place.path("data/1_wd/001.png")).unwrap();
     let output = words(&mut place.command("out"), "--max_train_epochs 1 --cache_latents");
     assert_done(&output);
-    let message = stderr(&output);
+    let message = message(&output);
     assert_eq!(warnings(&message).len(), 2, "{message}");
     assert!(message.contains("000.png (1x1 pixels)") && message.contains("001.png (30000x64 pixels, 0 % seen)"), "{message}");
 
@@ -54,7 +55,7 @@ fn a_loss_that_is_no_number_keeps_the_last_good_state() {
     let place = Place::new();
     let options = "--max_train_epochs 4 --save_state --lr_scheduler constant_with_warmup --lr_warmup_steps 2 --max_grad_norm 0";
     let output = words(&mut place.command("out"), &format!("{options} --learning_rate 1e18"));
-    let message = stderr(&output);
+    let message = message(&output);
     assert_fails(&output, 1, &["of step ", "the run stops"]);
     let step = lines(&place.path("out/metrics.jsonl")).len();
     assert!(step >= 1, "{message}");
@@ -94,7 +95,7 @@ fn a_disk_that_is_full_on_the_way_does_not_end_the_run() {
         .env("TMPDIR", place.path(""))
         .args("--max_train_epochs 2 --save_every_n_epochs 1".split(' '));
     let output = shell.output().unwrap();
-    let message = stderr(&output);
+    let message = message(&output);
     assert_fails(&output, 1, &["the adapter could not be saved", "a.safetensors"]);
     assert_eq!(warnings(&message).iter().filter(|line| line.contains("training goes on")).count(), 1, "{message}");
     assert_eq!(leftovers(&place.path("out")), ["metrics.jsonl"]);
@@ -136,7 +137,8 @@ fn a_model_that_predicts_the_velocity_has_to_be_meant() {
     let own = place.path("model");
     for entry in ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "."] {
         std::fs::create_dir_all(own.join(entry)).unwrap();
-        for file in std::fs::read_dir(model().join(entry)).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file())
+        for file in
+            std::fs::read_dir(miniature().join(entry)).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file())
         {
             std::fs::copy(&file, own.join(entry).join(file.file_name().unwrap())).unwrap();
         }

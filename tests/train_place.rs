@@ -1,24 +1,11 @@
 //! What the tests of the `train` binary share: a model, a place with images, and the command. Each test program uses a part of it.
 #![allow(dead_code)]
 
-use candle_core::DType;
-use driftless::miniature::{Size, write_dataset, write_model};
+use driftless::miniature::write_dataset;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use tempfile::TempDir;
-
-/// The model is written once; no test changes it.
-pub fn model() -> &'static Path {
-    static MODEL: OnceLock<TempDir> = OnceLock::new();
-    MODEL
-        .get_or_init(|| {
-            let folder = TempDir::new().unwrap();
-            write_model(folder.path(), Size::Miniature, DType::F32, 0).unwrap();
-            folder
-        })
-        .path()
-}
+use testkit::{message, miniature};
 
 /// A data set of four images in three caption groups, and a place for output.
 pub struct Place(TempDir);
@@ -47,7 +34,7 @@ impl Place {
     /// The options that every run needs.
     pub fn command(&self, output: &str) -> Command {
         let mut command = train();
-        command.arg("--pretrained_model_name_or_path").arg(model());
+        command.arg("--pretrained_model_name_or_path").arg(miniature());
         command.arg("--train_data_dir").arg(self.path("data")).arg("--output_dir").arg(self.path(output));
         command.args(
             "--resolution 64 --network_dim 4 --network_alpha 2 --learning_rate 1e-2 --seed 3 --output_name a --device cpu"
@@ -69,17 +56,13 @@ pub fn words(command: &mut Command, line: &str) -> Output {
     command.args(line.split_whitespace()).output().unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 pub fn assert_done(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert_eq!(output.status.code(), Some(0), "{}", message(output));
 }
 
 #[track_caller]
 pub fn assert_fails(output: &Output, status: i32, expected: &[&str]) {
-    let message = stderr(output);
+    let message = message(output);
     assert_eq!(output.status.code(), Some(status), "{message}");
     let errors = message.lines().filter(|line| line.starts_with("error: ")).count();
     assert_eq!(errors, 1, "one error in: {message}");

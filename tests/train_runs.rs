@@ -7,6 +7,7 @@ use driftless::vision::Rgb;
 use place::*;
 use serde_json::Value;
 use std::path::Path;
+use testkit::{message, miniature};
 
 fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -26,7 +27,7 @@ fn losses_are_those_of_torch_and_peft() {
     let mut command = train();
     command
         .arg("--model")
-        .arg(model())
+        .arg(miniature())
         .arg("--train_data_dir")
         .arg(place.path("data"))
         .arg("--output_dir")
@@ -68,7 +69,7 @@ fn epochs_are_compared_on_images_that_do_not_train() {
     assert_eq!(measured.len(), 7, "{measured:?}");
     let losses: Vec<f64> = measured.iter().map(|line| line["validation_loss"].as_f64().unwrap()).collect();
     assert!(losses.iter().all(|loss| *loss > 0.0 && loss.is_finite()), "{losses:?}");
-    let message = stderr(&output);
+    let message = message(&output);
     let best = message.lines().find(|line| line.starts_with("best by validation loss: ")).unwrap_or_else(|| panic!("{message}"));
     let table: Vec<&str> = message.lines().skip_while(|line| !line.contains("validation    training")).take(8).collect();
     assert!(table.len() == 8 && best.contains("a-00000") || best.contains("a.safetensors") || best.contains("step"), "{message}");
@@ -94,7 +95,7 @@ fn latents_on_disk_change_nothing_but_the_time() {
     let read = |folder: &str, more: &str| -> usize {
         let output = words(&mut place.command(folder), &format!("{options} --cache_latents_to_disk --verbose {more}"));
         assert_done(&output);
-        let message = stderr(&output);
+        let message = message(&output);
         let line = message.lines().find(|line| line.contains("files were read")).unwrap_or_else(|| panic!("{message}"));
         line.split(", ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
     };
@@ -129,15 +130,15 @@ fn an_autoencoder_from_elsewhere() {
     let losses = |folder: &str| numbers(&place.path(&format!("{folder}/metrics.jsonl")), "loss");
     assert_done(&words(&mut place.command("own"), options));
     for (folder, vae) in [
-        ("folder", model().join("vae")),
-        ("model", model().to_owned()),
-        ("file", model().join("vae/diffusion_pytorch_model.safetensors")),
+        ("folder", miniature().join("vae")),
+        ("model", miniature().to_owned()),
+        ("file", miniature().join("vae/diffusion_pytorch_model.safetensors")),
     ] {
         let output = words(place.command(folder).arg("--vae").arg(vae), options);
         assert_done(&output);
         assert_eq!(losses("own"), losses(folder), "{folder}");
     }
-    let wrong = model().join("unet/diffusion_pytorch_model.safetensors");
+    let wrong = miniature().join("unet/diffusion_pytorch_model.safetensors");
     assert_fails(&words(place.command("wrong").arg("--vae").arg(wrong), options), 1, &["--vae"]);
     assert_fails(&words(place.command("wrong").arg("--vae").arg("/nowhere/vae"), options), 1, &["--vae", "/nowhere/vae"]);
 }
@@ -255,7 +256,7 @@ fn an_interrupted_validation_is_made_up_for() {
     let measured = |folder: &str| numbers(&place.path(folder).join("validation.jsonl"), "validation_loss");
     for (folder, steps, before) in [("first", 9, 0), ("last", 18, 1)] {
         let output = interrupted(folder, "--save_state", steps);
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(130), "{}", message(&output));
         assert_eq!((measured(folder).len(), lines(&place.path(folder).join("metrics.jsonl")).len()), (before, steps));
         let mut rest = place.command(folder);
         rest.arg("--resume").arg(newest_state(&place.path(folder)).unwrap()).arg("--save_state");
@@ -266,7 +267,7 @@ fn an_interrupted_validation_is_made_up_for() {
     // With no state to go on from, what is trained to the end is at least written.
     let output = interrupted("without", "", 18);
     assert_done(&output);
-    assert!(stderr(&output).contains("the validation after epoch 2 was interrupted"), "{}", stderr(&output));
+    assert!(message(&output).contains("the validation after epoch 2 was interrupted"), "{}", message(&output));
     assert!(bytes(&place.path("without/a.safetensors")) == bytes(&place.path("whole/a.safetensors")));
 }
 

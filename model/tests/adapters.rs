@@ -3,8 +3,6 @@
 //! Reference: tests/reference/adapters_lycoris.py (lycoris-lora 4.1.3, torch 2.15, float64, stored in float32). Limits: 2e-6 for changes
 //! and outputs, 1e-5 for gradients; float32 itself carries 1e-7 per operation.
 
-mod support;
-
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -17,7 +15,7 @@ use driftless::adapter::{Algorithm, LokrOptions, Lora};
 use driftless::ops::{self, GradientSink, Padding};
 use driftless::rng::Generator;
 use std::sync::Arc;
-use support::{Fixture, assert_close, fixture};
+use testkit::{Fixture, assert_close, fixture};
 
 /// One layer of the fixture.
 struct Layer {
@@ -267,7 +265,7 @@ fn every_family_becomes_plain_lora() {
         }
         let cut = layer.adapter.to_plain(&weight, Some(1)).unwrap();
         assert_eq!(cut.adapter.as_plain_lora().unwrap().rank(), 1);
-        let found = support::relative_error(&cut.adapter.delta(&weight).unwrap(), &expected);
+        let found = testkit::relative_error(&cut.adapter.delta(&weight).unwrap(), &expected);
         assert!((found - cut.error).abs() <= 3e-6, "{}: error {found:e}, told {:e}", layer.path, cut.error);
         // In the layer: the same output, but for the bias that LoRA has not.
         if layer.adapter.bias.is_none() {
@@ -279,7 +277,7 @@ fn every_family_becomes_plain_lora() {
 /// Adapters of every family on a whole model, attached and merged: the same prediction.
 #[test]
 fn attached_families_compute_what_merged_ones_do() {
-    let pipeline = support::pipeline();
+    let pipeline = testkit::pipeline();
     let mut generator = Generator::manual_seed(11);
     let mut entries = driftless::adapter::files::Entries::new();
     let lokr = LokrOptions { factor: 4, decompose_both: false, full_matrix: false };
@@ -327,7 +325,7 @@ fn attached_families_compute_what_merged_ones_do() {
     let report = pipeline.attach_adapter(&file, 1.0).unwrap();
     assert!(report.unet > 200 && report.text_encoder >= 6, "{report:?}");
     let attached = predict();
-    assert!(support::relative_error(&attached, &plain) > 1e-2, "the adapters change nothing");
+    assert!(testkit::relative_error(&attached, &plain) > 1e-2, "the adapters change nothing");
     pipeline.unet.slots().merge_all().unwrap();
     pipeline.text_encoder.slots().merge_all().unwrap();
     assert_close("merged against attached", &predict(), &attached, 1e-5);

@@ -5,8 +5,7 @@ use driftless::checkpoint::{Format, TensorSpec, WeightFile, write_torch_streamin
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-mod torch_files;
-use torch_files::{Archive, legacy, pickled};
+use testkit::torch_files::{Archive, legacy, pickled};
 
 fn fixtures() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/checkpoint/torch")).to_owned()

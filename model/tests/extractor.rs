@@ -4,8 +4,6 @@
 //! 1e-4 per layer, the promise to users; the original's own float32 rounding is at most 1.4e-6, and the figures printed here are
 //! of that size.
 
-mod support;
-
 use candle_core::{Device, Tensor};
 use driftless::controlnet::ControlNet;
 use driftless::pipeline::{Condition, Extraction, ModelOptions};
@@ -14,7 +12,7 @@ use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::TextContext;
 use driftless::vision::{Filter, Image, canny, resize};
 use serde_json::Value;
-use support::{Fixture, fixture, miniature, pipeline, relative_error};
+use testkit::{Fixture, fixture, miniature, pipeline, relative_error};
 
 const LIMIT: f64 = 1e-4;
 

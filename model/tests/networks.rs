@@ -3,14 +3,12 @@
 //! Reference: tests/reference/networks.py (diffusers 0.32.2, transformers 4.49.0, torch 2.15, float32, CPU). Limit 1e-5: two float32
 //! implementations that sum in different orders stay below 5e-6 at these depths; a wrong epsilon already costs 1e-4.
 
-mod support;
-
 use candle_core::{Device, Tensor};
 use driftless::controlnet::{self, ControlNet};
 use driftless::pipeline::ModelOptions;
 use driftless::rng::Generator;
 use driftless::unet::{TextContext, UnetInput};
-use support::{Fixture, assert_close, miniature, pipeline};
+use testkit::{Fixture, assert_close, miniature, pipeline};
 
 const LIMIT: f64 = 1e-5;
 const FIXTURE: &str = "networks/networks.safetensors";

@@ -3,8 +3,6 @@
 //! Reference: tests/reference/sampling.py (diffusers 0.32.2, torch 2.15, float32, CPU). Limit 2e-5 on pixels in 0..1: guidance at 7.5
 //! magnifies each step's rounding, 11 calls of the UNet deep.
 
-mod support;
-
 use candle_core::{Device, Tensor};
 use driftless::controlnet::ControlNet;
 use driftless::pipeline::{Condition, ModelOptions, Pipeline, Sampling, Start, Watched};
@@ -12,7 +10,7 @@ use driftless::rng::Generator;
 use driftless::scheduler::{self, SchedulerConfig};
 use driftless::taps::TapPlan;
 use driftless::unet::TextContext;
-use support::{Fixture, assert_close, miniature, pipeline};
+use testkit::{Fixture, assert_close, miniature, pipeline};
 
 const LIMIT: f64 = 2e-5;
 const SEED: u64 = 31;

@@ -3,8 +3,6 @@
 //! Reference: tests/reference/training_reference.py (torch 2.15, diffusers 0.32.2, peft 0.14.0, float32, CPU). Limit 1e-4 per matrix:
 //! the reference itself differs from float64 by up to 6.5e-6.
 
-mod support;
-
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
@@ -16,7 +14,7 @@ use driftless::checkpoint::naming::Network;
 use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
 use driftless::unet::{TextContext, UnetInput};
-use support::{Fixture, fixture, pipeline, relative_error};
+use testkit::{Fixture, fixture, pipeline, relative_error};
 
 const LIMIT: f64 = 1e-4;
 
