@@ -9,7 +9,7 @@ use driftless::controlnet::ControlNet;
 use driftless::pipeline::{Condition, Extraction, ModelOptions};
 use driftless::rng::Generator;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
-use driftless::unet::TextContext;
+use driftless::unet::{Residuals, TextContext, UnetInput};
 use driftless::vision::{Filter, Image, canny, resize};
 use serde_json::Value;
 use testkit::{Fixture, fixture, miniature, pipeline, relative_error};
@@ -173,4 +173,29 @@ fn stopping_early_changes_nothing() {
         assert_eq!(alone.len(), 1);
         assert_eq!(relative_error(&alone[0].1, tensor), 0.0, "{id}");
     }
+}
+
+/// The pass ends with the deepest wanted layer: a fault behind it is never met, one before it is.
+#[test]
+fn nothing_behind_the_deepest_layer_is_computed() {
+    let (pipeline, fixture) = (pipeline(), Fixture::open("networks/networks.safetensors"));
+    let context = TextContext::new(fixture.get("unet.text"));
+    let sample = fixture.get("unet.sample");
+    // Too few of them for the skip connections: refused where they are added, between the middle and the up path.
+    let residuals = Residuals { down: Vec::new(), mid: sample.clone() };
+    let input = UnetInput { sample: &sample, timesteps: &[50.0], context: &context, residuals: Some(&residuals) };
+    let layout = pipeline.unet.config().layout();
+    let (_, _, height, width) = sample.dims4().unwrap();
+    let run = |id: &str| {
+        let plan = TapPlan::new(&layout, [layout.parse(id).unwrap()], &[], (height, width)).unwrap();
+        let mut taps = plan.taps();
+        let output = pipeline.unet.forward_tapped(&input, &mut taps)?;
+        assert!(output.is_none(), "{id}: the pass went on to its end");
+        Ok::<_, driftless::Error>(taps.kept().len())
+    };
+    for id in ["unet-in", "unet-after-conv-in", "down-level0-repeat0-vit-block0-self-k", "mid-repeat1-res-out"] {
+        assert_eq!(run(id).unwrap(), 1, "{id}");
+    }
+    let error = run("up-level0-repeat0-res-increment").unwrap_err().to_string();
+    assert!(error.contains("skip connections"), "{error}");
 }

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 pub use config::{ChannelOrder, ControlNetConfig};
 
 use crate::layers::{Conv2d, Weights};
-use crate::taps::TapPlan;
+use crate::taps::{Stop, TapPlan};
 use crate::unet::{Pass, Residuals, TextContext, UnetEncoder};
 use crate::{Error, Result};
 use hint::ConditioningEmbedding;
@@ -100,9 +100,7 @@ impl ControlNet {
         let hidden = hidden.broadcast_add(&hint.0)?;
         let plan = TapPlan::nothing();
         let mut pass = Pass { temb, context, taps: &mut plan.taps(), checkpointing: None };
-        let Some((mid, skips)) = self.encoder.forward(hidden, &mut pass)? else {
-            return Err(Error::argument("taps", "a pass without taps ended early"));
-        };
+        let (mid, skips) = self.encoder.forward(hidden, &mut pass).map_err(Stop::into_error)?;
         let scaled = |conv: &Conv2d, x: &Tensor| -> Result<Tensor> {
             let residual = conv.forward(x)?;
             if scale == 1.0 { Ok(residual) } else { Ok((residual * scale)?) }

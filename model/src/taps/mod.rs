@@ -6,9 +6,11 @@
 mod attention;
 mod layer_id;
 mod layout;
+mod stop;
 mod store;
 
 pub use attention::AttentionCategory;
 pub use layer_id::{BlockPart, LayerId, Place};
 pub use layout::{Layout, Level};
+pub(crate) use stop::Stop;
 pub use store::{TapPlan, Taps};

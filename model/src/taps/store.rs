@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use candle_core::Tensor;
 
 use super::attention::CollectedMaps;
-use super::{AttentionCategory, LayerId, Layout, Place};
+use super::{AttentionCategory, LayerId, Layout, Place, Stop};
 use crate::{Error, Result};
 
 /// What one forward pass is to keep. Made once per feature set and image size.
@@ -110,45 +110,53 @@ pub struct Taps<'plan> {
 
 impl Taps<'_> {
     /// Whether this activation is to be kept; lets the network skip making what nobody wants (attention maps).
-    pub fn wants(&self, id: LayerId) -> bool {
+    pub(crate) fn wants(&self, id: LayerId) -> bool {
         self.plan.wanted.contains(&id)
     }
 
     /// Whether the head-averaged map of this attention layer goes into the aggregate.
-    pub fn wants_average(&self, place: Place, block: usize, cross: bool) -> bool {
+    pub(crate) fn wants_average(&self, place: Place, block: usize, cross: bool) -> bool {
         self.plan.averaged.contains(&(place, block, cross))
     }
 
     /// Keeps a feature map `[b, c, h, w]` or an attention map `[b, heads, queries, keys]` if it is wanted.
-    pub fn keep(&mut self, id: LayerId, value: &Tensor) {
+    ///
+    /// # Errors
+    /// [`Stop::Complete`] when nothing is wanted any more.
+    pub(crate) fn keep(&mut self, id: LayerId, value: &Tensor) -> Result<(), Stop> {
         if self.wants(id) {
             self.missing -= 1;
             self.kept.push((id, value.detach()));
         }
+        self.stop_if_complete()
     }
 
     /// Keeps tokens `[b, n, c]` as a feature map `[b, c, h, w]`, row by row, if wanted.
     ///
     /// # Errors
-    /// When `n` is not `h * w`.
-    pub fn keep_tokens(&mut self, id: LayerId, tokens: &Tensor, (height, width): (usize, usize)) -> Result<()> {
-        if self.wants(id) {
-            let (batch, _, channels) = tokens.dims3()?;
-            let image = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
-            self.keep(id, &image);
+    /// When `n` is not `h * w`; [`Stop::Complete`] when nothing is wanted any more.
+    pub(crate) fn keep_tokens(&mut self, id: LayerId, tokens: &Tensor, (height, width): (usize, usize)) -> Result<(), Stop> {
+        if !self.wants(id) {
+            return self.stop_if_complete();
         }
-        Ok(())
+        let (batch, _, channels) = tokens.dims3()?;
+        let image = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
+        self.keep(id, &image)
     }
 
     /// Keeps a head-averaged attention map `[b, queries, keys]` for the aggregate.
-    pub(crate) fn keep_average(&mut self, place: Place, cross: bool, map: Tensor, size: (usize, usize)) {
+    ///
+    /// # Errors
+    /// [`Stop::Complete`] when nothing is wanted any more.
+    pub(crate) fn keep_average(&mut self, place: Place, cross: bool, map: Tensor, size: (usize, usize)) -> Result<(), Stop> {
         self.missing -= 1;
         self.maps.0.push((AttentionCategory::of(place, cross), map, size));
+        self.stop_if_complete()
     }
 
-    /// Whether everything wanted is there and the rest of the pass can be left out.
-    pub fn is_complete(&self) -> bool {
-        self.missing == 0 && !self.plan.whole
+    /// Ends the pass once everything wanted is there, unless its output is needed.
+    fn stop_if_complete(&self) -> Result<(), Stop> {
+        if self.missing == 0 && !self.plan.whole { Err(Stop::Complete) } else { Ok(()) }
     }
 
     /// What was kept, in forward order.
@@ -165,5 +173,35 @@ impl Taps<'_> {
             return Ok(None);
         }
         self.maps.aggregate(&self.plan.categories, height, width).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn plan(ids: impl IntoIterator<Item = LayerId>) -> TapPlan {
+        TapPlan::new(&Layout::stable_diffusion_1_5(), ids, &[], (8, 8)).unwrap()
+    }
+
+    /// The number of taps, of three, that a pass reaches.
+    fn reached(plan: &TapPlan) -> usize {
+        let value = Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu).unwrap();
+        let mut taps = plan.taps();
+        let ids = [LayerId::UnetIn, LayerId::UnetAfterConvIn, LayerId::UnetOut];
+        let stopped = ids.iter().position(|id| matches!(taps.keep(*id, &value), Err(Stop::Complete)));
+        stopped.map_or(ids.len(), |last| last + 1)
+    }
+
+    #[test]
+    fn the_tap_that_completes_a_plan_stops_the_pass() {
+        assert_eq!(reached(&plan([LayerId::UnetIn])), 1);
+        assert_eq!(reached(&plan([LayerId::UnetAfterConvIn, LayerId::UnetIn])), 2);
+        assert_eq!(reached(&plan([LayerId::UnetIn]).to_the_end()), 3);
+        assert_eq!(reached(&TapPlan::nothing()), 3);
+        // What is no activation of the UNet needs no pass of it.
+        assert_eq!(reached(&plan([LayerId::VaeOut])), 1);
     }
 }

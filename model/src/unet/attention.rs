@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::context::{TextContext, expand_batch};
 use super::transformer::BlockPosition;
 use crate::layers::{Linear, Weights};
-use crate::taps::{BlockPart, Taps};
+use crate::taps::{BlockPart, Stop, Taps};
 use crate::{Result, ops};
 
 /// Attention of the image's tokens to themselves.
@@ -32,25 +32,16 @@ impl SelfAttention {
         })
     }
 
-    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`, or `None` when the taps need nothing further.
-    pub fn forward(&self, x: &Tensor, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
+    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
+    pub fn forward(&self, x: &Tensor, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfQ), &q, at.size)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
         let k = self.to_k.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfK), &k, at.size)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
         let v = self.to_v.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfV), &v, at.size)?;
         keep_maps(&q, &k, self.heads, at, false, taps)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
-        self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?).map(Some)
+        Ok(self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?)?)
     }
 }
 
@@ -80,32 +71,26 @@ impl CrossAttention {
         })
     }
 
-    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`, or `None` when the taps need nothing further.
-    pub fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
+    /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
+    pub fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::CrossQ), &q, at.size)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
         let (k, v) = context.keys_values(self.number, |states| Ok((self.to_k.forward(states)?, self.to_v.forward(states)?)))?;
         let batch = x.dim(0)?;
         let (k, v) = (expand_batch(&k, batch)?, expand_batch(&v, batch)?);
         keep_maps(&q, &k, self.heads, at, true, taps)?;
-        if taps.is_complete() {
-            return Ok(None);
-        }
-        self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?).map(Some)
+        Ok(self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?)?)
     }
 }
 
 /// Makes and keeps the attention's probabilities where the taps want them: per head, averaged over heads, or both.
-fn keep_maps(q: &Tensor, k: &Tensor, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<()> {
+fn keep_maps(q: &Tensor, k: &Tensor, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<(), Stop> {
     let id = at.id(if cross { BlockPart::CrossMap } else { BlockPart::SelfMap });
     if taps.wants(id) {
-        taps.keep(id, &ops::attention_probabilities(q, k, heads)?);
+        taps.keep(id, &ops::attention_probabilities(q, k, heads)?)?;
     }
     if taps.wants_average(at.place, at.block, cross) {
-        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q, k, heads)?, at.size);
+        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q, k, heads)?, at.size)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::transformer::Transformer2DModel;
 use crate::Result;
 use crate::layers::Weights;
 use crate::ops::{self, GradientSink};
-use crate::taps::{LayerId, Place, TapPlan, Taps};
+use crate::taps::{LayerId, Place, Stop, TapPlan, Taps};
 
 /// What a pass carries through every block.
 pub(crate) struct Pass<'a, 'plan> {
@@ -33,32 +33,23 @@ pub(super) struct Repeat {
 }
 
 impl Repeat {
-    fn forward(&self, x: &Tensor, temb: &Tensor, context: &TextContext, taps: &mut Taps) -> Result<Option<Tensor>> {
-        let Some(hidden) = self.resnet.forward(x, temb, self.place, taps)? else { return Ok(None) };
+    fn forward(&self, x: &Tensor, temb: &Tensor, context: &TextContext, taps: &mut Taps) -> Result<Tensor, Stop> {
+        let hidden = self.resnet.forward(x, temb, self.place, taps)?;
         match &self.attention {
-            Some(_) if taps.is_complete() => Ok(None),
             Some(attention) => attention.forward(&hidden, context, self.place, taps),
-            None => Ok(Some(hidden)),
+            None => Ok(hidden),
         }
     }
 
     /// Runs the repeat in a pass; with checkpointing its activations are dropped and made again in the backward pass.
-    fn run(self: &Arc<Self>, x: &Tensor, pass: &mut Pass) -> Result<Option<Tensor>> {
-        let out = match pass.checkpointing {
-            Some(sink) => {
-                let repeat = self.clone();
-                let block = move |[x, temb, states]: [&Tensor; 3]| {
-                    let context = TextContext::uncached(states.clone());
-                    let plan = TapPlan::nothing();
-                    let out = repeat.forward(x, temb, &context, &mut plan.taps())?;
-                    // A plan that keeps nothing never ends a pass early.
-                    out.ok_or_else(|| crate::Error::argument("taps", "a pass without taps ended early"))
-                };
-                Some(ops::checkpoint(sink, [x, &pass.temb, pass.context.states()], block)?)
-            }
-            None => self.forward(x, &pass.temb, pass.context, pass.taps)?,
+    fn run(self: &Arc<Self>, x: &Tensor, pass: &mut Pass) -> Result<Tensor, Stop> {
+        let Some(sink) = pass.checkpointing else { return self.forward(x, &pass.temb, pass.context, pass.taps) };
+        let repeat = self.clone();
+        let block = move |[x, temb, states]: [&Tensor; 3]| {
+            let context = TextContext::uncached(states.clone());
+            repeat.forward(x, temb, &context, &mut TapPlan::nothing().taps()).map_err(Stop::into_error)
         };
-        Ok(if pass.taps.is_complete() { None } else { out })
+        Ok(ops::checkpoint(sink, [x, &pass.temb, pass.context.states()], block)?)
     }
 }
 
@@ -112,20 +103,19 @@ impl DownBlock {
         Ok(Self { repeats, downsampler, level })
     }
 
-    /// Pushes every output onto `skips`; returns the last, or `None` when the taps need nothing further.
-    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Option<Tensor>> {
+    /// Pushes every output onto `skips`; returns the last.
+    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Tensor, Stop> {
         let mut hidden = x;
         for repeat in &self.repeats {
-            let Some(out) = repeat.run(&hidden, pass)? else { return Ok(None) };
-            hidden = out;
+            hidden = repeat.run(&hidden, pass)?;
             skips.push(hidden.clone());
         }
         if let Some(downsampler) = &self.downsampler {
             hidden = downsampler.forward(&hidden)?;
-            pass.taps.keep(LayerId::DownsamplerOut(self.level), &hidden);
+            pass.taps.keep(LayerId::DownsamplerOut(self.level), &hidden)?;
             skips.push(hidden.clone());
         }
-        Ok((!pass.taps.is_complete()).then_some(hidden))
+        Ok(hidden)
     }
 }
 
@@ -150,8 +140,8 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Option<Tensor>> {
-        let Some(hidden) = self.first.run(x, pass)? else { return Ok(None) };
+    pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor, Stop> {
+        let hidden = self.first.run(x, pass)?;
         self.second.run(&hidden, pass)
     }
 }
@@ -187,8 +177,8 @@ impl UpBlock {
         Ok(Self { repeats, upsampler, level })
     }
 
-    /// Takes its skip connections off the end of `skips`; returns the level's output, or `None` when the taps need nothing further.
-    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Option<Tensor>> {
+    /// Takes its skip connections off the end of `skips`; returns the level's output.
+    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Tensor, Stop> {
         let mut hidden = x;
         for repeat in &self.repeats {
             let skip = skips.pop().ok_or_else(|| crate::Error::argument("unet", "ran out of skip connections"))?;
@@ -197,18 +187,17 @@ impl UpBlock {
                 // Nothing else reads it: what made it, a repeat or an upsampler, does not need it in the backward pass.
                 ops::discard(&hidden)?;
             }
-            let Some(out) = repeat.run(&joined, pass)? else { return Ok(None) };
-            hidden = out;
+            hidden = repeat.run(&joined, pass)?;
         }
         if let Some(upsampler) = &self.upsampler {
             // The next skip connection's size: twice this one's, or one less where the downsampler rounded up.
             let (_, _, height, width) = match skips.last() {
                 Some(skip) => skip.dims4()?,
-                None => return Err(crate::Error::argument("unet", "ran out of skip connections")),
+                None => return Err(crate::Error::argument("unet", "ran out of skip connections").into()),
             };
             hidden = upsampler.forward(&hidden, height, width)?;
-            pass.taps.keep(LayerId::UpsamplerOut(self.level), &hidden);
+            pass.taps.keep(LayerId::UpsamplerOut(self.level), &hidden)?;
         }
-        Ok((!pass.taps.is_complete()).then_some(hidden))
+        Ok(hidden)
     }
 }

@@ -6,7 +6,7 @@ use super::UnetConfig;
 use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
 use super::embeddings::TimestepEmbedding;
 use crate::layers::{Conv2d, Weights};
-use crate::taps::LayerId;
+use crate::taps::{LayerId, Stop};
 use crate::{Error, Result};
 
 /// `time_embedding`, `conv_in`, `down_blocks` and `mid_block`.
@@ -57,27 +57,22 @@ impl UnetEncoder {
         self.conv_in.forward(sample)
     }
 
-    /// Down path and middle from the first convolution's output. Returns the middle's output and every skip connection, or `None`
-    /// when the taps need nothing further.
-    pub fn forward(&self, x: Tensor, pass: &mut Pass) -> Result<Option<(Tensor, Vec<Tensor>)>> {
+    /// Down path and middle from the first convolution's output. Returns the middle's output and every skip connection.
+    pub fn forward(&self, x: Tensor, pass: &mut Pass) -> Result<(Tensor, Vec<Tensor>), Stop> {
         let (_, _, text_width) = pass.context.states().dims3()?;
         if text_width != self.context_width {
             let problem = format!(
                 "are {text_width} wide, this network takes {}; is the text encoder of another model?",
                 self.context_width
             );
-            return Err(Error::argument("text states", problem));
+            return Err(Error::argument("text states", problem).into());
         }
-        pass.taps.keep(LayerId::UnetAfterConvIn, &x);
-        if pass.taps.is_complete() {
-            return Ok(None);
-        }
+        pass.taps.keep(LayerId::UnetAfterConvIn, &x)?;
         let mut skips = vec![x.clone()];
         let mut hidden = x;
         for down_block in &self.down_blocks {
-            let Some(out) = down_block.forward(hidden, &mut skips, pass)? else { return Ok(None) };
-            hidden = out;
+            hidden = down_block.forward(hidden, &mut skips, pass)?;
         }
-        Ok(self.mid_block.forward(&hidden, pass)?.map(|hidden| (hidden, skips)))
+        Ok((self.mid_block.forward(&hidden, pass)?, skips))
     }
 }

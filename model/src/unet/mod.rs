@@ -24,7 +24,7 @@ use blocks::{BlockSizes, UpBlock};
 
 use crate::layers::{Conv2d, GroupNorm, Slots, Weights};
 use crate::ops::GradientSink;
-use crate::taps::{LayerId, TapPlan, Taps};
+use crate::taps::{LayerId, Stop, TapPlan, Taps};
 use crate::{Error, Result};
 
 /// What ControlNets add to a UNet: one tensor per skip connection, in forward order, and one for the middle.
@@ -93,9 +93,7 @@ impl Unet {
     /// # Errors
     /// When the inputs' shapes disagree.
     pub fn forward(&self, input: &UnetInput) -> Result<Tensor> {
-        let plan = TapPlan::nothing();
-        let out = self.forward_tapped(input, &mut plan.taps())?;
-        out.ok_or_else(|| Error::argument("taps", "a pass without taps ended early"))
+        self.run(input, &mut TapPlan::nothing().taps(), None).map_err(Stop::into_error)
     }
 
     /// A pass that fills `taps` and stops once they are complete; then it returns `None`.
@@ -103,7 +101,7 @@ impl Unet {
     /// # Errors
     /// When the inputs' shapes disagree.
     pub fn forward_tapped(&self, input: &UnetInput, taps: &mut Taps) -> Result<Option<Tensor>> {
-        self.run(input, taps, None)
+        Stop::catch(self.run(input, taps, None))
     }
 
     /// The predicted noise with every repeat's activations recomputed in the backward pass; gradients of variables inside repeats
@@ -112,24 +110,19 @@ impl Unet {
     /// # Errors
     /// When the inputs' shapes disagree.
     pub fn forward_checkpointed(&self, input: &UnetInput, sink: &GradientSink) -> Result<Tensor> {
-        let plan = TapPlan::nothing();
-        let out = self.run(input, &mut plan.taps(), Some(sink))?;
-        out.ok_or_else(|| Error::argument("taps", "a pass without taps ended early"))
+        self.run(input, &mut TapPlan::nothing().taps(), Some(sink)).map_err(Stop::into_error)
     }
 
-    fn run(&self, input: &UnetInput, taps: &mut Taps, checkpointing: Option<&GradientSink>) -> Result<Option<Tensor>> {
+    fn run(&self, input: &UnetInput, taps: &mut Taps, checkpointing: Option<&GradientSink>) -> Result<Tensor, Stop> {
         let temb = self.encoder.time_embedding(input.timesteps, input.sample)?;
         let mut pass = Pass { temb, context: input.context, taps, checkpointing };
-        pass.taps.keep(LayerId::UnetIn, input.sample);
-        if pass.taps.is_complete() {
-            return Ok(None);
-        }
+        pass.taps.keep(LayerId::UnetIn, input.sample)?;
         let hidden = self.encoder.conv_in(input.sample)?;
-        let Some((mut hidden, mut skips)) = self.encoder.forward(hidden, &mut pass)? else { return Ok(None) };
+        let (mut hidden, mut skips) = self.encoder.forward(hidden, &mut pass)?;
         if let Some(residuals) = input.residuals {
             if residuals.down.len() != skips.len() {
                 let problem = format!("has {} residuals, this UNet has {} skip connections", residuals.down.len(), skips.len());
-                return Err(Error::argument("ControlNet", problem));
+                return Err(Error::argument("ControlNet", problem).into());
             }
             for (skip, residual) in skips.iter_mut().zip(&residuals.down) {
                 *skip = (&*skip + residual)?;
@@ -137,11 +130,10 @@ impl Unet {
             hidden = (hidden + &residuals.mid)?;
         }
         for up_block in &self.up_blocks {
-            let Some(out) = up_block.forward(hidden, &mut skips, &mut pass)? else { return Ok(None) };
-            hidden = out;
+            hidden = up_block.forward(hidden, &mut skips, &mut pass)?;
         }
         let out = self.conv_out.forward(&self.conv_norm_out.forward_silu(&hidden)?)?;
-        pass.taps.keep(LayerId::UnetOut, &out);
-        Ok(Some(out))
+        pass.taps.keep(LayerId::UnetOut, &out)?;
+        Ok(out)
     }
 }

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
 use crate::ops::{self, Padding};
-use crate::taps::{LayerId, Place, Taps};
+use crate::taps::{LayerId, Place, Stop, Taps};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(temb))))`.
 #[derive(Debug)]
@@ -47,18 +47,14 @@ impl ResnetBlock2D {
     }
 
     /// # Shapes
-    /// `x` `[b, c_in, h, w]`, `temb` `[b or 1, time embedding]` after SiLU; returns `[b, c_out, h, w]`, or `None` when the taps
-    /// need nothing beyond this block's increment.
+    /// `x` `[b, c_in, h, w]`, `temb` `[b or 1, time embedding]` after SiLU; returns `[b, c_out, h, w]`.
     /// # Errors
-    /// When a tensor operation fails.
-    pub fn forward(&self, x: &Tensor, temb: &Tensor, place: Place, taps: &mut Taps) -> Result<Option<Tensor>> {
+    /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
+    pub(super) fn forward(&self, x: &Tensor, temb: &Tensor, place: Place, taps: &mut Taps) -> Result<Tensor, Stop> {
         let hidden = self.conv1.forward_last(self.norm1.forward_silu(x)?)?;
         let hidden = ops::add_channels(hidden, &self.time_emb_proj.forward(temb)?)?;
         let increment = self.conv2.forward_last(self.norm2.forward_silu(&hidden)?)?;
-        taps.keep(LayerId::ResIncrement(place), &increment);
-        if taps.is_complete() {
-            return Ok(None);
-        }
+        taps.keep(LayerId::ResIncrement(place), &increment)?;
         let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
         let out = match shortcut {
             // A tap holds the increment: its values have to stay.
@@ -70,8 +66,8 @@ impl ResnetBlock2D {
             }
             None => ops::add(x, increment)?,
         };
-        taps.keep(LayerId::ResOut(place), &out);
-        Ok(Some(out))
+        taps.keep(LayerId::ResOut(place), &out)?;
+        Ok(out)
     }
 }
 

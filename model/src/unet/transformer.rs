@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::attention::{CrossAttention, SelfAttention};
 use super::context::TextContext;
 use crate::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Weights};
-use crate::taps::{BlockPart, LayerId, Place, Taps};
+use crate::taps::{BlockPart, LayerId, Place, Stop, Taps};
 use crate::{Result, ops};
 
 /// Where a transformer block stands: its place, its number there, and the height and width of its tokens.
@@ -47,25 +47,22 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Option<Tensor>> {
-        let Some(attended) = self.attn1.forward(&self.norm1.forward(x)?, at, taps)? else { return Ok(None) };
+    fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
+        let attended = self.attn1.forward(&self.norm1.forward(x)?, at, taps)?;
         let x = ops::add(x, attended)?;
-        let Some(attended) = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)? else { return Ok(None) };
+        let attended = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)?;
         let x = ops::add(&x, attended)?;
         let gated = self.ff_in.forward(&self.norm3.forward(&x)?)?;
         let out = if taps.wants(at.id(BlockPart::FfnInner)) {
             let inner = ops::geglu(&gated)?;
             taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
-            if taps.is_complete() {
-                return Ok(None);
-            }
             self.ff_out.forward(&inner)?
         } else {
             self.ff_out.forward_geglu(&gated)?
         };
         let out = ops::add(&x, out)?;
         taps.keep_tokens(at.id(BlockPart::Out), &out, at.size)?;
-        Ok((!taps.is_complete()).then_some(out))
+        Ok(out)
     }
 }
 
@@ -104,21 +101,20 @@ impl Transformer2DModel {
     }
 
     /// # Shapes
-    /// `x` `[b, c, h, w]`; returns the same, or `None` when the taps need nothing further.
+    /// `x` `[b, c, h, w]`; returns the same.
     /// # Errors
-    /// When a tensor operation fails.
-    pub fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Option<Tensor>> {
+    /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
+    pub(super) fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Tensor, Stop> {
         let (_, _, h, w) = x.dims4()?;
         let hidden = self.proj_in.forward_last(self.norm.forward(x)?)?;
         let mut tokens = ops::to_tokens(&hidden)?;
         ops::discard(&hidden)?;
         for (block, transformer) in self.transformer_blocks.iter().enumerate() {
             let at = BlockPosition { place, block, size: (h, w) };
-            let Some(out) = transformer.forward(&tokens, context, at, taps)? else { return Ok(None) };
-            tokens = out;
+            tokens = transformer.forward(&tokens, context, at, taps)?;
         }
         let out = ops::add(x, self.proj_out.forward_last(ops::from_tokens(&tokens, h, w)?)?)?;
-        taps.keep(LayerId::VitOut(place), &out);
-        Ok(Some(out))
+        taps.keep(LayerId::VitOut(place), &out)?;
+        Ok(out)
     }
 }
