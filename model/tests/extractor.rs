@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use driftless::controlnet::ControlNet;
 use driftless::pipeline::{Condition, Extraction, ModelOptions};
 use driftless::rng::Generator;
-use driftless::taps::{AttentionCategory, LayerId, TapPlan};
+use driftless::taps::{AttentionCategory, LayerId, Layout, PassSizes, TapPlan};
 use driftless::unet::{Residuals, TextContext, UnetInput};
 use driftless::vision::{Filter, Image, canny, resize};
 use serde_json::Value;
@@ -198,4 +198,56 @@ fn nothing_behind_the_deepest_layer_is_computed() {
     }
     let error = run("up-level0-repeat0-res-increment").unwrap_err().to_string();
     assert!(error.contains("skip connections"), "{error}");
+}
+
+// Reference: generic-diffusion-feature e4361a6 on diffusers 0.32.2, --show_all_layers at 512 x 512: all 197 ids, in order.
+#[test]
+fn ids_and_shapes_of_the_original() {
+    let text = std::fs::read_to_string(fixture("extract/shapes.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let expected = expected["shapes"].as_object().unwrap();
+    let sizes = PassSizes { latents: (64, 64), image: (512, 512), tokens: 77 };
+    let mut shapes = Layout::stable_diffusion_1_5().shapes(&sizes, &[]);
+    assert_eq!(shapes.pop(), Some((LayerId::VaeOut, [3, 512, 512])));
+    assert_eq!(shapes.iter().map(|(id, _)| id.to_string()).collect::<Vec<_>>(), expected.keys().cloned().collect::<Vec<_>>());
+    for (id, shape) in shapes {
+        assert_eq!(serde_json::json!(shape), expected[&id.to_string()], "{id}");
+    }
+}
+
+#[test]
+fn channels_of_the_aggregate() {
+    let sizes = PassSizes { latents: (64, 64), image: (512, 512), tokens: 77 };
+    let channels = |names: &[&str]| {
+        let categories: Vec<AttentionCategory> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let (id, shape) = *Layout::stable_diffusion_1_5().shapes(&sizes, &categories).last().unwrap();
+        assert_eq!((id, shape[1], shape[2]), (LayerId::Attn, 64, 64));
+        shape[0]
+    };
+    assert_eq!(channels(&["up_cross"]), 154);
+    assert_eq!(channels(&["down_self"]), 1280);
+    assert_eq!(channels(&["up_cross", "down_cross", "up_self"]), 154 + 154 + 1280);
+    assert_eq!(channels(&["mid_self"]), 0);
+}
+
+/// Names, order and shapes are those of what a pass keeps, also where levels have odd sizes.
+#[test]
+fn every_layer_has_the_shape_that_is_announced() {
+    let pipeline = pipeline();
+    let (height, width, tokens) = (19, 22, 7);
+    let sample = Generator::manual_seed(5).randn_tensor(&[1, 4, height, width], &Device::Cpu).unwrap();
+    let context = TextContext::new(pipeline.text_encoder.forward(&[vec![3; tokens]], 1).unwrap());
+    let layout = pipeline.unet.config().layout();
+    let categories = ["up_cross", "down_self", "up_self"].map(|name| name.parse().unwrap());
+    let plan = TapPlan::new(&layout, layout.ids(), &categories, (height, width)).unwrap();
+    let mut taps = plan.taps();
+    let input = UnetInput { sample: &sample, timesteps: &[50.0], context: &context, residuals: None };
+    pipeline.unet.forward_tapped(&input, &mut taps).unwrap();
+    let attention = taps.aggregated_attention(height, width).unwrap().unwrap();
+    let mut kept: Vec<(LayerId, Vec<usize>)> = taps.kept().iter().map(|(id, value)| (*id, value.dims()[1..].to_vec())).collect();
+    kept.push((LayerId::Attn, attention.dims()[1..].to_vec()));
+    let mut announced =
+        layout.shapes(&PassSizes { latents: (height, width), image: (8 * height, 8 * width), tokens }, &categories);
+    announced.retain(|(id, _)| *id != LayerId::VaeOut);
+    assert_eq!(kept, announced.into_iter().map(|(id, shape)| (id, shape.to_vec())).collect::<Vec<_>>());
 }

@@ -22,16 +22,35 @@ pub enum AttentionCategory {
     UpSelf,
 }
 
-const CATEGORIES: [(AttentionCategory, &str); 6] = [
-    (AttentionCategory::DownCross, "down_cross"),
-    (AttentionCategory::MidCross, "mid_cross"),
-    (AttentionCategory::UpCross, "up_cross"),
-    (AttentionCategory::DownSelf, "down_self"),
-    (AttentionCategory::MidSelf, "mid_self"),
-    (AttentionCategory::UpSelf, "up_self"),
+const CATEGORIES: [AttentionCategory; 6] = [
+    AttentionCategory::DownCross,
+    AttentionCategory::MidCross,
+    AttentionCategory::UpCross,
+    AttentionCategory::DownSelf,
+    AttentionCategory::MidSelf,
+    AttentionCategory::UpSelf,
 ];
 
 impl AttentionCategory {
+    /// Whether its maps are of the cross-attention, whose keys are the text's tokens.
+    pub fn is_cross(self) -> bool {
+        match self {
+            Self::DownCross | Self::MidCross | Self::UpCross => true,
+            Self::DownSelf | Self::MidSelf | Self::UpSelf => false,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::DownCross => "down_cross",
+            Self::MidCross => "mid_cross",
+            Self::UpCross => "up_cross",
+            Self::DownSelf => "down_self",
+            Self::MidSelf => "mid_self",
+            Self::UpSelf => "up_self",
+        }
+    }
+
     /// The category of an attention layer.
     pub fn of(place: Place, cross: bool) -> Self {
         match (place, cross) {
@@ -49,15 +68,14 @@ impl std::str::FromStr for AttentionCategory {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = CATEGORIES.iter().find(|(_, name)| *name == text);
-        found.map(|(category, _)| *category).ok_or_else(|| Error::unknown("attention", text, CATEGORIES.map(|(_, name)| name)))
+        let found = CATEGORIES.into_iter().find(|category| category.name() == text);
+        found.ok_or_else(|| Error::unknown("attention", text, CATEGORIES.map(Self::name)))
     }
 }
 
 impl std::fmt::Display for AttentionCategory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The table has every variant.
-        f.write_str(CATEGORIES.iter().find(|(category, _)| category == self).map_or("", |(_, name)| name))
+        f.write_str(self.name())
     }
 }
 

@@ -1,9 +1,7 @@
-//! Names of the activations that can be extracted, exactly as the original extractor (generic-diffusion-feature) spells them.
+//! Names of the activations that can be extracted, exactly as the original extractor (generic-diffusion-feature) spells them, each
+//! with the shape it has where it arises. [`super::Layout`] says which of them a UNet has, and in which order.
 
 use std::fmt;
-use std::str::FromStr;
-
-use crate::{Error, Result};
 
 /// Where in the UNet a residual block or a transformer stands. Levels and repeats count from 0 in forward order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,30 +48,6 @@ pub enum BlockPart {
     Out,
 }
 
-/// The parts of a block in forward order, with their names.
-const BLOCK_PARTS: [(BlockPart, &str); 8] = [
-    (BlockPart::SelfQ, "self-q"),
-    (BlockPart::SelfK, "self-k"),
-    (BlockPart::SelfV, "self-v"),
-    (BlockPart::SelfMap, "self-map"),
-    (BlockPart::CrossQ, "cross-q"),
-    (BlockPart::CrossMap, "cross-map"),
-    (BlockPart::FfnInner, "ffn-inner"),
-    (BlockPart::Out, "out"),
-];
-
-impl BlockPart {
-    /// All parts in forward order.
-    pub fn all() -> impl Iterator<Item = Self> {
-        BLOCK_PARTS.iter().map(|(part, _)| *part)
-    }
-
-    fn name(self) -> &'static str {
-        // The table has every variant; the test `every_id_parses_back` walks it.
-        BLOCK_PARTS.iter().find(|(part, _)| *part == self).map_or("", |(_, name)| name)
-    }
-}
-
 /// One activation that can be extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerId {
@@ -101,6 +75,122 @@ pub enum LayerId {
     Attn,
 }
 
+/// What arises at the stages of a forward pass, in forward order: as the latents come in,
+pub(super) const LATENTS: [LayerId; 1] = [LayerId::UnetIn];
+/// behind the first convolution,
+pub(super) const CONV_IN: [LayerId; 1] = [LayerId::UnetAfterConvIn];
+/// in a residual block,
+pub(super) const RESIDUAL_BLOCK: [fn(Place) -> LayerId; 2] = [LayerId::ResIncrement, LayerId::ResOut];
+/// in a block of a transformer,
+pub(super) const TRANSFORMER_BLOCK: [BlockPart; 8] = [
+    BlockPart::SelfQ,
+    BlockPart::SelfK,
+    BlockPart::SelfV,
+    BlockPart::SelfMap,
+    BlockPart::CrossQ,
+    BlockPart::CrossMap,
+    BlockPart::FfnInner,
+    BlockPart::Out,
+];
+/// behind the blocks of a transformer,
+pub(super) const TRANSFORMER_END: [fn(Place) -> LayerId; 1] = [LayerId::VitOut];
+/// behind the repeats of a level of the down path that ends in a downsampler,
+pub(super) const DOWN_END: [fn(usize) -> LayerId; 1] = [LayerId::DownsamplerOut];
+/// behind the repeats of a level of the up path that ends in an upsampler,
+pub(super) const UP_END: [fn(usize) -> LayerId; 1] = [LayerId::UpsamplerOut];
+/// and at the end.
+pub(super) const END: [LayerId; 1] = [LayerId::UnetOut];
+
+/// The sizes where an activation arises.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// Channels of the feature map.
+    pub channels: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Height of the feature map.
+    pub height: usize,
+    /// Width of the feature map.
+    pub width: usize,
+    /// Tokens of the text.
+    pub tokens: usize,
+}
+
+impl Site {
+    /// Positions of the feature map: queries of both attentions, keys of the self-attention.
+    pub fn positions(&self) -> usize {
+        self.height * self.width
+    }
+
+    fn map(&self) -> [usize; 3] {
+        [self.channels, self.height, self.width]
+    }
+
+    fn feed_forward(&self) -> [usize; 3] {
+        [4 * self.channels, self.height, self.width]
+    }
+
+    fn self_attention(&self) -> [usize; 3] {
+        [self.heads, self.positions(), self.positions()]
+    }
+
+    fn cross_attention(&self) -> [usize; 3] {
+        [self.heads, self.positions(), self.tokens]
+    }
+}
+
+/// A shape as a function of the sizes at the site.
+type Shape = fn(&Site) -> [usize; 3];
+
+impl BlockPart {
+    /// What stands behind the block's prefix in the id, and the shape.
+    fn describe(self) -> (&'static str, Shape) {
+        match self {
+            Self::SelfQ => ("self-q", Site::map),
+            Self::SelfK => ("self-k", Site::map),
+            Self::SelfV => ("self-v", Site::map),
+            Self::SelfMap => ("self-map", Site::self_attention),
+            Self::CrossQ => ("cross-q", Site::map),
+            Self::CrossMap => ("cross-map", Site::cross_attention),
+            Self::FfnInner => ("ffn-inner", Site::feed_forward),
+            Self::Out => ("out", Site::map),
+        }
+    }
+}
+
+impl LayerId {
+    /// The id's text and the activation's shape at its site.
+    fn describe(self) -> (String, Shape) {
+        match self {
+            Self::UnetIn => ("unet-in".to_owned(), Site::map),
+            Self::UnetAfterConvIn => ("unet-after-conv-in".to_owned(), Site::map),
+            Self::ResIncrement(place) => (format!("{place}-res-increment"), Site::map),
+            Self::ResOut(place) => (format!("{place}-res-out"), Site::map),
+            Self::Block(place, block, part) => {
+                let (name, shape) = part.describe();
+                (format!("{}-vit-block{block}-{name}", place.transformer()), shape)
+            }
+            Self::VitOut(place) => (format!("{}-vit-out", place.transformer()), Site::map),
+            Self::DownsamplerOut(level) => (format!("down-level{level}-downsampler-out"), Site::map),
+            Self::UpsamplerOut(level) => (format!("up-level{level}-upsampler-out"), Site::map),
+            Self::UnetOut => ("unet-out".to_owned(), Site::map),
+            Self::VaeOut => ("vae-out".to_owned(), Site::map),
+            Self::Attn => ("attn".to_owned(), Site::map),
+        }
+    }
+
+    /// `[channels, height, width]`, or `[heads, queries, keys]` of attention maps.
+    pub(super) fn shape(self, site: &Site) -> [usize; 3] {
+        self.describe().1(site)
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe().0)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,87 +206,7 @@ impl Place {
     fn transformer(self) -> String {
         match self {
             Self::Mid { .. } => "mid".to_owned(),
-            place => place.to_string(),
+            Self::Down { .. } | Self::Up { .. } => self.to_string(),
         }
     }
-}
-
-impl fmt::Display for LayerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnetIn => f.write_str("unet-in"),
-            Self::UnetAfterConvIn => f.write_str("unet-after-conv-in"),
-            Self::ResIncrement(place) => write!(f, "{place}-res-increment"),
-            Self::ResOut(place) => write!(f, "{place}-res-out"),
-            Self::Block(place, block, part) => write!(f, "{}-vit-block{block}-{}", place.transformer(), part.name()),
-            Self::VitOut(place) => write!(f, "{}-vit-out", place.transformer()),
-            Self::DownsamplerOut(level) => write!(f, "down-level{level}-downsampler-out"),
-            Self::UpsamplerOut(level) => write!(f, "up-level{level}-upsampler-out"),
-            Self::UnetOut => f.write_str("unet-out"),
-            Self::VaeOut => f.write_str("vae-out"),
-            Self::Attn => f.write_str("attn"),
-        }
-    }
-}
-
-impl FromStr for LayerId {
-    type Err = Error;
-
-    /// Reads the spelling that [`fmt::Display`] writes. Whether a given UNet has the layer is [`super::Layout`]'s to say.
-    fn from_str(text: &str) -> Result<Self> {
-        parse(text).ok_or_else(|| Error::Unknown { kind: "layer id", name: text.to_owned(), nearest: None })
-    }
-}
-
-fn parse(text: &str) -> Option<LayerId> {
-    match text {
-        "unet-in" => return Some(LayerId::UnetIn),
-        "unet-after-conv-in" => return Some(LayerId::UnetAfterConvIn),
-        "unet-out" => return Some(LayerId::UnetOut),
-        "vae-out" => return Some(LayerId::VaeOut),
-        "attn" => return Some(LayerId::Attn),
-        _ => {}
-    }
-    if let Some(rest) = text.strip_prefix("mid-") {
-        if let Some((repeat, rest)) = numbered(rest, "repeat") {
-            return residual(Place::Mid { repeat }, rest);
-        }
-        return transformer(Place::Mid { repeat: 0 }, rest);
-    }
-    let (down, rest) = match text.strip_prefix("down-") {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix("up-")?),
-    };
-    let (level, rest) = numbered(rest, "level")?;
-    match (down, rest) {
-        (true, "downsampler-out") => return Some(LayerId::DownsamplerOut(level)),
-        (false, "upsampler-out") => return Some(LayerId::UpsamplerOut(level)),
-        _ => {}
-    }
-    let (repeat, rest) = numbered(rest, "repeat")?;
-    let place = if down { Place::Down { level, repeat } } else { Place::Up { level, repeat } };
-    residual(place, rest).or_else(|| transformer(place, rest))
-}
-
-/// Reads `NAME<number>-rest`.
-fn numbered<'a>(text: &'a str, name: &str) -> Option<(usize, &'a str)> {
-    let (number, rest) = text.strip_prefix(name)?.split_once('-')?;
-    Some((number.parse().ok()?, rest))
-}
-
-fn residual(place: Place, part: &str) -> Option<LayerId> {
-    match part {
-        "res-increment" => Some(LayerId::ResIncrement(place)),
-        "res-out" => Some(LayerId::ResOut(place)),
-        _ => None,
-    }
-}
-
-fn transformer(place: Place, part: &str) -> Option<LayerId> {
-    if part == "vit-out" {
-        return Some(LayerId::VitOut(place));
-    }
-    let (block, part) = numbered(part.strip_prefix("vit-")?, "block")?;
-    let (part, _) = BLOCK_PARTS.iter().find(|(_, name)| *name == part)?;
-    Some(LayerId::Block(place, block, *part))
 }

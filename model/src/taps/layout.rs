@@ -1,11 +1,16 @@
-//! Which layer ids a UNet has, in the order in which a forward pass reaches them.
+//! Which layer ids a UNet has, in the order in which a forward pass reaches them, and the shapes of what they stand for.
 
-use super::{BlockPart, LayerId, Place};
+use super::layer_id::{CONV_IN, DOWN_END, END, LATENTS, RESIDUAL_BLOCK, Site, TRANSFORMER_BLOCK, TRANSFORMER_END, UP_END};
+use super::{AttentionCategory, BlockPart, LayerId, Place};
 use crate::{Error, Result};
 
 /// One level of the down or up path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
+    /// Channels of the level's outputs.
+    pub channels: usize,
+    /// Heads of the level's attentions.
+    pub heads: usize,
     /// Residual blocks in this level.
     pub repeats: usize,
     /// Transformer blocks behind each residual block; 0 for a level without attention.
@@ -14,50 +19,55 @@ pub struct Level {
     pub sampler: bool,
 }
 
-/// The depth of a UNet: what is needed to list its layer ids.
+/// The sizes of a UNet's parts: what is needed to list its layer ids and their shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// Channels of the latents.
+    pub in_channels: usize,
+    /// Channels of the prediction.
+    pub out_channels: usize,
     /// Down path, from the full resolution.
     pub down: Vec<Level>,
-    /// Transformer blocks of the middle.
+    /// Transformer blocks of the middle, which is as wide as the last level of the down path.
     pub mid_transformer_blocks: usize,
     /// Up path, from the lowest resolution.
     pub up: Vec<Level>,
 }
 
-impl Layout {
-    /// Stable Diffusion 1.5's: 197 ids.
-    pub fn stable_diffusion_1_5() -> Self {
-        let level = |repeats, transformer_blocks, sampler| Level { repeats, transformer_blocks, sampler };
-        Self {
-            down: vec![level(2, 1, true), level(2, 1, true), level(2, 1, true), level(2, 0, false)],
-            mid_transformer_blocks: 1,
-            up: vec![level(3, 0, true), level(3, 1, true), level(3, 1, true), level(3, 1, false)],
-        }
-    }
+/// The sizes of a pass that shapes depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct PassSizes {
+    /// Height and width of the latents.
+    pub latents: (usize, usize),
+    /// Height and width of the image, in pixels.
+    pub image: (usize, usize),
+    /// Tokens of the prompt.
+    pub tokens: usize,
+}
 
+impl Layout {
     /// Every id of the UNet in forward order (the order of the original's store and of aggregated channels).
     pub fn ids(&self) -> Vec<LayerId> {
-        let mut ids = vec![LayerId::UnetIn, LayerId::UnetAfterConvIn];
-        for (level, sizes) in self.down.iter().enumerate() {
-            for repeat in 0..sizes.repeats {
-                push_pair(&mut ids, Place::Down { level, repeat }, sizes.transformer_blocks);
-            }
-            ids.extend(sizes.sampler.then_some(LayerId::DownsamplerOut(level)));
-        }
-        push_pair(&mut ids, Place::Mid { repeat: 0 }, self.mid_transformer_blocks);
-        push_pair(&mut ids, Place::Mid { repeat: 1 }, 0);
-        for (level, sizes) in self.up.iter().enumerate() {
-            for repeat in 0..sizes.repeats {
-                push_pair(&mut ids, Place::Up { level, repeat }, sizes.transformer_blocks);
-            }
-            ids.extend(sizes.sampler.then_some(LayerId::UpsamplerOut(level)));
-        }
-        ids.push(LayerId::UnetOut);
-        ids
+        // The ids do not depend on the sizes.
+        self.walk((1, 1), 1).sites.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Reads a layer id and makes sure that this UNet has it. `vae-out` and `attn` are accepted as well.
+    /// Every id of the UNet in forward order, then `vae-out`, then, where `categories` of attention are aggregated, `attn`: each with
+    /// `[channels, height, width]`, or `[heads, queries, keys]` of attention maps.
+    pub fn shapes(&self, sizes: &PassSizes, categories: &[AttentionCategory]) -> Vec<(LayerId, [usize; 3])> {
+        let (height, width) = sizes.latents;
+        let sites = self.walk(sizes.latents, sizes.tokens).sites;
+        let mut shapes: Vec<_> = sites.iter().map(|(id, site)| (*id, id.shape(site))).collect();
+        let image = Site { channels: 3, heads: 0, height: sizes.image.0, width: sizes.image.1, tokens: sizes.tokens };
+        shapes.push((LayerId::VaeOut, LayerId::VaeOut.shape(&image)));
+        if !categories.is_empty() {
+            let keys = categories.iter().map(|category| self.aggregated_keys(*category, sizes)).sum();
+            shapes.push((LayerId::Attn, LayerId::Attn.shape(&Site { channels: keys, height, width, ..image })));
+        }
+        shapes
+    }
+
+    /// Reads a layer id that this UNet has, spelled as [`LayerId`] displays it. `vae-out` and `attn` are accepted as well.
     ///
     /// # Errors
     /// [`Error::Unknown`] naming the nearest id; [`Error::Argument`] for `cross-k` and `cross-v`, which have the text's length
@@ -67,24 +77,108 @@ impl Layout {
             let problem = "keys and values of the cross-attention depend on the text alone and cannot be extracted; use the `-cross-q` or `-cross-map` layer";
             return Err(Error::argument(format!("layer id `{text}`"), problem));
         }
-        let ids = self.ids();
-        match text.parse() {
-            Ok(id @ (LayerId::VaeOut | LayerId::Attn)) => return Ok(id),
-            Ok(id) if ids.contains(&id) => return Ok(id),
-            _ => {}
+        let ids = self.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
+        let names: Vec<(String, LayerId)> = ids.map(|id| (id.to_string(), id)).collect();
+        let found = names.iter().find(|(name, _)| name == text);
+        found.map(|(_, id)| *id).ok_or_else(|| Error::unknown("layer id", text, names.iter().map(|(name, _)| name.as_str())))
+    }
+
+    /// The attention layers whose head-averaged map goes into the aggregate of a category, with the height and width of their queries.
+    ///
+    /// The aggregate takes the maps whose number of queries lies between those of a quarter and a half of the latents' side, both
+    /// ends in, as the original's filter does (16 x 16 and 32 x 32 at 512 px).
+    pub(super) fn aggregated(
+        &self,
+        category: AttentionCategory,
+        (height, width): (usize, usize),
+    ) -> Vec<(Place, usize, (usize, usize))> {
+        let queries = (height / 4) * (width / 4)..=(height / 2) * (width / 2);
+        let part = if category.is_cross() { BlockPart::CrossMap } else { BlockPart::SelfMap };
+        let mut layers = Vec::new();
+        for (id, site) in self.walk((height, width), 1).sites {
+            if let LayerId::Block(place, block, found) = id
+                && found == part
+                && AttentionCategory::of(place, category.is_cross()) == category
+                && queries.contains(&site.positions())
+            {
+                layers.push((place, block, (site.height, site.width)));
+            }
         }
-        let names: Vec<String> = ids.iter().chain(&[LayerId::VaeOut, LayerId::Attn]).map(ToString::to_string).collect();
-        Err(Error::unknown("layer id", text, names.iter().map(String::as_str)))
+        layers
+    }
+
+    /// Channels of a category's aggregate: the keys of every size of map.
+    fn aggregated_keys(&self, category: AttentionCategory, sizes: &PassSizes) -> usize {
+        let mut maps: Vec<(usize, usize)> = Vec::new();
+        for (.., size) in self.aggregated(category, sizes.latents) {
+            if !maps.contains(&size) {
+                maps.push(size);
+            }
+        }
+        maps.iter().map(|(height, width)| if category.is_cross() { sizes.tokens } else { height * width }).sum()
+    }
+
+    /// Goes through the UNet as a forward pass does.
+    fn walk(&self, latents: (usize, usize), tokens: usize) -> Walk {
+        let mut walk = Walk { latents, tokens, halvings: 0, channels: self.in_channels, heads: 0, sites: Vec::new() };
+        LATENTS.into_iter().for_each(|tap| walk.reach(tap));
+        self.down.first().into_iter().for_each(|level| walk.enter(level));
+        CONV_IN.into_iter().for_each(|tap| walk.reach(tap));
+        for (level, sizes) in self.down.iter().enumerate() {
+            walk.enter(sizes);
+            (0..sizes.repeats).for_each(|repeat| walk.repeat(Place::Down { level, repeat }, sizes.transformer_blocks));
+            if sizes.sampler {
+                walk.halvings += 1;
+                DOWN_END.into_iter().for_each(|tap| walk.reach(tap(level)));
+            }
+        }
+        walk.repeat(Place::Mid { repeat: 0 }, self.mid_transformer_blocks);
+        walk.repeat(Place::Mid { repeat: 1 }, 0);
+        for (level, sizes) in self.up.iter().enumerate() {
+            walk.enter(sizes);
+            (0..sizes.repeats).for_each(|repeat| walk.repeat(Place::Up { level, repeat }, sizes.transformer_blocks));
+            if sizes.sampler {
+                walk.halvings -= usize::from(walk.halvings > 0);
+                UP_END.into_iter().for_each(|tap| walk.reach(tap(level)));
+            }
+        }
+        walk.channels = self.out_channels;
+        END.into_iter().for_each(|tap| walk.reach(tap));
+        walk
     }
 }
 
-fn push_pair(ids: &mut Vec<LayerId>, place: Place, transformer_blocks: usize) {
-    ids.extend([LayerId::ResIncrement(place), LayerId::ResOut(place)]);
-    if transformer_blocks > 0 {
-        for block in 0..transformer_blocks {
-            ids.extend(BlockPart::all().map(|part| LayerId::Block(place, block, part)));
+/// A walk through a UNet: the sizes at the point that it has reached, and what it has met.
+struct Walk {
+    latents: (usize, usize),
+    tokens: usize,
+    halvings: usize,
+    channels: usize,
+    heads: usize,
+    sites: Vec<(LayerId, Site)>,
+}
+
+impl Walk {
+    fn enter(&mut self, level: &Level) {
+        (self.channels, self.heads) = (level.channels, level.heads);
+    }
+
+    fn reach(&mut self, id: LayerId) {
+        // Each downsampler halves, rounding up.
+        let side = |full| (0..self.halvings).fold(full, |side: usize, _| side.div_ceil(2));
+        let (height, width) = (side(self.latents.0), side(self.latents.1));
+        self.sites.push((id, Site { channels: self.channels, heads: self.heads, height, width, tokens: self.tokens }));
+    }
+
+    /// A residual block and the transformer behind it.
+    fn repeat(&mut self, place: Place, transformer_blocks: usize) {
+        RESIDUAL_BLOCK.into_iter().for_each(|tap| self.reach(tap(place)));
+        if transformer_blocks > 0 {
+            for block in 0..transformer_blocks {
+                TRANSFORMER_BLOCK.into_iter().for_each(|part| self.reach(LayerId::Block(place, block, part)));
+            }
+            TRANSFORMER_END.into_iter().for_each(|tap| self.reach(tap(place)));
         }
-        ids.push(LayerId::VitOut(place));
     }
 }
 

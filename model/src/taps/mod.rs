@@ -11,6 +11,6 @@ mod store;
 
 pub use attention::AttentionCategory;
 pub use layer_id::{BlockPart, LayerId, Place};
-pub use layout::{Layout, Level};
+pub use layout::{Layout, Level, PassSizes};
 pub(crate) use stop::Stop;
 pub use store::{TapPlan, Taps};

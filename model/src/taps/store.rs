@@ -23,9 +23,6 @@ impl TapPlan {
     /// Keeps `ids` (of this layout; `vae-out` and `attn` are the extractor's business and ignored here) and the aggregate of
     /// `categories` for latents of `height` x `width`.
     ///
-    /// The aggregate takes the maps whose number of queries lies between those of a quarter and a half of the latents' side, both
-    /// ends in, as the original's filter does (16 x 16 and 32 x 32 at 512 px).
-    ///
     /// # Errors
     /// [`Error::Argument`] when a requested category has no map of these sizes and no other category has one either.
     pub fn new(
@@ -35,16 +32,10 @@ impl TapPlan {
         (height, width): (usize, usize),
     ) -> Result<Self> {
         let wanted = ids.into_iter().filter(|id| !matches!(id, LayerId::VaeOut | LayerId::Attn)).collect();
-        let smallest = (height / 4) * (width / 4);
-        let largest = (height / 2) * (width / 2);
         let mut averaged = HashSet::new();
-        for (place, block, level) in attention_layers(layout) {
-            let queries = size_at(height, level) * size_at(width, level);
-            for cross in [false, true] {
-                if categories.contains(&AttentionCategory::of(place, cross)) && (smallest..=largest).contains(&queries) {
-                    averaged.insert((place, block, cross));
-                }
-            }
+        for category in categories {
+            let layers = layout.aggregated(*category, (height, width));
+            averaged.extend(layers.into_iter().map(|(place, block, _)| (place, block, category.is_cross())));
         }
         if !categories.is_empty() && averaged.is_empty() {
             let names = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -72,31 +63,6 @@ impl TapPlan {
         let missing = self.wanted.len() + self.averaged.len();
         Taps { plan: self, missing, kept: Vec::new(), maps: CollectedMaps::default() }
     }
-}
-
-/// Height or width at a level of the network: each downsampler halves, rounding up.
-fn size_at(full: usize, level: usize) -> usize {
-    (0..level).fold(full, |size, _| size.div_ceil(2))
-}
-
-/// All attention blocks with the number of halvings in front of them.
-fn attention_layers(layout: &Layout) -> Vec<(Place, usize, usize)> {
-    let mut layers = Vec::new();
-    let mut depth = 0;
-    for (level, sizes) in layout.down.iter().enumerate() {
-        for repeat in 0..sizes.repeats {
-            layers.extend((0..sizes.transformer_blocks).map(|block| (Place::Down { level, repeat }, block, depth)));
-        }
-        depth += usize::from(sizes.sampler);
-    }
-    layers.extend((0..layout.mid_transformer_blocks).map(|block| (Place::Mid { repeat: 0 }, block, depth)));
-    for (level, sizes) in layout.up.iter().enumerate() {
-        for repeat in 0..sizes.repeats {
-            layers.extend((0..sizes.transformer_blocks).map(|block| (Place::Up { level, repeat }, block, depth)));
-        }
-        depth -= usize::from(sizes.sampler && depth > 0);
-    }
-    layers
 }
 
 /// The store of one forward pass.

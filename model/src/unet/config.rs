@@ -259,20 +259,37 @@ impl UnetConfig {
         4 * self.block_out_channels[0]
     }
 
-    /// The layer ids of this UNet.
+    /// The sizes that this UNet's layer ids and their shapes follow from.
     pub fn layout(&self) -> Layout {
         let levels = self.block_out_channels.len();
         let down = (0..levels).map(|level| Level {
+            channels: self.block_out_channels[level],
+            heads: self.heads(level),
             repeats: self.layers_per_block,
             transformer_blocks: self.down_transformer_blocks(level),
             sampler: level + 1 < levels,
         });
         let up = (0..levels).map(|level| Level {
+            channels: self.block_out_channels[levels - 1 - level],
+            heads: self.heads(levels - 1 - level),
             repeats: self.layers_per_block + 1,
             transformer_blocks: self.up_transformer_blocks(level),
             sampler: level + 1 < levels,
         });
-        Layout { down: down.collect(), mid_transformer_blocks: self.mid_transformer_blocks(), up: up.collect() }
+        Layout {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            down: down.collect(),
+            mid_transformer_blocks: self.mid_transformer_blocks(),
+            up: up.collect(),
+        }
+    }
+}
+
+impl Layout {
+    /// Stable Diffusion 1.5's: 197 ids.
+    pub fn stable_diffusion_1_5() -> Self {
+        UnetConfig::stable_diffusion_1_5().layout()
     }
 }
 
