@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod controlnet;
 pub mod error;
 pub mod hub;
+mod kernels;
 pub mod layers;
 pub mod miniature;
 pub mod ops;

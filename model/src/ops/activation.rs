@@ -4,9 +4,9 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::elementwise::{self, Activation, Gelu, QuickGelu, Silu};
-use super::kernels::geglu;
 use super::{composed, host};
+use crate::kernels::activation::geglu;
+use crate::kernels::activation::{self, Activation, Gelu, QuickGelu, Silu};
 use crate::{Error, Result};
 
 /// `x sigmoid(x)`, any shape.
@@ -59,7 +59,7 @@ fn apply<A: Activation>(
 ) -> Result<Tensor> {
     let input = host::activation(name, x)?;
     let output = if input.device().is_cpu() {
-        Output::host(elementwise::forward::<A>(&host::read(&input)?), input.shape().clone())
+        Output::host(activation::forward::<A>(&host::read(&input)?), input.shape().clone())
     } else {
         value(&input)?.into()
     };
@@ -68,7 +68,7 @@ fn apply<A: Activation>(
         if !x.device().is_cpu() {
             return Ok(vec![Some(slope(&x)?.mul(&call.gradient)?)]);
         }
-        let values = elementwise::backward::<A>(&host::read(&x)?, &host::read(&call.gradient)?);
+        let values = activation::backward::<A>(&host::read(&x)?, &host::read(&call.gradient)?);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
 }

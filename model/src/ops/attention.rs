@@ -4,9 +4,9 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::attention::{self as kernel, Sizes};
-use super::kernels::attention_gradient::{self, Saved};
 use super::{composed, host};
+use crate::kernels::attention::backward::{self, Saved};
+use crate::kernels::attention::{self as kernel, Sizes};
 use crate::{Error, Result};
 
 /// Which keys a query may look at.
@@ -47,7 +47,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
         let (query, key, value) = (host::read(&q)?, host::read(&k)?, host::read(&v)?);
         let (out, gradient) = (host::read(&call.output)?, host::read(&call.gradient)?);
         let saved = Saved { q: &query, k: &key, v: &value, out: &out, log_sums: &log_sums, gradient: &gradient };
-        let [to_q, to_k, to_v] = attention_gradient::backward(&saved, &sizes);
+        let [to_q, to_k, to_v] = backward::backward(&saved, &sizes);
         let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
         Ok(vec![Some(tensor(to_q, &q)?), Some(tensor(to_k, &k)?), Some(tensor(to_v, &v)?)])
     })

@@ -6,10 +6,10 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::columns::Geometry;
-use super::kernels::convolution as kernel;
-use super::kernels::filters::Filters;
 use super::{composed, host};
+use crate::kernels::conv as kernel;
+use crate::kernels::conv::columns::Geometry;
+use crate::kernels::conv::filters::Filters;
 use crate::{Error, Result};
 
 /// Zeros added around an image before a convolution, in pixels.

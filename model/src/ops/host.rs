@@ -8,8 +8,8 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::kernels::filters::Numbers;
-use super::kernels::vector;
+use crate::kernels::conv::filters::Numbers;
+use crate::kernels::isa;
 use crate::{Error, Result};
 
 /// The values of a contiguous CPU tensor in row-major order: borrowed where they are float32, converted where they are not.
@@ -37,7 +37,7 @@ impl Deref for Values<'_> {
 ///
 /// Errors where a CPU tensor is not float32, or where the environment asks for vector instructions that are not there.
 pub(crate) fn activation(name: &'static str, x: &Tensor) -> Result<Tensor> {
-    vector::check().map_err(|(variable, problem)| Error::argument(variable, problem))?;
+    isa::check().map_err(|(variable, problem)| Error::argument(variable, problem))?;
     if x.device().is_cpu() && x.dtype() != DType::F32 {
         return Err(Error::argument(name, format!("activations on a CPU are float32, these are {}", x.dtype().as_str())));
     }

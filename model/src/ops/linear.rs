@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
 use super::{composed, host};
+use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
 use crate::{Error, Result};
 
 /// `x W^T + bias` with a frozen `weight` `[c_out, c_in]` and `bias` `[c_out]`: `x` `[.., c_in]` to `[.., c_out]`.

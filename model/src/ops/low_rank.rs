@@ -7,9 +7,9 @@ use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::host;
-use super::kernels::geglu;
-use super::kernels::product::{Matrix, Threads, new_product};
 use super::linear::{self, Sizes, with_last};
+use crate::kernels::activation::geglu;
+use crate::kernels::gemm::{Matrix, Threads, new_product};
 use crate::{Error, Result};
 
 /// What stands between the layer and its input.

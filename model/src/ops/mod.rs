@@ -17,7 +17,7 @@
 //!   instead of the widest ones of the processor; what is not there is refused. The few products left to the `gemm` crate choose for
 //!   themselves.
 //!
-//! All tensors of one call live on one device. A CPU runs the kernels in `kernels`; other devices compute in the input's type with
+//! All tensors of one call live on one device. A CPU runs the kernels in `crate::kernels`; other devices compute in the input's type with
 //! candle's own operations, norm and softmax statistics in float32 (`composed`).
 //!
 //! Shape letters: `b` batch, `c` channels, `h` height, `w` width, `n` queries, `m` keys, `d` head size.
@@ -30,7 +30,6 @@ mod composed;
 mod convolution;
 mod graph;
 mod host;
-mod kernels;
 mod linear;
 mod low_rank;
 mod normalization;
@@ -39,13 +38,13 @@ mod sum;
 mod tokens;
 mod upsample;
 
+pub use crate::kernels::memory::reuse::ReusingAllocator;
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use adamw::AdamW;
 pub use attention::{Mask, attention};
 pub use checkpoint::{GradientSink, checkpoint};
 pub use convolution::{Padding, conv2d, conv2d_trainable};
 pub use graph::is_tracked;
-pub use kernels::reuse::ReusingAllocator;
 pub use linear::{linear, linear_trainable};
 pub use low_rank::{Before, LowRank, linear_low_rank};
 pub use normalization::{group_norm, layer_norm};

@@ -5,8 +5,8 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::kernels::normalization::{self as kernel, Groups};
 use super::{composed, host};
+use crate::kernels::norm::{self as kernel, Groups};
 use crate::{Error, Result};
 
 /// Normalizes `x` `[b, c, h, w]` over each of `groups` groups of channels, scales and shifts channels by `weight` and `bias` `[c]`,

@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use super::attention::sizes;
 use super::graph::Output;
-use super::kernels::attention::Sizes;
-use super::kernels::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::kernels::softmax::exponentials;
-use super::kernels::vector::vectorize;
 use super::{composed, host};
 use crate::Result;
+use crate::kernels::attention::Sizes;
+use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, product};
+use crate::kernels::isa::vectorize;
+use crate::kernels::norm::reductions::exponentials;
 
 /// Queries per task.
 const QUERIES: usize = 64;

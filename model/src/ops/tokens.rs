@@ -4,8 +4,8 @@ use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::host;
-use super::kernels::transpose::transposed;
 use crate::Result;
+use crate::kernels::memory::transpose::transposed;
 
 /// `[b, c, h, w]` to `[b, h * w, c]`.
 pub fn to_tokens(x: &Tensor) -> Result<Tensor> {

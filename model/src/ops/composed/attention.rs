@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 
 use crate::Result;
-use crate::ops::kernels::attention::Sizes;
+use crate::kernels::attention::Sizes;
 
 /// Queries per tile of scores.
 const QUERIES: usize = 1024;

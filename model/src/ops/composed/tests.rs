@@ -6,8 +6,8 @@ use super::super::{
     Mask, Padding, attention, attention_probabilities, attention_probabilities_mean, convolution, upsample_nearest,
 };
 use crate::Result;
+use crate::kernels::attention::Sizes;
 use crate::ops;
-use crate::ops::kernels::attention::Sizes;
 
 fn normal(shape: &[usize]) -> Tensor {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()

@@ -2,17 +2,24 @@
 //! channels as a general matrix product over columns that are made tile by tile, with 1x1 filters over the image itself. The working
 //! memory of each is bounded whatever the image size.
 
+pub mod bands;
+pub mod columns;
+pub mod direct;
+pub mod filters;
+pub mod winograd;
+pub mod winograd_transform;
+
 use std::mem::MaybeUninit;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::columns::{Geometry, fill};
-use super::filters::{Filters, Numbers};
-use super::product::{Destination, Matrix, MatrixMut, Threads, product};
-use super::scratch::written;
-use super::vector::arch;
-use super::{direct, tasks, winograd};
+use crate::kernels::conv::columns::{Geometry, fill};
+use crate::kernels::conv::filters::{Filters, Numbers};
+use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, product};
+use crate::kernels::isa::arch;
+use crate::kernels::memory::scratch::written;
+use crate::kernels::tasks;
 
 /// Elements of one tile of the column matrix: about what a second-level cache holds.
 const TILE: usize = 400_000;
@@ -270,5 +277,4 @@ pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: 
 }
 
 #[cfg(test)]
-#[path = "convolution_tests.rs"]
 mod tests;

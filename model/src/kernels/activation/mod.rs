@@ -1,12 +1,14 @@
 //! Activation functions over slices, with their derivatives.
 
+pub mod geglu;
+
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::exponential::{erf, exp, sigmoid};
-use super::scratch::written;
-use super::vector::vectorize;
+use crate::kernels::isa::exponential::{erf, exp, sigmoid};
+use crate::kernels::isa::vectorize;
+use crate::kernels::memory::scratch::written;
 
 /// Elements that one task handles: large against the cost of a task, small against a cache.
 const CHUNK: usize = 1 << 14;

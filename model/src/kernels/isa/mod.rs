@@ -1,7 +1,10 @@
 //! Which vector instructions the kernels use: the widest of the processor at hand, or what `DRIFTLESS_SIMD` names.
 //!
-//! The variable governs everything in `ops::kernels` that is compiled per instruction set; the few products left to the `gemm` crate
+//! The variable governs everything in `kernels` that is compiled per instruction set; the few products left to the `gemm` crate
 //! choose for themselves.
+
+pub mod exponential;
+pub mod lanes;
 
 use std::sync::OnceLock;
 
@@ -65,7 +68,7 @@ macro_rules! vectorize {
     ($block:block) => {{
         struct Once;
         let once = Once;
-        $crate::ops::kernels::vector::arch().dispatch(
+        $crate::kernels::isa::arch().dispatch(
             #[inline(always)]
             || {
                 let Once = { once };
@@ -75,7 +78,7 @@ macro_rules! vectorize {
     }};
 }
 
-pub(in crate::ops) use vectorize;
+pub(crate) use vectorize;
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,11 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::elementwise::rows_per_task;
-use super::exponential::{erf_vector, exp_vector};
-use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, load, store};
-use super::scratch::written;
-use super::vector::arch;
+use crate::kernels::activation::rows_per_task;
+use crate::kernels::isa::arch;
+use crate::kernels::isa::exponential::{erf_vector, exp_vector};
+use crate::kernels::isa::lanes::{Kernel, Lanes, MOST_LANES, dispatch, load, store};
+use crate::kernels::memory::scratch::written;
 
 /// The share of an argument that GELU lets through: the normal distribution's function.
 #[inline(always)]
@@ -116,9 +116,9 @@ pub fn backward(x: &[f32], gradient: &[f32], width: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::elementwise::{Activation, Gelu};
-    use super::super::vector::available;
     use super::*;
+    use crate::kernels::activation::{Activation, Gelu};
+    use crate::kernels::isa::available;
 
     /// Rows of every length around those of vectors, on every instruction set, against the function of one number.
     #[test]

@@ -5,7 +5,7 @@
 //! No fused multiply-add: it would be a function call on processors without one. [`exp_vector`], which is written in vectors, leaves
 //! the choice to the instruction set.
 
-use super::lanes::Lanes;
+use crate::kernels::isa::lanes::Lanes;
 
 // Without closures and branches; `inline(always)` because a loop vectorizes for the processor at hand only when the whole body is
 // inside the function that `pulp` compiled for it.
@@ -129,9 +129,9 @@ pub fn sigmoid(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::{Kernel, MOST_LANES, dispatch};
-    use super::super::vector::available;
     use super::*;
+    use crate::kernels::isa::available;
+    use crate::kernels::isa::lanes::{Kernel, MOST_LANES, dispatch};
 
     /// float32 arguments from `low` to `high`, by steps of the bit pattern so that small ones are covered too.
     fn arguments(low: f32, high: f32) -> impl Iterator<Item = f32> {

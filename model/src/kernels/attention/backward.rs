@@ -10,15 +10,15 @@ use std::ops::Range;
 
 use pulp::Arch;
 
-use super::attention::{Sizes, Tiles, hide_later_keys, query_rows, turn_back, turn_queries};
-use super::block::{blocks, multiply_rows};
-use super::lanes::{Kernel, Lanes, dispatch};
-use super::layout;
-use super::matrices::Places;
-use super::scratch::{Scratch, written};
-use super::soften::slope;
-use super::softmax::sum_pairs;
-use super::{tasks, vector};
+use crate::kernels::attention::online_softmax::slope;
+use crate::kernels::attention::{Sizes, Tiles, hide_later_keys, query_rows, turn_back, turn_queries};
+use crate::kernels::gemm::block::{blocks, multiply_rows};
+use crate::kernels::gemm::packing;
+use crate::kernels::isa::lanes::{Kernel, Lanes, dispatch};
+use crate::kernels::memory::scratch::{Scratch, written};
+use crate::kernels::memory::shared::Places;
+use crate::kernels::norm::reductions::sum_pairs;
+use crate::kernels::{isa, tasks};
 
 /// Queries of a block, and the most keys of a tile: the weights between them take 64 KiB, and so do their gradients.
 const QUERIES: usize = 128;
@@ -43,7 +43,7 @@ pub struct Saved<'a> {
 
 /// The gradients of queries, keys and values, each shaped as what it belongs to.
 pub fn backward(saved: &Saved, sizes: &Sizes) -> [Vec<f32>; 3] {
-    backward_on(vector::arch(), saved, sizes)
+    backward_on(isa::arch(), saved, sizes)
 }
 
 fn backward_on(arch: Arch, saved: &Saved, sizes: &Sizes) -> [Vec<f32>; 3] {
@@ -164,7 +164,7 @@ impl Head<'_> {
         let (sizes, width) = (self.all.sizes, 2 * S::F32_LANES);
         let mut rows = Scratch::take(sizes.head.div_ceil(width) * padded * width);
         for (panel, to) in rows.chunks_exact_mut(padded * width).enumerate() {
-            layout::panel(simd, &query_rows(values, self.head, queries, sizes), panel * width, to);
+            packing::panel(simd, &query_rows(values, self.head, queries, sizes), panel * width, to);
         }
         rows
     }
@@ -247,8 +247,8 @@ fn lay_beside<S: Lanes>(from: &[f32], rows: usize, (panel, panels): (usize, usiz
 
 #[cfg(test)]
 mod tests {
-    use super::super::attention::forward_on;
     use super::*;
+    use crate::kernels::attention::forward_on;
 
     /// One head of one sample in float64: the output, and the gradients for the gradient `g` of the output.
     fn plain([q, k, v, g]: [&[f32]; 4], sizes: &Sizes) -> [Vec<f64>; 4] {
@@ -290,7 +290,7 @@ mod tests {
             let [q, k, v, gradient] =
                 [(queries, 1), (keys, 2), (keys, 3), (queries, 4)].map(|(count, seed)| numbers(count, seed));
             let expected = plain([&q, &k, &v, &gradient], &sizes);
-            for (name, arch) in vector::available() {
+            for (name, arch) in isa::available() {
                 let (out, log_sums) = forward_on(arch, &q, &k, &v, &sizes);
                 let saved = Saved { q: &q, k: &k, v: &v, out: &out, log_sums: &log_sums, gradient: &gradient };
                 let [to_q, to_k, to_v] = backward_on(arch, &saved, &sizes);

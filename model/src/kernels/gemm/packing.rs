@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::block;
-use super::lanes::{Lanes, MOST_LANES, gather, load};
-use super::product::Matrix;
+use crate::kernels::gemm::Matrix;
+use crate::kernels::gemm::block;
+use crate::kernels::isa::lanes::{Lanes, MOST_LANES, gather, load};
 
 /// Elements of a row or column that are turned at once.
 const SEGMENT: usize = 64;

@@ -19,14 +19,14 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
-use super::block::{self, Factors};
-use super::columns::{Geometry, lane_line};
-use super::filters::Filters;
-use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, scatter};
-use super::matrices::Matrices;
-use super::scratch::Scratch;
-use super::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
+use crate::kernels::conv::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
+use crate::kernels::conv::columns::{Geometry, lane_line};
+use crate::kernels::conv::filters::Filters;
+use crate::kernels::conv::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
+use crate::kernels::gemm::block::{self, Factors};
+use crate::kernels::isa::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, scatter};
+use crate::kernels::memory::scratch::Scratch;
+use crate::kernels::memory::shared::Matrices;
 
 /// Tiles whose rows are turned into lanes at once: the buffer stays in a first-level cache.
 const SEGMENT: usize = 16;
@@ -83,7 +83,7 @@ struct Convolution<'a> {
 /// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is written.
 pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
     assert!(applies(sizes) && filters.inputs == sizes.channels && filters.taps == TAPS * TAPS, "not a 3 x 3 convolution");
-    let lanes = super::lanes::lanes(arch);
+    let lanes = crate::kernels::isa::lanes::lanes(arch);
     let (bands, across) = (sizes.out_height.div_ceil(TILE), sizes.out_width.div_ceil(TILE));
     let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, lanes, bands, across };
     let panels = filters.outputs.div_ceil(2 * lanes);
@@ -293,7 +293,7 @@ impl Convolution<'_> {
             if let Some(all) = self.bias {
                 bias[..count].copy_from_slice(&all[output_channel..output_channel + count]);
             }
-            let bias = super::lanes::load::<S>(&bias);
+            let bias = crate::kernels::isa::lanes::load::<S>(&bias);
             for first in (0..self.across).step_by(SEGMENT) {
                 let tiles = SEGMENT.min(self.across - first);
                 for tile in 0..tiles {

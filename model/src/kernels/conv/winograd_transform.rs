@@ -15,7 +15,7 @@
 //! output   yk = a^k (m1 + (-1)^k m2) + b^k (m3 + (-1)^k m4), k = 0 to 3, and m0 in y0, m5 in y3
 //! ```
 
-use super::lanes::Lanes;
+use crate::kernels::isa::lanes::Lanes;
 
 /// Outputs of a tile along one axis.
 pub const TILE: usize = 4;

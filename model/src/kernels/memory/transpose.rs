@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::lanes::{Kernel, Lanes, dispatch, gather, store};
-use super::scratch::written;
-use super::vector::arch;
+use crate::kernels::isa::arch;
+use crate::kernels::isa::lanes::{Kernel, Lanes, dispatch, gather, store};
+use crate::kernels::memory::scratch::written;
 
 /// Rows of the result that one task writes.
 const ROWS: usize = 32;
@@ -69,8 +69,8 @@ impl Kernel for Part<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vector::available;
     use super::*;
+    use crate::kernels::isa::available;
 
     #[test]
     fn matrices_of_any_size_are_transposed() {

@@ -1,7 +1,7 @@
 //! Lays out what a convolution reads: image patches as matrix columns (im2col), a tile of output positions at a time, or rows of the
 //! padded image with channels in the lanes of vectors.
 
-use super::lanes::{Lanes, gather};
+use crate::kernels::isa::lanes::{Lanes, gather};
 
 /// The sizes of a two-dimensional convolution as its kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 use pulp::Arch;
 
-use super::super::columns::Geometry;
-use super::super::filters::{Filters, Numbers};
-use super::super::scratch::written;
-use super::super::vector::available;
-use super::super::{direct, winograd};
 use super::Way;
+use crate::kernels::conv::columns::Geometry;
+use crate::kernels::conv::filters::{Filters, Numbers};
+use crate::kernels::conv::{direct, winograd};
+use crate::kernels::isa::available;
+use crate::kernels::memory::scratch::written;
 
 /// One convolution with everything it reads.
 struct Case {

@@ -340,9 +340,9 @@ pub fn scatter<S: Lanes>(simd: S, from: &[S::f32s], rows: &mut [&mut [MaybeUnini
 
 #[cfg(test)]
 mod tests {
-    use super::super::scratch::written;
-    use super::super::vector::available;
     use super::*;
+    use crate::kernels::isa::available;
+    use crate::kernels::memory::scratch::written;
 
     /// Rows to lanes and back, with remainders and missing rows.
     struct ThereAndBack {

@@ -1,16 +1,20 @@
 //! The matrix product: which of two ways computes it. Most go through register blocks (`packed.rs`); those too small to be worth laying
 //! out through the `gemm` crate, which candle uses too.
 
+pub mod block;
+pub mod driver;
+pub mod packing;
+
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use gemm::Parallelism;
 use pulp::Arch;
 
-use super::matrices::Places;
-use super::packed::Packed;
-use super::scratch::written;
-use super::vector;
+use crate::kernels::gemm::driver::Packed;
+use crate::kernels::isa;
+use crate::kernels::memory::scratch::written;
+use crate::kernels::memory::shared::Places;
 
 /// A matrix over a slice: element `(i, j)` is at `i * row_stride + j * column_stride`.
 #[derive(Clone, Copy)]
@@ -148,12 +152,12 @@ const SHALLOWEST: usize = 8;
 ///
 /// Panics where the sizes do not agree, which is a mistake in the calling kernel.
 pub fn product(out: MatrixMut, destination: Destination, scale: f32, a: Matrix, b: Matrix, threads: Threads) {
-    sum_on(vector::arch(), out, destination, scale, &[(a, b)], threads);
+    sum_on(isa::arch(), out, destination, scale, &[(a, b)], threads);
 }
 
 /// [`product`] for the sum of the products of pairs of matrices.
 pub fn sum(out: MatrixMut, destination: Destination, scale: f32, factors: &[(Matrix, Matrix)], threads: Threads) {
-    sum_on(vector::arch(), out, destination, scale, factors, threads);
+    sum_on(isa::arch(), out, destination, scale, factors, threads);
 }
 
 /// The sum of the products of pairs of matrices, of which there is at least one, times `scale`, as a matrix of its own in row-major
@@ -164,7 +168,7 @@ pub fn new_sum(bias: Option<&[f32]>, scale: f32, factors: &[(Matrix, Matrix)], t
     let (rows, columns) = (factors[0].0.rows, factors[0].1.columns);
     let write = |out: &mut [MaybeUninit<f32>]| {
         let out = MatrixMut::unwritten(out, rows, columns, columns);
-        sum_on(vector::arch(), out, Destination::bias(bias), scale, factors, threads);
+        sum_on(isa::arch(), out, Destination::bias(bias), scale, factors, threads);
     };
     // SAFETY: the matrix is the whole slice, and all its elements are overwritten.
     unsafe { written(rows * columns, write) }
@@ -285,7 +289,7 @@ mod tests {
                 let a = turn(Matrix::new(a_values, a_shape.0, a_shape.1, a_shape.1 + 3), a_turned);
                 let b = turn(Matrix::new(b_values, b_shape.0, b_shape.1, b_shape.1 + 5), b_turned);
                 let (bias, row_bias) = (numbers(columns, 3), numbers(rows, 5));
-                for (_, arch) in vector::available() {
+                for (_, arch) in isa::available() {
                     let biases = [Destination::Bias(&bias), Destination::RowBias(&row_bias)];
                     for destination in [Destination::Replace, Destination::Add].into_iter().chain(biases) {
                         for threads in [Threads::One, Threads::All] {

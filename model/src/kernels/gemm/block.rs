@@ -7,7 +7,7 @@
 //! A sum over [`RUN`] rows starts at zero and is then added to the destination. Short sums lose less to rounding than one long one,
 //! which matters where the result is multiplied afterwards, as in Winograd's algorithm.
 
-use super::lanes::{Kernel, Lanes};
+use crate::kernels::isa::lanes::{Kernel, Lanes};
 
 /// Rows of the right matrix that one sum in registers takes.
 pub const RUN: usize = 64;
@@ -33,7 +33,7 @@ pub fn multiply<S: Lanes>(simd: S, factors: Factors, out: &mut [f32], replace: b
     simd.apart(Block { factors, out, replace });
 }
 
-/// Multiplies a panel of `depth` rows by `rows` columns in blocks, as [`blocks`] cuts them and `layout::blocks` lays them out.
+/// Multiplies a panel of `depth` rows by `rows` columns in blocks, as [`blocks`] cuts them and `packing::blocks` lays them out.
 #[inline(always)]
 pub fn multiply_rows<S: Lanes>(
     simd: S,

@@ -4,8 +4,8 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::columns::Geometry;
-use super::tasks;
+use crate::kernels::conv::columns::Geometry;
+use crate::kernels::tasks;
 
 /// The rows of the output that one band and one panel fill: a run of numbers per output channel.
 pub type Rows<'a> = Vec<&'a mut [MaybeUninit<f32>]>;

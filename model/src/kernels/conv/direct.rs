@@ -18,13 +18,13 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
-use super::block::{self, Factors};
-use super::columns::{Geometry, lane_line};
-use super::filters::Filters;
-use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, load, scatter};
-use super::matrices::Matrices;
-use super::scratch::Scratch;
+use crate::kernels::conv::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
+use crate::kernels::conv::columns::{Geometry, lane_line};
+use crate::kernels::conv::filters::Filters;
+use crate::kernels::gemm::block::{self, Factors};
+use crate::kernels::isa::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, load, scatter};
+use crate::kernels::memory::scratch::Scratch;
+use crate::kernels::memory::shared::Matrices;
 
 /// Positions whose input is turned into lanes at once: the buffer stays in a first-level cache.
 const SEGMENT: usize = 64;
@@ -61,7 +61,7 @@ struct Convolution<'a> {
 pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
     let taps = sizes.kernel_height * sizes.kernel_width;
     assert!(filters.inputs == sizes.channels && filters.taps == taps, "the filters do not have the convolution's sizes");
-    let lanes = super::lanes::lanes(arch);
+    let lanes = crate::kernels::isa::lanes::lanes(arch);
     let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, groups: sizes.channels.div_ceil(lanes) };
     let panels = filters.outputs.div_ceil(2 * lanes);
     let mut rows = cut(out, filters.outputs, sizes, 1, 2 * lanes);

@@ -6,20 +6,23 @@
 //! `[keys, queries]`, stay in a first-level cache, are softened down the columns, where neighboring numbers are independent, and are
 //! the right factor of the next product as they lie.
 
+pub mod backward;
+pub mod online_softmax;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::block::multiply_rows;
-use super::lanes::{Kernel, Lanes, MOST_LANES, dispatch, lanes, scatter};
-use super::layout;
-use super::matrices::Places;
-use super::product::Matrix;
-use super::scratch::{Scratch, written};
-use super::soften::{Softened, soften};
-use super::{tasks, vector};
+use crate::kernels::attention::online_softmax::{Softened, soften};
+use crate::kernels::gemm::Matrix;
+use crate::kernels::gemm::block::multiply_rows;
+use crate::kernels::gemm::packing;
+use crate::kernels::isa::lanes::{Kernel, Lanes, MOST_LANES, dispatch, lanes, scatter};
+use crate::kernels::memory::scratch::{Scratch, written};
+use crate::kernels::memory::shared::Places;
+use crate::kernels::{isa, tasks};
 
 /// Queries of a task.
 const QUERIES: usize = 256;
@@ -112,14 +115,14 @@ impl Kernel for Order<'_> {
 
     #[inline(always)]
     fn run<S: Lanes>(self, simd: S) {
-        layout::blocks(simd, &self.matrix, 0..self.matrix.rows(), (0, self.matrix.columns().div_ceil(S::F32_LANES)), self.to);
+        packing::blocks(simd, &self.matrix, 0..self.matrix.rows(), (0, self.matrix.columns().div_ceil(S::F32_LANES)), self.to);
     }
 }
 
 /// `q` `[batch, queries, width]`, `k` and `v` `[batch, keys, width]` to the output `[batch, queries, width]` and the logarithms of
 /// the sums of the exponentials of the scores, `[batch, heads, queries]`.
 pub fn forward(q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
-    forward_on(vector::arch(), q, k, v, sizes)
+    forward_on(isa::arch(), q, k, v, sizes)
 }
 
 pub(super) fn forward_on(arch: Arch, q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> (Vec<f32>, Vec<f32>) {
@@ -227,7 +230,7 @@ pub(super) fn turn_queries<S: Lanes>(
     let rows = query_rows(q, head, &queries, sizes).transposed();
     let width = 2 * S::F32_LANES;
     for (panel, to) in to.chunks_exact_mut(sizes.head.next_multiple_of(S::F32_LANES) * width).enumerate() {
-        layout::panel(simd, &rows, panel * width, to);
+        packing::panel(simd, &rows, panel * width, to);
         to.iter_mut().for_each(|value| *value *= scale);
     }
 }

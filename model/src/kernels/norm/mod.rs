@@ -1,14 +1,16 @@
 //! Group normalization (Wu and He 2018, arXiv 1803.08494, equation 1) and layer normalization (Ba et al. 2016, arXiv 1607.06450)
 //! with frozen affine parameters, and the first with an optional SiLU behind.
 
+pub mod reductions;
+
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::elementwise::{Activation, Silu, rows_per_task};
-use super::scratch::written;
-use super::softmax::{sum, sum_pairs};
-use super::vector::vectorize;
+use crate::kernels::activation::{Activation, Silu, rows_per_task};
+use crate::kernels::isa::vectorize;
+use crate::kernels::memory::scratch::written;
+use crate::kernels::norm::reductions::{sum, sum_pairs};
 
 /// Mean and reciprocal standard deviation of one group or row.
 #[derive(Clone, Copy)]

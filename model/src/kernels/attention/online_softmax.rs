@@ -5,8 +5,8 @@
 //!   relative to a smaller one is scaled down (Milakov and Gimelshein 2018, arXiv 1805.02867, algorithm 3).
 //! - [`slope`]: weights again from the saved logarithms of their sums, and gradients of weights into those of scores.
 
-use super::exponential::exp_vector;
-use super::lanes::Lanes;
+use crate::kernels::isa::exponential::exp_vector;
+use crate::kernels::isa::lanes::Lanes;
 
 /// Rows whose maxima and sums are taken beside each other, as one waits for the one before. Panels have whole vectors of rows, which
 /// are multiples of it.

@@ -14,13 +14,13 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::block::{self, Factors};
-use super::lanes::{Kernel, Lanes, dispatch, load};
-use super::layout;
-use super::matrices::Places;
-use super::product::{Destination, Matrix, Threads};
-use super::scratch::Scratch;
-use super::tasks;
+use crate::kernels::gemm::block::{self, Factors};
+use crate::kernels::gemm::packing;
+use crate::kernels::gemm::{Destination, Matrix, Threads};
+use crate::kernels::isa::lanes::{Kernel, Lanes, dispatch, load};
+use crate::kernels::memory::scratch::Scratch;
+use crate::kernels::memory::shared::Places;
+use crate::kernels::tasks;
 
 /// Elements of the right matrix in a slab, about.
 const SLAB: usize = 1_500_000;
@@ -53,7 +53,7 @@ fn depth(a: &Matrix, lanes: usize) -> usize {
 impl Packed<'_> {
     /// Computes the product.
     pub fn compute(&self, arch: Arch, threads: Threads) {
-        let lanes = super::lanes::lanes(arch);
+        let lanes = crate::kernels::isa::lanes::lanes(arch);
         let width = 2 * lanes;
         let depth = self.depth(lanes);
         let panels = self.out.columns().div_ceil(width);
@@ -113,7 +113,7 @@ impl Kernel for OrderPanel<'_, '_> {
         let mut to = self.to;
         for (a, b) in self.product.factors {
             let (own, rest) = to.split_at_mut(depth(a, S::F32_LANES) * 2 * S::F32_LANES);
-            layout::panel(simd, b, self.first, own);
+            packing::panel(simd, b, self.first, own);
             to = rest;
         }
     }
@@ -211,7 +211,7 @@ impl Task<'_, '_> {
     fn order_rows<S: Lanes>(&self, simd: S, groups: usize, to: &mut [f32]) {
         let mut first = 0;
         for (a, _) in self.product.factors {
-            layout::blocks(simd, a, self.rows.clone(), (first, groups), to);
+            packing::blocks(simd, a, self.rows.clone(), (first, groups), to);
             first += depth(a, S::F32_LANES) / S::F32_LANES;
         }
     }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::lanes::Lanes;
+use crate::kernels::isa::lanes::Lanes;
 
 /// `N` matrices of equal size in one slice, of which tasks read and write parts.
 #[derive(Clone, Copy)]
