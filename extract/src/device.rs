@@ -2,9 +2,9 @@
 
 use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device};
+use features::plan::Fault;
 
 use crate::args::DeviceChoice;
-use crate::plan::Fault;
 
 /// Opens the device.
 ///

@@ -10,11 +10,11 @@ use driftless::scheduler;
 use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::TextContext;
 use driftless::vision::Rgb;
+use features::plan::{DEFAULT_MODEL, Fault, LayerChoice, ModelChoice};
+use features::stores::{split_batch, write_npy};
 
 use crate::args::{GenerateArgs, Precision};
-use crate::model::ModelPlace;
-use crate::outputs::{split_batch, write_npy};
-use crate::plan::{DEFAULT_MODEL, Fault, LayerChoice, ModelChoice};
+use crate::model;
 use crate::report::Reporter;
 use crate::run::{Outcome, set_threads};
 use crate::{device, interrupt};
@@ -29,8 +29,8 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
     let device = device::open(args.model.device.unwrap_or_default())?;
     let dtype = args.model.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
     let options = ModelOptions { dtype, device, base: None };
-    let place = ModelPlace::find(&model_choice(args), &options, reporter)?;
-    let config = place.unet_config()?;
+    let model = model::find(&model_choice(args), options.dtype, reporter)?;
+    let config = model.unet_config(options.dtype)?;
     let layers = match &args.layer {
         Some(path) => LayerChoice::from_file(path)?,
         None => LayerChoice::Everything,
@@ -40,7 +40,7 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
         return Err(Fault::failure("`vae-out` is no layer of a generation; image.png is what comes out of it").into());
     }
     let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
-    let pipeline = place.load(&options)?;
+    let pipeline = model.load(&options)?;
     pipeline.vae.load_decoder()?;
     for lora in &args.model.lora {
         pipeline.attach_adapter(&lora.file, lora.scale).context("--lora")?;
@@ -71,13 +71,7 @@ fn check(args: &GenerateArgs) -> Result<(), Fault> {
 
 fn model_choice(args: &GenerateArgs) -> ModelChoice {
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    ModelChoice {
-        model: named(&args.model.model),
-        base: named(&args.model.base),
-        revision: args.model.revision.clone(),
-        device: args.model.device.unwrap_or_default(),
-        dtype: args.model.dtype.map(Precision::dtype),
-    }
+    ModelChoice { model: named(&args.model.model), base: named(&args.model.base), revision: args.model.revision.clone() }
 }
 
 /// The image; `None` when the user stopped it.

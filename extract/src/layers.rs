@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use driftless::checkpoint::write_atomically;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
+use features::plan::Fault;
+use features::shapes::{self, Shapes, TOKENS};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExtractArgs, LayersArgs};
 use crate::model::unet_config_of;
-use crate::plan::Fault;
 use crate::report::Reporter;
-use crate::shapes::{self, Shapes, TOKENS};
 
 /// Where `--show_all_layers` writes its list, as the original does.
 const RECORD: &str = "layer_record.json";

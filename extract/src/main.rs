@@ -4,33 +4,29 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | `args` | what was typed |
-//! | `plan`, `inputs` | what is meant: feature sets, layers, images and their names; all faults before any work |
-//! | `run` | the pass over the images |
+//! | `request` | the same in the form of a configuration file |
+//! | `run` | the pass over the images, told on the terminal; the engine is the crate `features` |
 //! | `generate` | features of an image that is being generated |
-//! | `outputs` | pooling, aggregation, layouts, files |
 //! | `pca` | features as images |
-//! | `report` | progress, timings, memory |
+//! | `report` | progress, memory |
 
 mod args;
 mod device;
 mod generate;
-mod inputs;
 mod interrupt;
 mod layers;
 mod model;
-mod outputs;
 mod pca;
-mod plan;
 mod report;
+mod request;
 mod run;
-mod shapes;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use features::plan::Fault;
 
 use args::{Cli, Command};
-use plan::Fault;
 use report::Reporter;
 use run::Outcome;
 
@@ -62,12 +58,21 @@ fn main() -> ExitCode {
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_STATUS),
         Err(error) => {
             eprintln!("error: {}", told(&error));
-            match error.downcast_ref::<Fault>() {
-                Some(Fault::Usage(_)) => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
+            match is_usage(&error) {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// Whether the command line itself is wrong.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let fault = match error.downcast_ref::<features::Error>() {
+        Some(features::Error::Request(fault)) => Some(fault),
+        _ => error.downcast_ref::<Fault>(),
+    };
+    matches!(fault, Some(Fault::Usage(_)))
 }
 
 /// An error with its causes, without those that the error says itself (the system's, in errors of files).

@@ -5,53 +5,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::DType;
 use driftless::hub::{self, HubOptions};
-use driftless::pipeline::{ModelFiles, ModelOptions, Part, Pipeline};
+use driftless::pipeline::{ModelFiles, Part};
 use driftless::unet::UnetConfig;
+use features::engine::LocalModel;
+use features::plan::ModelChoice;
 
-use crate::plan::ModelChoice;
 use crate::report::Reporter;
 
-/// A model on this machine.
-#[derive(Clone, Debug)]
-pub struct ModelPlace {
-    path: PathBuf,
-    /// For a checkpoint file: the folder that has what it lacks.
-    base: Option<PathBuf>,
-    prefer_half: bool,
-}
-
-impl ModelPlace {
-    /// Finds a model, downloading it if it is a hub id.
-    ///
-    /// # Errors
-    /// When it is neither here nor on the hub.
-    pub fn find(choice: &ModelChoice, options: &ModelOptions, reporter: &Reporter) -> Result<Self> {
-        let hub = hub_options(choice.revision.clone(), options.dtype, reporter);
-        let path = hub::resolve(&choice.model, &hub).context("--model")?;
-        let base = match ModelFiles::is_complete(&path) {
-            true => None,
-            false => Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?),
-        };
-        Ok(Self { path, base, prefer_half: options.dtype != DType::F32 })
-    }
-
-    /// The UNet's sizes.
-    ///
-    /// # Errors
-    /// When this is no model of Stable Diffusion 1.5.
-    pub fn unet_config(&self) -> Result<UnetConfig> {
-        let files = ModelFiles::open(&self.path, self.base.as_deref(), self.prefer_half)?;
-        Ok(UnetConfig::from_file(&files.config(Part::Unet))?)
-    }
-
-    /// Loads it.
-    ///
-    /// # Errors
-    /// When a part is missing or damaged.
-    pub fn load(&self, options: &ModelOptions) -> Result<Pipeline> {
-        let options = ModelOptions { base: self.base.clone(), ..options.clone() };
-        Ok(Pipeline::load(&self.path, &options)?)
-    }
+/// Finds a model, downloading it if it is a hub id.
+///
+/// # Errors
+/// When it is neither here nor on the hub.
+pub fn find(choice: &ModelChoice, dtype: DType, reporter: &Reporter) -> Result<LocalModel> {
+    let hub = hub_options(choice.revision.clone(), dtype, reporter);
+    let path = hub::resolve(&choice.model, &hub).context("--model")?;
+    let base = match ModelFiles::is_complete(&path) {
+        true => None,
+        false => Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?),
+    };
+    Ok(LocalModel { path, base })
 }
 
 /// The UNet's sizes of a model of which nothing else is needed: from a hub, one small file is fetched.
@@ -70,8 +42,8 @@ pub fn unet_config_of(model: &str, reporter: &Reporter) -> Result<UnetConfig> {
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn find_controlnet(kind: &str, model: &str, options: &ModelOptions, reporter: &Reporter) -> Result<PathBuf> {
-    hub::resolve_controlnet(model, &hub_options(None, options.dtype, reporter)).with_context(|| format!("--control {kind}"))
+pub fn find_controlnet(kind: &str, model: &str, dtype: DType, reporter: &Reporter) -> Result<PathBuf> {
+    hub::resolve_controlnet(model, &hub_options(None, dtype, reporter)).with_context(|| format!("--control {kind}"))
 }
 
 fn hub_options(revision: Option<String>, dtype: DType, reporter: &Reporter) -> HubOptions {

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use driftless::taps::AttentionCategory;
+use features::plan::Shard;
+use features::stores::{OutputFormat, OutputPrecision};
 
-use super::{Logging, ModelArgs, Named, NamedNumber, OutputFormat, OutputPrecision, Shard, non_empty_path};
+use super::{Logging, ModelArgs, Named, NamedNumber, non_empty_path};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
@@ -113,7 +115,7 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "float16|float32", help_heading = "Output")]
     pub output_dtype: Option<OutputPrecision>,
     /// npy: a file per layer; safetensors: a file per image [default: npy]
-    #[arg(long, value_enum, value_name = "FORMAT", help_heading = "Output")]
+    #[arg(long, value_name = "npy|safetensors", help_heading = "Output")]
     pub output_format: Option<OutputFormat>,
     /// Make images anew whose files are there already
     #[arg(long, help_heading = "Output")]

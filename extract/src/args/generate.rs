@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use driftless::taps::AttentionCategory;
+use features::stores::OutputPrecision;
 
-use super::{Logging, ModelArgs, OutputPrecision, non_empty_path};
+use super::{Logging, ModelArgs, non_empty_path};
 
 /// Options of `extract generate`.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value = "./output/", value_name = "DIR", value_parser = non_empty_path, help_heading = "Output")]
     pub output_dir: PathBuf,
     /// Type of the numbers in files
-    #[arg(long, value_enum, default_value = "float16", value_name = "float16|float32", help_heading = "Output")]
+    #[arg(long, default_value = "float16", value_name = "float16|float32", help_heading = "Output")]
     pub output_dtype: OutputPrecision,
 
     /// How much is told.

@@ -17,7 +17,7 @@ pub use extract::ExtractArgs;
 pub use generate::GenerateArgs;
 pub use model::ModelArgs;
 pub use pca::PcaArgs;
-pub use values::{DeviceChoice, LoraFile, Named, NamedNumber, OutputFormat, OutputPrecision, Precision, Shard, from_name};
+pub use values::{DeviceChoice, Named, NamedNumber, Precision, from_name};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.

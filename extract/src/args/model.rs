@@ -1,8 +1,9 @@
 //! Options that say which model computes, where and how: the same for extracting from images and while an image is generated.
 
 use clap::Args;
+use features::plan::LoraFile;
 
-use super::{DeviceChoice, LoraFile, Precision};
+use super::{DeviceChoice, Precision};
 
 /// Options of the model.
 #[derive(Clone, Debug, Args)]

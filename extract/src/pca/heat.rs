@@ -1,9 +1,9 @@
 //! Attention over the image: which places attend to some tokens of the prompt, as colors laid half over the image.
 
 use driftless::vision::{Filter, Rgb, resize};
+use features::stores::Feature;
 
 use super::pieces::Piece;
-use crate::outputs::Feature;
 
 /// The cross-attention maps in a piece, `[tokens, h, w]` each: those of an aggregate, of the layer `attn`, and of a `-cross-map` layer, whose
 /// heads are averaged. `name` is the image's, in which the layer's id stands.

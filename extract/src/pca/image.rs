@@ -1,10 +1,9 @@
 //! Numbers to colors, with the original's recipe (`feature_visualization.py`).
 
 use driftless::vision::{Filter, Rgb, resize};
+use features::projection::scores;
+use features::stores::Feature;
 use half::f16;
-
-use super::components::scores;
-use crate::outputs::Feature;
 
 /// Side of the images of single tokens.
 const TOKEN_SIDE: usize = 256;
@@ -46,7 +45,18 @@ pub fn token(values: &[f32], height: usize, width: usize, is_half: bool) -> Rgb 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixture;
+
+    /// A committed fixture, made by the scripts in tests/reference.
+    fn fixture(name: &str) -> serde_json::Value {
+        let path = format!("{}/../tests/fixtures/extract/{name}", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// `{"shape": [c, h, w], "values": [...]}`.
+    fn feature(value: &serde_json::Value) -> Feature {
+        let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).unwrap();
+        Feature { shape: shape.try_into().unwrap(), values: serde_json::from_value(value["values"].clone()).unwrap() }
+    }
 
     fn bytes(value: &serde_json::Value) -> Vec<u8> {
         serde_json::from_value(value.clone()).unwrap()
@@ -57,7 +67,7 @@ mod tests {
     #[test]
     fn components_equal_the_original() {
         for case in fixture("pca.json")["components"].as_array().unwrap() {
-            let image = components(&Feature::from_json(&case["feature"])).unwrap();
+            let image = components(&feature(&case["feature"])).unwrap();
             let expected = bytes(&case["pixels"]);
             assert_eq!(image.pixels.len(), expected.len());
             let off: Vec<i32> = image.pixels.iter().zip(&expected).map(|(a, b)| i32::from(*a) - i32::from(*b)).collect();
@@ -70,8 +80,8 @@ mod tests {
     #[test]
     fn tokens_equal_the_original() {
         for case in fixture("pca.json")["tokens"].as_array().unwrap() {
-            let feature = Feature::from_json(&case["feature"]);
-            let image = token(&feature.values, feature.shape[1], feature.shape[2], case["is_half"].as_bool().unwrap());
+            let map = feature(&case["feature"]);
+            let image = token(&map.values, map.shape[1], map.shape[2], case["is_half"].as_bool().unwrap());
             let sampled: Vec<u8> = image.pixels.iter().step_by(3 * 37).copied().collect();
             assert_eq!(sampled, bytes(&case["every_37th_pixel"]));
         }

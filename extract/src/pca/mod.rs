@@ -3,8 +3,6 @@
 //! Differences: all components are exact and computed in float64; folders of features and safetensors files are drawn, too; several
 //! inputs are put side by side in a sheet; cross-attention is laid over the images as well; features that are not square keep their shape.
 
-mod components;
-mod decomposition;
 mod heat;
 mod image;
 mod pieces;
@@ -17,10 +15,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use driftless::vision::{Image, Rgb};
+use features::inputs::find_images;
+use features::plan::Fault;
 
 use crate::args::PcaArgs;
-use crate::inputs::find_images;
-use crate::plan::Fault;
 use crate::report::Reporter;
 
 use pieces::{Cuts, Piece};

@@ -1,8 +1,7 @@
 //! An aggregated feature cut back into its layers and attention maps.
 
 use driftless::taps::AttentionCategory;
-
-use crate::outputs::Feature;
+use features::stores::Feature;
 
 /// How a feature is cut along its channels.
 #[derive(Clone, Debug)]

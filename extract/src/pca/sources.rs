@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use driftless::checkpoint::WeightFile;
-
-use crate::outputs::{AGGREGATE_KEY, Array, Feature, read_npy};
-use crate::plan::Fault;
+use features::plan::Fault;
+use features::stores::{AGGREGATE_KEY, Array, Feature, read_npy};
 
 /// One feature: a file, or an entry of one.
 #[derive(Clone, Debug)]

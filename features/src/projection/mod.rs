@@ -1,10 +1,12 @@
 //! The first three principal components of a feature, exactly, as scikit-learn's `PCA(n_components=3)` defines them: rows are
 //! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive.
 
+mod decomposition;
+
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
-use super::decomposition::leading;
+use decomposition::leading;
 
 /// Red, green and blue.
 pub const COMPONENTS: usize = 3;

@@ -6,23 +6,26 @@
 mod fault;
 mod fusion;
 mod layer_file;
+mod lora_file;
 mod sets;
 mod settings;
+mod shard;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candle_core::DType;
-
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, both};
 pub use fusion::{Fusion, FusionMode};
 pub use layer_file::LayerChoice;
+pub use lora_file::LoraFile;
 pub use sets::{FeatureSet, Steering};
-pub use settings::{ControlSetting, Settings};
+pub use settings::{
+    ControlSetting, ControlTable, InputSettings, LayerSetting, LoraSetting, LoraTable, OutputSettings, SetSettings, Settings,
+};
+pub use shard::Shard;
 
-use crate::args::{DeviceChoice, ExtractArgs, OutputFormat, OutputPrecision, Precision, from_name};
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
-use crate::outputs::OutputRule;
+use crate::stores::OutputRule;
 
 /// The model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
@@ -32,7 +35,7 @@ const DEFAULT_CONTROLNETS: [(&str, &str); 2] =
 /// The side to which images are resized: Stable Diffusion 1.5's. The original's default, 1024, is SDXL's, its default model.
 const DEFAULT_IMG_SIZE: usize = 512;
 
-/// Which model, and how it computes.
+/// Which model.
 #[derive(Clone, Debug)]
 pub struct ModelChoice {
     /// Folder, file or hub id.
@@ -41,10 +44,6 @@ pub struct ModelChoice {
     pub base: String,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
-    /// Where.
-    pub device: DeviceChoice,
-    /// In which type; `None` leaves it to the device.
-    pub dtype: Option<DType>,
 }
 
 /// How the condition images of a ControlNet come about.
@@ -88,29 +87,23 @@ pub struct RunPlan {
     pub overwrite: bool,
     /// Images computed together.
     pub batch_size: usize,
-    /// Threads of the CPU; `None` for all.
-    pub threads: Option<usize>,
-    /// Where timings go.
-    pub timings: Option<PathBuf>,
     /// The list of images that failed.
     pub failures: PathBuf,
 }
 
 impl RunPlan {
-    /// Works out what the options mean.
+    /// Works out what the settings mean.
     ///
     /// # Errors
     /// Every fault at once.
-    pub fn new(args: &ExtractArgs) -> Result<Self, Fault> {
-        let settings = Settings::from_args(args)?;
+    pub fn new(settings: &Settings) -> Result<Self, Fault> {
         let mut faults = Faults::default();
-        let model = faults.keep(model_choice(args, &settings));
         let img_size = settings.input.img_size.unwrap_or(DEFAULT_IMG_SIZE);
         let batch_size = settings.batch_size.unwrap_or(2);
-        check_numbers(&settings, img_size, batch_size, &mut faults);
-        let (samples, image_count) = faults.take(find_samples(args, &settings, batch_size));
+        check_numbers(settings, img_size, batch_size, &mut faults);
+        let (samples, image_count) = faults.take(find_samples(settings, batch_size));
         let nested = settings.input.nested;
-        let sets = faults.take(sets::feature_sets(&settings, img_size, &samples));
+        let sets = faults.take(sets::feature_sets(settings, img_size, &samples));
         // Without the sets there would be a second complaint about each name.
         let fusions = if sets.is_empty() { Vec::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
         for (number, set) in sets.iter().enumerate().filter(|(_, set)| !set.written) {
@@ -120,13 +113,13 @@ impl RunPlan {
                 Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
             });
         }
-        let models = model.map(|model| models(&model, &sets, args.model.base.as_ref().or(settings.base.as_ref())));
-        let controls = faults.take(control_choices(&settings, &samples, nested));
-        let output = faults.keep(output_rule(args, &settings));
+        let models = models(settings, &sets);
+        let controls = faults.take(control_choices(settings, &samples, nested));
+        let output = faults.keep(output_rule(settings));
         faults.check()?;
-        // Both have noted a fault above if they are missing.
-        let (Some(models), Some(output)) = (models, output) else { return Err(Fault::failure("nothing to do")) };
-        let failures = match args.shard {
+        // It has noted a fault above if it is missing.
+        let Some(output) = output else { return Err(Fault::failure("nothing to do")) };
+        let failures = match settings.shard {
             Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
             None => output.dir.join("failed.jsonl"),
         };
@@ -141,8 +134,6 @@ impl RunPlan {
             overwrite: settings.output.overwrite,
             output,
             batch_size,
-            threads: settings.threads,
-            timings: args.timings.clone(),
             failures,
         })
     }
@@ -158,64 +149,35 @@ fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults
     }
 }
 
-/// Which model: `--offline-lora` alone takes the model's place.
-fn model_choice(args: &ExtractArgs, settings: &Settings) -> Result<ModelChoice, Fault> {
-    if let Some(version) = args.version.as_deref().filter(|version| *version != "1-5") {
-        return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
-    }
-    let named = settings.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    let base = args.model.base.clone().or_else(|| settings.base.clone());
-    let (model, base) = match (&args.offline_lora, &args.offline_lora_filename) {
-        (Some(merged), None) if merged.exists() => (path_text(merged)?, base.unwrap_or(named)),
-        (Some(merged), None) => {
-            let advice =
-                "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
-            return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
-        }
-        _ => (named, base.unwrap_or_else(|| DEFAULT_MODEL.to_owned())),
-    };
-    let dtype = match &settings.dtype {
-        Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),
-        None => None,
-    };
-    let device = match &settings.device {
-        Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}")))?,
-        None => DeviceChoice::default(),
-    };
-    let dtype = args.model.dtype.or(dtype).map(Precision::dtype);
-    let revision = args.model.revision.clone().or_else(|| settings.revision.clone());
-    Ok(ModelChoice { model, base, revision, device: args.model.device.unwrap_or(device), dtype })
-}
-
 /// The run's model and those of sets, in the order of the sets. A set's model in one file borrows its tokenizer and configurations from
 /// `base` if there is one, else from the run's model.
-fn models(run: &ModelChoice, sets: &[FeatureSet], base: Option<&String>) -> Vec<(ModelChoice, Vec<usize>)> {
+fn models(settings: &Settings, sets: &[FeatureSet]) -> Vec<(ModelChoice, Vec<usize>)> {
+    let named = settings.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let run = || ModelChoice {
+        model: named.to_owned(),
+        base: settings.base.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+        revision: settings.revision.clone(),
+    };
+    let own = |model: &String| ModelChoice {
+        model: model.clone(),
+        base: settings.base.clone().unwrap_or_else(|| named.to_owned()),
+        revision: None,
+    };
     let mut models: Vec<(ModelChoice, Vec<usize>)> = Vec::new();
     for (number, set) in sets.iter().enumerate() {
-        let model = set.model.as_ref().unwrap_or(&run.model);
-        if let Some((_, users)) = models.iter_mut().find(|(choice, _)| choice.model == *model) {
-            users.push(number);
-            continue;
+        let model = set.model.as_deref().unwrap_or(named);
+        match models.iter_mut().find(|(choice, _)| choice.model == model) {
+            Some((_, users)) => users.push(number),
+            None => models.push((set.model.as_ref().map_or_else(run, own), vec![number])),
         }
-        let own = |model: &String| ModelChoice {
-            model: model.clone(),
-            base: base.unwrap_or(&run.model).clone(),
-            revision: None,
-            ..run.clone()
-        };
-        models.push((set.model.as_ref().map_or_else(|| run.clone(), own), vec![number]));
     }
     models
 }
 
-fn path_text(path: &std::path::Path) -> Result<String, Fault> {
-    path.to_str().map(str::to_owned).ok_or_else(|| Fault::failure(format!("{}: the name is not valid Unicode", path.display())))
-}
-
 /// This shard's images, and the number of all.
-fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, usize), Fault> {
+fn find_samples(settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, usize), Fault> {
     let Some(pattern) = &settings.input.images else {
-        return Err(match &args.config {
+        return Err(match &settings.file {
             Some(path) => Fault::failure(format!("{}: [input] names no images", path.display())),
             None => Fault::usage("--input-dir is needed: a pattern such as \"photos/*.jpg\" in quotes, a folder, or a file"),
         });
@@ -227,7 +189,7 @@ fn find_samples(args: &ExtractArgs, settings: &Settings, batch_size: usize) -> R
     };
     let mut samples = name_samples(find_images(pattern, rule.nested)?, &rule)?;
     let count = samples.len();
-    if let Some(shard) = args.shard {
+    if let Some(shard) = settings.shard {
         // Whole batches, so that an image is computed beside the same others however the work is cut.
         samples.retain(|sample| shard.takes(sample.index / batch_size.max(1)));
     }
@@ -277,20 +239,17 @@ fn control_choice(kind: &str, settings: &Settings, samples: &[Sample], nested: b
     Ok(ControlChoice { model, source })
 }
 
-fn output_rule(args: &ExtractArgs, settings: &Settings) -> Result<OutputRule, Fault> {
+fn output_rule(settings: &Settings) -> Result<OutputRule, Fault> {
     let split = settings.output.split.as_deref().unwrap_or("train");
     if !is_plain_name(&format!("{split}0")) {
         return Err(Fault::usage(format!("--split {split}: is the first part of file names and cannot hold a path")));
     }
-    let wrong = |option: &str, problem: String| Fault::failure(format!("[output] {option}: {problem}"));
-    let dtype = settings.output.dtype.as_deref().map(from_name::<OutputPrecision>).transpose();
-    let format = settings.output.format.as_deref().map(from_name::<OutputFormat>).transpose();
     Ok(OutputRule {
         dir: settings.output.dir.clone().unwrap_or_else(|| PathBuf::from("./output/")),
         aggregate: settings.output.aggregate,
         sample_name_first: settings.output.sample_name_first,
-        dtype: args.output_dtype.or(dtype.map_err(|p| wrong("dtype", p))?).unwrap_or_default().dtype(),
-        format: args.output_format.or(format.map_err(|p| wrong("format", p))?).unwrap_or_default(),
+        dtype: settings.output.dtype.unwrap_or_default().dtype(),
+        format: settings.output.format.unwrap_or_default(),
     })
 }
 

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use driftless::adapter::Adapter;
 use driftless::layers::Slot;
 use driftless::pipeline::Pipeline;
 
-use crate::args::LoraFile;
 use crate::inputs::depends_on_folder;
-use crate::plan::FeatureSet;
+use crate::plan::{FeatureSet, LoraFile};
+use crate::{Error, Result};
 
 /// The adapters in use.
 pub struct Adapters {
@@ -76,7 +75,7 @@ impl Adapters {
         self.active = None;
         pipeline.detach_adapters();
         for LoraFile { file, scale } in files {
-            pipeline.attach_adapter(file, *scale).context("--lora")?;
+            pipeline.attach_adapter(file, *scale).map_err(Error::Adapter)?;
         }
         let slots = pipeline.unet.slots().all().into_iter().chain(pipeline.text_encoder.slots().all());
         let layers = slots.map(|(path, slot)| (path, slot.clone(), slot.adapters()));

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use driftless::controlnet::Hint;
 use driftless::pipeline::{self, Condition, Extracted, Extraction};
@@ -13,16 +12,15 @@ use driftless::taps::LayerId;
 use driftless::vae::Posterior;
 use driftless::vision::Rgb;
 
-use crate::args::LoraFile;
 use crate::inputs::Prompt;
-use crate::interrupt;
-use crate::plan::{FeatureSet, RunPlan, Steering};
-use crate::report::{Stage, Timings};
+use crate::plan::{FeatureSet, LoraFile, RunPlan, Steering};
+use crate::timings::{Stage, Timings};
+use crate::{Error, Observer, Result};
 
 use super::contexts::Group;
-use super::engine::Engine;
 use super::images::{self, Noise};
 use super::loader::{ReadBatch, ReadImage};
+use super::networks::Networks;
 use super::passes::Pass;
 use super::writer::{Job, Readable, SetFeatures};
 use super::{Batch, Selection};
@@ -45,8 +43,9 @@ pub struct Computing<'a> {
     pub plan: &'a RunPlan,
     pub selections: &'a [Selection],
     pub passes: &'a [Pass],
-    pub engine: Engine,
+    pub networks: Networks,
     pub timings: &'a Timings,
+    pub observer: &'a dyn Observer,
 }
 
 impl Computing<'_> {
@@ -88,7 +87,7 @@ impl Computing<'_> {
             if wanted.is_empty() {
                 continue;
             }
-            if interrupt::requested() {
+            if self.observer.wants_stop() {
                 return Ok(false);
             }
             let groups = self.pass(pass, prepared)?;
@@ -108,7 +107,7 @@ impl Computing<'_> {
     /// Makes of the images what all sets need.
     fn prepare<'a>(&self, batch: &Batch<'a>, images: Vec<(usize, ReadImage)>) -> Result<Prepared<'a>> {
         let mut conditions = HashMap::new();
-        for kind in self.engine.controls.keys() {
+        for kind in self.networks.controls.keys() {
             let images: Vec<&Tensor> = images.iter().filter_map(|(_, image)| image.conditions.get(kind)).collect();
             conditions.insert(kind.clone(), Tensor::cat(&images, 0)?);
         }
@@ -121,7 +120,7 @@ impl Computing<'_> {
             pending_fusions: batch.pending_fusions.iter().map(here).collect(),
         };
         let images: Vec<Rgb> = images.into_iter().map(|(_, image)| image.image).collect();
-        let pipeline = &self.engine.pipeline;
+        let pipeline = &self.networks.pipeline;
         let posterior = self.timings.measure(Stage::EncodeImage, || {
             let images = images::for_vae(&images)?.to_device(pipeline.device())?.to_dtype(pipeline.compute_dtype())?;
             pipeline.vae.encode(&images)
@@ -138,9 +137,9 @@ impl Computing<'_> {
         self.make_hints(set, prepared)?;
         let mut features = SetFeatures::new();
         for (span, files) in spans_of_adapters(set, prepared)? {
-            let adapters = self.engine.adapters.activate(&self.engine.pipeline, &files)?;
+            let adapters = self.networks.adapters.activate(&self.networks.pipeline, &files)?;
             let prompts = &prepared.prompts[first][span.clone()];
-            for group in self.engine.contexts.groups(&self.engine.pipeline, adapters, prompts, self.timings)? {
+            for group in self.networks.contexts.groups(&self.networks.pipeline, adapters, prompts, self.timings)? {
                 let group = Group { start: span.start + group.start, ..group };
                 let part = |tensor: &Tensor| tensor.narrow(0, group.start, group.len);
                 let extracted = self.extract_group(pass, &part(&latents)?, &part(&noise)?, &group, prepared)?;
@@ -159,7 +158,7 @@ impl Computing<'_> {
         }
         let (_, channels, side, _) = prepared.posterior.mean.dims4()?;
         let noise = Noise::draw(seed, &prepared.images.samples, channels, side)?;
-        let scale = self.engine.pipeline.vae.config().scaling_factor;
+        let scale = self.networks.pipeline.vae.config().scaling_factor;
         let latents = (prepared.posterior.sample(&noise.posterior)? * scale)?;
         let diffusion = noise.diffusion.to_device(latents.device())?;
         prepared.latents.insert(seed, (latents.clone(), diffusion.clone()));
@@ -170,11 +169,11 @@ impl Computing<'_> {
     fn make_hints(&self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
         for Steering { kind, .. } in &set.control {
             let (false, Some(network), Some(images)) =
-                (prepared.hints.contains_key(kind), self.engine.controls.get(kind), prepared.conditions.get(kind))
+                (prepared.hints.contains_key(kind), self.networks.controls.get(kind), prepared.conditions.get(kind))
             else {
                 continue;
             };
-            let hint = self.timings.measure(Stage::ControlHint, || self.engine.pipeline.hint(network, images))?;
+            let hint = self.timings.measure(Stage::ControlHint, || self.networks.pipeline.hint(network, images))?;
             prepared.hints.insert(kind.clone(), hint);
         }
         Ok(())
@@ -192,7 +191,7 @@ impl Computing<'_> {
         let set = &self.plan.sets[pass.sets[0]];
         let mut hints = Vec::with_capacity(set.control.len());
         for steering in &set.control {
-            let (network, hint) = (self.engine.controls.get(&steering.kind), prepared.hints.get(&steering.kind));
+            let (network, hint) = (self.networks.controls.get(&steering.kind), prepared.hints.get(&steering.kind));
             let (Some(network), Some(hint)) = (network, hint) else { continue };
             hints.push((network, hint.narrow(group.start, group.len)?, steering));
         }
@@ -218,7 +217,7 @@ impl Computing<'_> {
             pipeline::Stage::ControlNet => self.timings.note(Stage::Controlnet, seconds),
             pipeline::Stage::Unet => self.timings.note(Stage::Unet, seconds),
         };
-        Ok(self.engine.pipeline.extract(latents, noise, &request, &mut watch)?)
+        Ok(self.networks.pipeline.extract(latents, noise, &request, &mut watch)?)
     }
 }
 
@@ -226,7 +225,7 @@ impl Computing<'_> {
 fn spans_of_adapters(set: &FeatureSet, prepared: &Prepared) -> Result<Vec<(Range<usize>, Vec<LoraFile>)>> {
     let mut spans: Vec<(Range<usize>, Vec<LoraFile>)> = Vec::new();
     for (number, sample) in prepared.images.samples.iter().enumerate() {
-        let files = set.adapters(sample).map_err(anyhow::Error::msg)?;
+        let files = set.adapters(sample)?;
         match spans.last_mut() {
             Some((span, before)) if *before == files => span.end = number + 1,
             _ => spans.push((number..number + 1, files)),
@@ -243,8 +242,7 @@ fn in_store_order(pass: &Pass, extracted: Extracted) -> Result<Vec<(LayerId, Ten
     let found: Vec<LayerId> = features.iter().map(|(id, _)| *id).collect();
     if found != pass.layers {
         let missing = pass.layers.iter().find(|id| !found.contains(id));
-        let missing = missing.map_or_else(|| "an order".to_owned(), |id| format!("`{id}`"));
-        anyhow::bail!("the network did not give {missing} as it was asked for; this is a bug");
+        return Err(Error::Missing { missing: missing.map_or_else(|| "an order".to_owned(), |id| format!("`{id}`")) });
     }
     Ok(features)
 }

@@ -1,7 +1,7 @@
 //! One image's features of several sets as one.
 
-use super::{Feature, ImageFeatures};
 use crate::plan::FusionMode;
+use crate::stores::{Feature, ImageFeatures};
 
 /// Fuses features of the same layers.
 ///

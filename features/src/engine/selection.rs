@@ -3,9 +3,9 @@
 use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 
-use crate::outputs::{aggregated_size, is_pooled};
 use crate::plan::{Fault, Faults, FeatureSet, Fusion, FusionMode, RunPlan};
 use crate::shapes::{self, Shapes, TOKENS};
+use crate::stores::{aggregated_size, is_pooled};
 
 /// Larger aggregates are a mistake: maps of thousands of keys stretched over thousands of queries.
 const LARGEST_AGGREGATE: u64 = 16 << 30;

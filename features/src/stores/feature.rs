@@ -101,7 +101,7 @@ fn window(i: usize, size: usize, out: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixture;
+    use crate::stores::fixture;
 
     // Reference: torch 2.15 adaptive_avg_pool2d, float32, CPU: tests/reference/extract_outputs.py. 1e-6 absolute: sums of at most 9
     // numbers around 1 in another order.

@@ -47,7 +47,7 @@ fn nearest(i: usize, input: usize, output: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixture;
+    use crate::stores::fixture;
 
     // Reference: torch 2.15 interpolate (nearest) and cat: tests/reference/extract_outputs.py. Exact: numbers are copied.
     #[test]

@@ -4,8 +4,8 @@
 //! becomes `OUT/LAYER/PARENT/NAME.npy`, and no empty folders are left beside numbered names.
 
 mod aggregate;
+mod choices;
 mod feature;
-mod fusion;
 mod npy;
 
 use std::collections::BTreeMap;
@@ -16,11 +16,9 @@ use driftless::checkpoint::write_safetensors;
 use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
+pub use choices::{OutputFormat, OutputPrecision};
 pub use feature::{Feature, ImageFeatures, image_of_batch, is_pooled, split_batch};
-pub use fusion::fuse;
 pub use npy::{Array, read_npy, write_npy};
-
-use crate::args::OutputFormat;
 
 /// The key of an aggregated feature in a safetensors file.
 pub const AGGREGATE_KEY: &str = "aggregate";

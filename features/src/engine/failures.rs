@@ -31,11 +31,6 @@ impl Failures {
         }
     }
 
-    /// The list's file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Images in the list.
     pub fn count(&self) -> usize {
         self.images.len()

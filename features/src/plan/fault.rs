@@ -33,6 +33,18 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// Two results as one, with the faults of both.
+///
+/// # Errors
+/// When either is one.
+pub fn both<A, B>(first: Result<A, Fault>, second: Result<B, Fault>) -> Result<(A, B), Fault> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Ok(_), Err(fault)) | (Err(fault), Ok(_)) => Err(fault),
+        (Err(first), Err(second)) => Err(Faults(vec![first, second]).joined()),
+    }
+}
+
 /// Collects faults, so that all of them are reported at once.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);
@@ -68,13 +80,17 @@ impl Faults {
     /// # Errors
     /// When there is a fault.
     pub fn check(self) -> Result<(), Fault> {
-        if self.0.is_empty() {
-            return Ok(());
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(self.joined()),
         }
+    }
+
+    fn joined(self) -> Fault {
         let message = self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
         match self.0.iter().any(|fault| matches!(fault, Fault::Usage(_))) {
-            true => Err(Fault::Usage(message)),
-            false => Err(Fault::Failure(message)),
+            true => Fault::Usage(message),
+            false => Fault::Failure(message),
         }
     }
 }

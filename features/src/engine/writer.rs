@@ -7,17 +7,18 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use anyhow::Result;
 use candle_core::{DType, Tensor};
 use driftless::Error;
 use driftless::taps::LayerId;
 
 use crate::inputs::Sample;
-use crate::outputs::{ImageFeatures, fuse, image_of_batch};
 use crate::plan::{Fusion, RunPlan};
-use crate::report::{Reporter, Stage, Timings};
+use crate::stores::{ImageFeatures, image_of_batch};
+use crate::timings::{Stage, Timings};
+use crate::{Event, Observer, Result};
 
 use super::failures::Failures;
+use super::fuse::fuse;
 
 /// Features of a set on the CPU: groups of images that went through the network together, each `[images, c, h, w]` per layer.
 pub type SetFeatures = Vec<Vec<(LayerId, Tensor)>>;
@@ -57,7 +58,7 @@ pub struct Writer<'a, 'b> {
     pub plan: &'b RunPlan,
     pub timings: &'b Timings,
     pub failures: &'b mut Failures,
-    pub reporter: &'b mut Reporter,
+    pub observer: &'b dyn Observer,
     /// Features of the batch in hand that fusions are made of, by set.
     pub sources: HashMap<usize, SetFeatures>,
     /// Failures before the batch in hand.
@@ -83,7 +84,7 @@ impl Writer<'_, '_> {
                 Job::Fusions(batch) => self.write_fusions(&batch)?,
                 Job::Done(images) => {
                     let failed = self.failures.count() - self.failed_before;
-                    self.reporter.advance(images, failed);
+                    self.observer.event(Event::Advanced { images, failed });
                     self.failed_before = self.failures.count();
                 }
             }
@@ -93,7 +94,7 @@ impl Writer<'_, '_> {
 
     fn fail(&mut self, sample: &Sample, problem: &str) -> driftless::Result<()> {
         if self.failures.add(sample, problem)? {
-            self.reporter.error(problem);
+            self.observer.event(Event::Failed(problem));
         }
         Ok(())
     }
@@ -138,9 +139,9 @@ impl Writer<'_, '_> {
 
     fn write_image(&mut self, set: Option<&str>, sample: &Sample, features: &ImageFeatures) -> driftless::Result<()> {
         let output = &self.plan.output;
-        warn_of_overflow(sample, features, output.dtype, self.reporter);
+        warn_of_overflow(sample, features, output.dtype, self.observer);
         match self.timings.measure(Stage::Write, || output.write(set, &sample.name, features)) {
-            Ok(()) => self.reporter.detail(|| format!("{}: {} layers", sample.path.display(), features.len())),
+            Ok(()) => self.observer.event(Event::Wrote { image: &sample.path, layers: features.len() }),
             Err(error) if is_the_disks(&error) => return Err(error),
             Err(error) => self.fail(sample, &error.to_string())?,
         }
@@ -155,10 +156,11 @@ fn is_the_disks(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if kinds.contains(&source.kind()))
 }
 
-fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, reporter: &Reporter) {
+fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, observer: &dyn Observer) {
     if let Some((layer, _)) = features.iter().find(|(_, feature)| feature.overflows(dtype)) {
         let advice = if dtype == DType::F16 { "; try --output-dtype float32" } else { "" };
-        reporter
-            .warn(&format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display()));
+        let problem =
+            format!("{}: `{layer}` holds numbers that are not finite in its file's type{advice}", sample.path.display());
+        observer.event(Event::Warning(&problem));
     }
 }

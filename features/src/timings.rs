@@ -98,12 +98,12 @@ impl Timings {
         result
     }
 
-    /// Writes the report.
+    /// Writes the report; the process's peak memory is the caller's to say.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, path: &Path, images: usize, threads: usize) -> driftless::Result<()> {
-        let (wall_seconds, peak_rss_bytes) = (self.wall_seconds(), super::peak_rss_bytes());
+    pub fn write(&self, path: &Path, images: usize, threads: usize, peak_rss_bytes: Option<u64>) -> driftless::Result<()> {
+        let wall_seconds = self.wall_seconds();
         let report = Report { images, wall_seconds, peak_rss_bytes, threads, stages: &self.stages() };
         let wrong = |error: serde_json::Error| driftless::Error::file(path, error.to_string(), "this is a bug");
         let text = serde_json::to_string_pretty(&report).map_err(wrong)?;
@@ -122,7 +122,7 @@ mod tests {
         let timings = Timings::begin();
         assert_eq!(timings.measure(Stage::Unet, || 3), 3);
         timings.note(Stage::Unet, 0.5);
-        timings.write(&path, 7, 2).unwrap();
+        timings.write(&path, 7, 2, Some(1 << 21)).unwrap();
         let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!((&report["images"], &report["threads"]), (&7.into(), &2.into()));
         assert!(report["wall_seconds"].is_f64() && report["peak_rss_bytes"].as_u64().is_some_and(|bytes| bytes > 1 << 20));

@@ -6,10 +6,10 @@ use std::sync::mpsc::SyncSender;
 use candle_core::Tensor;
 use driftless::vision::Rgb;
 
+use crate::Observer;
 use crate::inputs::{Prompt, Sample};
-use crate::interrupt;
 use crate::plan::RunPlan;
-use crate::report::{Stage, Timings};
+use crate::timings::{Stage, Timings};
 
 use super::{Batch, images};
 
@@ -35,6 +35,7 @@ pub struct Loader<'a> {
     /// The ControlNets that need condition images.
     pub kinds: Vec<&'a str>,
     pub timings: &'a Timings,
+    pub observer: &'a dyn Observer,
 }
 
 impl Loader<'_> {
@@ -43,7 +44,7 @@ impl Loader<'_> {
         for batch in batches {
             let mut images = Vec::with_capacity(batch.samples.len());
             for sample in &batch.samples {
-                if interrupt::requested() {
+                if self.observer.wants_stop() {
                     return;
                 }
                 images.push(self.timings.measure(Stage::ReadImage, || self.read(sample)));

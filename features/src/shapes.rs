@@ -118,7 +118,7 @@ mod tests {
     fn shapes_of_the_original() {
         let config = UnetConfig::stable_diffusion_1_5();
         let shapes = Shapes::new(&config, 512, TOKENS);
-        let fixture = crate::outputs::fixture("shapes.json");
+        let fixture = crate::stores::fixture("shapes.json");
         let expected = fixture["shapes"].as_object().unwrap();
         let ids = config.layout().ids();
         assert_eq!(ids.iter().map(ToString::to_string).collect::<Vec<_>>(), expected.keys().cloned().collect::<Vec<_>>());

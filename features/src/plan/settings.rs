@@ -1,4 +1,4 @@
-//! What was asked for, from the command line or from a configuration file, in one form.
+//! What was asked for, in the form of a configuration file.
 //!
 //! The configuration file's keys are the fields' names. A `[[set]]` that does not name `t`, `layer` or `seed` takes those of the set
 //! extracted before it, so that techniques that are compared differ in nothing by accident; everything else starts anew in each set.
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Fault, FusionMode};
-use crate::args::{ExtractArgs, LoraFile, NamedNumber};
+use super::{Fault, FusionMode, LoraFile, Shard};
+use crate::stores::{OutputFormat, OutputPrecision};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -44,9 +44,12 @@ pub struct Settings {
     /// The feature sets.
     #[serde(default, rename = "set")]
     pub sets: Vec<SetSettings>,
-    /// Whether this was read from a file, where every set has a name and a folder of its own.
+    /// The file that this was read from: there every set has a name and a folder of its own.
     #[serde(skip)]
-    pub from_file: bool,
+    pub file: Option<PathBuf>,
+    /// The part of the images that is wanted; `None` for all of them.
+    #[serde(skip)]
+    pub shard: Option<Shard>,
 }
 
 /// `[input]`.
@@ -80,9 +83,9 @@ pub struct OutputSettings {
     #[serde(default)]
     pub sample_name_first: bool,
     /// `float16` or `float32`.
-    pub dtype: Option<String>,
+    pub dtype: Option<OutputPrecision>,
     /// `npy` or `safetensors`.
-    pub format: Option<String>,
+    pub format: Option<OutputFormat>,
     /// Make anew what is there.
     #[serde(default)]
     pub overwrite: bool,
@@ -200,8 +203,10 @@ pub enum LoraSetting {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LoraTable {
-    file: PathBuf,
-    scale: Option<f64>,
+    /// The file.
+    pub file: PathBuf,
+    /// Its strength.
+    pub scale: Option<f64>,
 }
 
 impl LoraSetting {
@@ -228,7 +233,8 @@ impl Settings {
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let fail = |problem: String| Fault::failure(format!("{}: {problem}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        Self::from_text(&text).map_err(fail)
+        let settings = Self::from_text(&text).map_err(fail)?;
+        Ok(Self { file: Some(path.to_owned()), ..settings })
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -236,7 +242,6 @@ impl Settings {
         if settings.sets.is_empty() {
             return Err("has no [[set]]; each [[set]] is one feature set".to_owned());
         }
-        settings.from_file = true;
         let mut extracted = settings.sets.iter_mut().filter(|set| set.fuse.is_empty()).collect::<Vec<_>>();
         for later in 1..extracted.len() {
             let (before, rest) = extracted.split_at_mut(later);
@@ -246,130 +251,6 @@ impl Settings {
             set.layer = set.layer.take().or_else(|| before.layer.clone());
         }
         Ok(settings)
-    }
-
-    /// The command line in the form of a configuration file; with `--config`, that file with what was typed put over it.
-    ///
-    /// # Errors
-    /// When the file is wrong, or an option was typed that belongs to a `[[set]]` of the file.
-    pub fn from_args(args: &ExtractArgs) -> Result<Self, Fault> {
-        let mut settings = match &args.config {
-            Some(path) => {
-                refuse_set_options(args, path)?;
-                Self::from_file(path)?
-            }
-            None => {
-                refuse_strangers(args)?;
-                Self { sets: vec![set_from_args(args)], ..Self::default() }
-            }
-        };
-        put_over(&mut settings.model, args.model.model.clone());
-        put_over(&mut settings.threads, args.model.threads);
-        put_over(&mut settings.batch_size, args.batch_size);
-        put_over(&mut settings.input.images, args.input_dir.clone());
-        put_over(&mut settings.input.img_size, args.img_size);
-        put_over(&mut settings.output.dir, args.output_dir.clone());
-        put_over(&mut settings.output.split, args.split.clone());
-        settings.input.nested |= args.nested_input_dir;
-        settings.output.aggregate |= args.aggregate_output;
-        settings.output.use_original_filename |= args.use_original_filename;
-        settings.output.sample_name_first |= args.sample_name_first;
-        settings.output.overwrite |= args.overwrite;
-        for named in &args.controlnet_model {
-            settings.controlnet_model.insert(named.name.clone(), named.value.clone());
-        }
-        for named in &args.control_image_dir {
-            settings.control_image_dir.insert(named.name.clone(), PathBuf::from(&named.value));
-        }
-        Ok(settings)
-    }
-}
-
-fn put_over<T>(place: &mut Option<T>, typed: Option<T>) {
-    if typed.is_some() {
-        *place = typed;
-    }
-}
-
-fn set_from_args(args: &ExtractArgs) -> SetSettings {
-    let mut lora: Vec<LoraSetting> = args.model.lora.iter().map(lora_setting).collect();
-    if let (Some(folder), Some(name)) = (&args.offline_lora, &args.offline_lora_filename) {
-        lora.insert(0, lora_setting(&LoraFile { file: folder.join(name), scale: 1.0 }));
-    }
-    SetSettings {
-        name: None,
-        prompt: args.prompt.clone(),
-        prompt_file: args.prompt_file.clone(),
-        caption_dir: args.caption_dir.clone(),
-        prompt_csv: args.prompt_csv.clone(),
-        t: args.t.map(|t| t as usize),
-        denoising_from: args.denoising_from.map(|from| from as usize),
-        use_ddim_inversion: args.use_ddim_inversion,
-        seed: args.seed,
-        layer: args.layer.clone().map(LayerSetting::File),
-        attention: args.attention.iter().map(ToString::to_string).collect(),
-        feature_resize: args.feature_resize,
-        model: None,
-        write: None,
-        fuse: Vec::new(),
-        fuse_mode: None,
-        control: args.control.iter().map(|kind| control_setting(kind, args)).collect(),
-        lora,
-    }
-}
-
-/// A kind with what other options say of it; the last of equal options wins.
-fn control_setting(kind: &str, args: &ExtractArgs) -> ControlSetting {
-    let of = |named: &[NamedNumber]| named.iter().rfind(|named| named.name == kind).map(|named| named.value);
-    let (scale, start, end) = (of(&args.control_scale), of(&args.control_start), of(&args.control_end));
-    ControlSetting::Table(ControlTable { kind: kind.to_owned(), scale, start, end })
-}
-
-fn lora_setting(lora: &LoraFile) -> LoraSetting {
-    LoraSetting::Table(LoraTable { file: lora.file.clone(), scale: Some(lora.scale) })
-}
-
-/// A strength or range of a kind that `--control` does not name would be silently out of force.
-fn refuse_strangers(args: &ExtractArgs) -> Result<(), Fault> {
-    let mut numbers = args.control_scale.iter().chain(&args.control_start).chain(&args.control_end);
-    match numbers.find(|named| !args.control.contains(&named.name)) {
-        Some(NamedNumber { name, .. }) => {
-            Err(Fault::usage(format!("`{name}` has a strength or range, but --control does not name it")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// With `--config` the file's sets say what to extract; an option that would be silently out of force is refused.
-fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
-    let typed = [
-        ("--prompt", args.prompt.is_some()),
-        ("--prompt-file", args.prompt_file.is_some()),
-        ("--caption-dir", args.caption_dir.is_some()),
-        ("--t", args.t.is_some()),
-        ("--denoising-from", args.denoising_from.is_some()),
-        ("--use-ddim-inversion", args.use_ddim_inversion),
-        ("--layer", args.layer.is_some()),
-        ("--attention", !args.attention.is_empty()),
-        ("--feature-resize", args.feature_resize.is_some()),
-        ("--prompt-csv", args.prompt_csv.is_some()),
-        ("--control", !args.control.is_empty()),
-        ("--control-scale", !args.control_scale.is_empty()),
-        ("--control-start", !args.control_start.is_empty()),
-        ("--control-end", !args.control_end.is_empty()),
-        ("--lora", !args.model.lora.is_empty()),
-        ("--offline-lora-filename", args.offline_lora_filename.is_some()),
-        ("--seed", args.seed.is_some()),
-        ("--show-all-layers", args.show_all_layers),
-    ];
-    let typed: Vec<&str> = typed.iter().filter(|(_, typed)| *typed).map(|(name, _)| *name).collect();
-    match typed.is_empty() {
-        true => Ok(()),
-        false => Err(Fault::usage(format!(
-            "{} cannot be used together with --config; write it into the sets of {}",
-            typed.join(", "),
-            path.display()
-        ))),
     }
 }
 

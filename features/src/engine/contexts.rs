@@ -9,7 +9,7 @@ use driftless::pipeline::Pipeline;
 use driftless::unet::TextContext;
 
 use crate::inputs::Prompt;
-use crate::report::{Stage, Timings};
+use crate::timings::{Stage, Timings};
 
 /// Prompts kept beside one for each set: each holds some megabytes of keys and values, and folders can be many.
 const ROOM: usize = 16;

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use driftless::taps::AttentionCategory;
 
 use super::settings::{ControlSetting, ControlTable, LayerSetting, SetSettings};
-use super::{Fault, Faults, LayerChoice, Settings, is_plain_name};
-use crate::args::LoraFile;
+use super::{Fault, Faults, LayerChoice, LoraFile, Settings, is_plain_name};
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample, with_folder};
 
 /// One technique: a prompt, adapters, ControlNets, a noise level, and the layers to keep.
@@ -46,9 +45,9 @@ impl FeatureSet {
     /// The adapters of an image.
     ///
     /// # Errors
-    /// When they depend on the image's folder, and it has no name; in words.
-    pub fn adapters(&self, sample: &Sample) -> Result<Vec<LoraFile>, String> {
-        self.lora.iter().map(|lora| of_folder(lora, sample)).collect()
+    /// When they depend on the image's folder, and it has no name.
+    pub fn adapters(&self, sample: &Sample) -> Result<Vec<LoraFile>, Fault> {
+        self.lora.iter().map(|lora| of_folder(lora, sample)).collect::<Result<_, _>>().map_err(Fault::failure)
     }
 
     /// Whether this and another set ask the network for the same pass, and differ in what they keep of it and where alone.
@@ -90,7 +89,7 @@ pub(super) fn feature_sets(settings: &Settings, img_size: usize, samples: &[Samp
     let mut names = HashSet::new();
     let mut sets = Vec::new();
     for (number, set) in settings.sets.iter().enumerate() {
-        if settings.from_file {
+        if settings.file.is_some() {
             check_name(set, number, &mut names, &mut faults);
         }
         if !set.fuse.is_empty() {
@@ -271,14 +270,14 @@ mod tests {
         let named = |name: &str| SetSettings { name: Some(name.to_owned()), ..set() };
         let settings = |names: &[&str]| Settings {
             sets: names.iter().map(|name| named(name)).collect(),
-            from_file: true,
+            file: Some("sets.toml".into()),
             ..Settings::default()
         };
         assert!(feature_sets(&settings(&["a", "b"]), 512, &[]).is_ok());
         for wrong in [["a", "a"], ["a", ".."], ["a", "x/y"], ["a", ""]] {
             assert!(feature_sets(&settings(&wrong), 512, &[]).is_err(), "{wrong:?}");
         }
-        let nameless = Settings { sets: vec![set()], from_file: true, ..Settings::default() };
+        let nameless = Settings { sets: vec![set()], file: Some("sets.toml".into()), ..Settings::default() };
         assert!(feature_sets(&nameless, 512, &[]).unwrap_err().to_string().contains("has no name"));
     }
 }

@@ -1,0 +1,23 @@
+//! Features of a Stable Diffusion model for images: what is to be kept of which pass of the network, the pass over the images, and the
+//! files. No command line, and nothing is printed: a run tells an [`Observer`].
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`plan`], [`inputs`] | what is meant: feature sets, layers, images and their names; all faults before any work |
+//! | [`engine`] | the pass over the images, whatever several sets share computed once |
+//! | [`stores`] | pooling, aggregation, layouts, files |
+//! | [`projection`] | principal components of a feature |
+//! | [`shapes`], [`timings`], [`observer`] | the shape of every layer; how long each stage took; what a run tells |
+
+pub mod engine;
+mod error;
+pub mod inputs;
+pub mod observer;
+pub mod plan;
+pub mod projection;
+pub mod shapes;
+pub mod stores;
+pub mod timings;
+
+pub use error::{Error, Result};
+pub use observer::{Event, Observer, Silent};

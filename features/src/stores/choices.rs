@@ -1,0 +1,88 @@
+//! Choices that a user has for files, by name.
+
+use std::str::FromStr;
+
+use candle_core::DType;
+use serde::Deserialize;
+
+/// The type of stored numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OutputPrecision {
+    /// 16 bits, the original's.
+    #[default]
+    Float16,
+    /// 32 bits.
+    Float32,
+}
+
+impl OutputPrecision {
+    /// candle's type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Float16 => DType::F16,
+            Self::Float32 => DType::F32,
+        }
+    }
+}
+
+/// The format of feature files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OutputFormat {
+    /// NumPy arrays.
+    #[default]
+    Npy,
+    /// One safetensors file per image, layer ids as keys.
+    Safetensors,
+}
+
+/// A name that is none of the choices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is none of {expected}")]
+pub struct UnknownChoice {
+    /// What was given.
+    found: String,
+    /// The names there are.
+    expected: &'static str,
+}
+
+impl FromStr for OutputPrecision {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        match text {
+            "float16" => Ok(Self::Float16),
+            "float32" => Ok(Self::Float32),
+            _ => Err(UnknownChoice { found: text.to_owned(), expected: "float16, float32" }),
+        }
+    }
+}
+
+impl FromStr for OutputFormat {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        match text {
+            "npy" => Ok(Self::Npy),
+            "safetensors" => Ok(Self::Safetensors),
+            _ => Err(UnknownChoice { found: text.to_owned(), expected: "npy, safetensors" }),
+        }
+    }
+}
+
+impl TryFrom<String> for OutputPrecision {
+    type Error = UnknownChoice;
+
+    fn try_from(text: String) -> Result<Self, UnknownChoice> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for OutputFormat {
+    type Error = UnknownChoice;
+
+    fn try_from(text: String) -> Result<Self, UnknownChoice> {
+        text.parse()
+    }
+}
