@@ -1,7 +1,7 @@
 //! Writes a seeded model, training images and test images, so that everything runs without a download:
 //!
 //! ```text
-//! cargo run --release -p driftless --example miniature -- FOLDER [--full] [--float16] [--seed N] [--images]
+//! cargo run --release -p driftless --example miniature -- FOLDER [--full | --sd2] [--float16] [--seed N] [--images]
 //! ```
 //!
 //! `FOLDER` becomes a diffusers pipeline folder with `controlnet-canny/` beside the usual parts. With `--images`, `FOLDER/train`
@@ -29,6 +29,7 @@ fn run() -> driftless::Result<()> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => size = Size::Full,
+            "--sd2" => size = Size::MiniatureSd2,
             "--float16" => dtype = DType::F16,
             "--images" | "--pictures" => images = true,
             "--seed" => {
@@ -36,7 +37,7 @@ fn run() -> driftless::Result<()> {
                 seed = value.ok_or_else(|| driftless::Error::argument("--seed", "needs a whole number"))?;
             }
             option if option.starts_with('-') => {
-                let options = ["--full", "--float16", "--images", "--seed"];
+                let options = ["--full", "--sd2", "--float16", "--images", "--seed"];
                 return Err(driftless::Error::unknown("option", option, options));
             }
             path => folder = Some(PathBuf::from(path)),

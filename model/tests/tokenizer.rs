@@ -2,7 +2,7 @@
 //! compared exactly, over a small vocabulary in CLIP's format.
 
 use driftless::Error;
-use driftless::tokenizer::{Tokenizer, write_miniature};
+use driftless::tokenizer::{Padding, Tokenizer, write_miniature};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -196,7 +196,7 @@ fn broken_folders_are_refused_in_words() {
 #[test]
 fn the_miniature_vocabulary_equals_the_fixture() {
     let folder = tempfile::tempdir().unwrap();
-    let size = write_miniature(&folder.path().join("tokenizer")).unwrap();
+    let size = write_miniature(&folder.path().join("tokenizer"), Padding::EndToken).unwrap();
     assert_eq!(size, 914);
     for name in ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"] {
         let ours = std::fs::read_to_string(folder.path().join("tokenizer").join(name)).unwrap();

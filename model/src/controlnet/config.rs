@@ -55,6 +55,11 @@ impl ControlNetConfig {
         Self::new(UnetConfig::miniature(), vec![8, 8, 16, 16])
     }
 
+    /// A miniature one for a miniature Stable Diffusion 2.1.
+    pub fn miniature_2_1() -> Self {
+        Self { unet: UnetConfig::miniature_2_1(), ..Self::miniature() }
+    }
+
     fn new(unet: UnetConfig, conditioning_embedding_out_channels: Vec<usize>) -> Self {
         let controlnet_conditioning_channel_order = ChannelOrder::Rgb;
         Self { unet, conditioning_channels: three(), conditioning_embedding_out_channels, controlnet_conditioning_channel_order }

@@ -12,17 +12,65 @@ use crate::checkpoint::{write_atomically, write_safetensors};
 use crate::controlnet::{ControlNet, ControlNetConfig};
 use crate::layers::{WeightType, Weights};
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
+use crate::tokenizer::{self, Padding};
 use crate::unet::{Unet, UnetConfig};
 use crate::vae::{Vae, VaeConfig};
-use crate::{Error, Result, tokenizer};
+use crate::{Error, Result};
 
-/// How large the model is.
+/// Which model, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// A few hundred thousand parameters in 8 px latents.
+    /// Stable Diffusion 1.5 with a few hundred thousand parameters.
     Miniature,
+    /// Stable Diffusion 2.1 (v-prediction) at the same size.
+    MiniatureSd2,
     /// Stable Diffusion 1.5's own sizes: 4.3 GB in float32.
     Full,
+}
+
+/// The configurations of a model's parts.
+struct Parts {
+    unet: UnetConfig,
+    vae: VaeConfig,
+    text: TextEncoderConfig,
+    controlnet: ControlNetConfig,
+    scheduler: Value,
+}
+
+impl Size {
+    fn padding(self) -> Padding {
+        match self {
+            Self::Miniature | Self::Full => Padding::EndToken,
+            Self::MiniatureSd2 => Padding::ExclamationMark,
+        }
+    }
+
+    fn parts(self, vocab_size: usize) -> Parts {
+        match self {
+            Self::Miniature => Parts {
+                unet: UnetConfig::miniature(),
+                vae: VaeConfig::miniature(),
+                text: TextEncoderConfig::miniature(vocab_size),
+                controlnet: ControlNetConfig::miniature(),
+                scheduler: scheduler_1_5(),
+            },
+            Self::MiniatureSd2 => Parts {
+                unet: UnetConfig::miniature_2_1(),
+                vae: VaeConfig::miniature(),
+                text: TextEncoderConfig::miniature_2_1(vocab_size),
+                controlnet: ControlNetConfig::miniature_2_1(),
+                scheduler: scheduler_2_1(),
+            },
+            Self::Full => Parts {
+                unet: UnetConfig::stable_diffusion_1_5(),
+                vae: VaeConfig::stable_diffusion_1_5(),
+                // The tokenizer of a seeded model is small; the embedding keeps the true size.
+                text: TextEncoderConfig::stable_diffusion_1_5(),
+                controlnet: ControlNetConfig::stable_diffusion_1_5(),
+                scheduler: scheduler_1_5(),
+            },
+        }
+    }
 }
 
 /// Writes `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`, `model_index.json` and `controlnet-canny/` into `folder`.
@@ -30,22 +78,8 @@ pub enum Size {
 /// # Errors
 /// When a file cannot be written.
 pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result<()> {
-    let vocab_size = write_tokenizer(&folder.join("tokenizer"))?;
-    let (unet, vae, text, controlnet) = match size {
-        Size::Miniature => (
-            UnetConfig::miniature(),
-            VaeConfig::miniature(),
-            TextEncoderConfig::miniature(vocab_size),
-            ControlNetConfig::miniature(),
-        ),
-        Size::Full => (
-            UnetConfig::stable_diffusion_1_5(),
-            VaeConfig::stable_diffusion_1_5(),
-            // The tokenizer of a seeded model is small; the embedding keeps the true size.
-            TextEncoderConfig::stable_diffusion_1_5(),
-            ControlNetConfig::stable_diffusion_1_5(),
-        ),
-    };
+    let vocab_size = write_tokenizer(&folder.join("tokenizer"), size.padding())?;
+    let Parts { unet, vae, text, controlnet, scheduler } = size.parts(vocab_size);
     let network = |name: &str, class: &str, file: &str, config: Value, build: &dyn Fn(Weights) -> Result<()>, seed: u64| {
         let source = Arc::new(SeededSource::new(seed, dtype));
         let types = WeightType { storage: None, compute: DType::F32 };
@@ -70,13 +104,13 @@ pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result
     )?;
     let config = controlnet_json(to_json(serde_json::to_value(&controlnet))?);
     network("controlnet-canny", "ControlNetModel", diffusers, config, &|w| ControlNet::load(&controlnet, w).map(drop), seed + 3)?;
-    write_json(&folder.join("scheduler/scheduler_config.json"), &scheduler_json())?;
-    write_json(&folder.join("model_index.json"), &model_index())
+    write_json(&folder.join("scheduler/scheduler_config.json"), &scheduler)?;
+    write_json(&folder.join("model_index.json"), &model_index(&scheduler))
 }
 
-fn write_tokenizer(folder: &Path) -> Result<usize> {
+fn write_tokenizer(folder: &Path, padding: Padding) -> Result<usize> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    tokenizer::write_miniature(folder)
+    tokenizer::write_miniature(folder, padding)
 }
 
 fn write_network(folder: &Path, class: &str, file: &str, mut config: Value, source: &SeededSource) -> Result<()> {
@@ -114,7 +148,7 @@ fn controlnet_json(mut config: Value) -> Value {
 }
 
 /// SD1.5's published scheduler configuration.
-fn scheduler_json() -> Value {
+fn scheduler_1_5() -> Value {
     json!({
         "_class_name": "PNDMScheduler",
         "beta_end": 0.012,
@@ -131,13 +165,30 @@ fn scheduler_json() -> Value {
     })
 }
 
-fn model_index() -> Value {
+/// SD2.1's published scheduler configuration, that of the model for 768 x 768 pixels.
+fn scheduler_2_1() -> Value {
+    json!({
+        "_class_name": "DDIMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": false,
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+        "set_alpha_to_one": false,
+        "skip_prk_steps": true,
+        "steps_offset": 1,
+        "trained_betas": null
+    })
+}
+
+fn model_index(scheduler: &Value) -> Value {
     json!({
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [null, null],
         "requires_safety_checker": false,
         "safety_checker": [null, null],
-        "scheduler": ["diffusers", "PNDMScheduler"],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],

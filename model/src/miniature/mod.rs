@@ -1,5 +1,5 @@
-//! Seeded models in diffusers layout: a miniature Stable Diffusion 1.5 for tests and the quickstart, and a full-size one with random
-//! weights for benchmarks. Both have the true block types; neither has learnt anything.
+//! Seeded models in diffusers layout: a miniature Stable Diffusion 1.5 for tests and the quickstart, a miniature Stable Diffusion 2.1 for
+//! tests, and a full-size Stable Diffusion 1.5 with random weights for benchmarks. All have the true block types; none has learnt anything.
 //!
 //! Weights come from [`crate::rng`]'s uniform draws and exact float32 arithmetic, so that every machine writes the same bytes.
 

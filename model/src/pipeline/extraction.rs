@@ -1,6 +1,10 @@
 //! One extraction as the original extractor (generic-diffusion-feature) makes it: noise the latents, perhaps denoise some steps or
 //! invert instead, then one UNet call without guidance whose activations are the features.
 //!
+//! For Stable Diffusion 2 the original replaces the folder's scheduler by Euler's over the same settings (`components/models.py`, version
+//! `2-1`): a timestep `t` above 0 reaches the UNet as `t - 1`, noise is not mixed in but added, and the UNet sees latents scaled down. Kept
+//! as it is there: latents from an inversion are scaled down too, although they hold no added noise.
+//!
 //! Differences: `denoising_from` works without a ControlNet (plain denoising), inversion works for batches, and the UNet stops after
 //! the deepest wanted layer unless its output is needed.
 
@@ -10,7 +14,9 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
-use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, ddim_inversion_step};
+use crate::scheduler::{
+    self, ExtractionSchedule, InversionLadder, Scheduler, SchedulerClass, SchedulerConfig, ddim_inversion_step,
+};
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
 use crate::{Error, Result};
@@ -26,7 +32,8 @@ pub enum Stage {
 
 /// What to extract from a batch of latents.
 pub struct Extraction<'a> {
-    /// The training step asked for, 0..1000; what reaches the UNet is one more (see [`ExtractionSchedule`]).
+    /// The training step asked for, 0..1000; what reaches the UNet is one more, with Stable Diffusion 2 one less (see
+    /// [`ExtractionSchedule`]).
     pub t: usize,
     /// Denoise from this step down to `t` first.
     pub denoising_from: Option<usize>,
@@ -68,7 +75,7 @@ impl Pipeline {
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
         // A fresh scheduler for every batch, so that multistep state never leaks from image to image.
-        let mut scheduler = scheduler::from_config(&self.scheduler_config)?;
+        let mut scheduler = scheduler::from_config(&self.extraction_scheduler()?)?;
         let schedule = ExtractionSchedule::new(scheduler.as_ref(), request.t, request.denoising_from)?;
         scheduler.set_timesteps(schedule.num_inference_steps)?;
         let mut sample = if request.use_ddim_inversion {
@@ -80,12 +87,21 @@ impl Pipeline {
         let count = schedule.denoised.len() + 1;
         for (index, &timestep) in schedule.denoised.iter().enumerate() {
             let plan = TapPlan::nothing();
-            let (prediction, _) = self.call(&sample, Step { timestep, index, count }, request, &plan, watch)?;
+            let input = scheduler.scale_model_input(&sample, timestep)?;
+            let (prediction, _) = self.call(&input, Step { timestep, index, count }, request, &plan, watch)?;
             let prediction = prediction.ok_or_else(ended_early)?;
             sample = scheduler.step(&prediction, timestep, &sample)?;
         }
         let last = Step { timestep: schedule.extraction, index: count - 1, count };
         self.extract_at(&sample, last, request, scheduler.as_mut(), watch)
+    }
+
+    /// The scheduler that the original extracts with.
+    fn extraction_scheduler(&self) -> Result<SchedulerConfig> {
+        match self.unet.config().use_linear_projection() {
+            true => self.scheduler_config.with_class(SchedulerClass::EulerDiscrete),
+            false => Ok(self.scheduler_config.clone()),
+        }
     }
 
     /// The extraction call itself, and what is made from its prediction.
@@ -99,7 +115,8 @@ impl Pipeline {
     ) -> Result<Extracted> {
         let whole = request.vae_out.then(|| request.plan.clone().to_the_end());
         let plan = whole.as_ref().unwrap_or(request.plan);
-        let (prediction, (features, attention)) = self.call(sample, step, request, plan, watch)?;
+        let input = scheduler.scale_model_input(sample, step.timestep)?;
+        let (prediction, (features, attention)) = self.call(&input, step, request, plan, watch)?;
         let vae_out = if request.vae_out {
             let stepped = scheduler.step(&prediction.ok_or_else(ended_early)?, step.timestep, sample)?;
             Some(self.decode_latents(&stepped)?)
@@ -138,12 +155,14 @@ impl Pipeline {
     /// The original's DDIM inversion: without ControlNet and guidance, up to the first step of its ladder that is not below `until`.
     fn invert(&self, latents: &Tensor, until: f64, context: &TextContext, watch: &mut dyn FnMut(Stage, f64)) -> Result<Tensor> {
         let mut sample = latents.clone();
-        for rung in InversionLadder::new(&self.scheduler_config, until)?.rungs {
+        let ladder = InversionLadder::new(&self.extraction_scheduler()?, until)?;
+        for rung in &ladder.rungs {
             let start = Instant::now();
             let input = UnetInput { sample: &sample, timesteps: &[rung.timestep as f64], context, residuals: None };
             let prediction = self.unet.forward(&input)?;
             watch(Stage::Unet, start.elapsed().as_secs_f64());
-            sample = ddim_inversion_step(&sample, &prediction, rung.alpha_from, rung.alpha_to)?;
+            let noise = ladder.noise(rung, &prediction, &sample)?;
+            sample = ddim_inversion_step(&sample, &noise, rung.alpha_from, rung.alpha_to)?;
         }
         Ok(sample)
     }

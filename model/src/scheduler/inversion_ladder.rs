@@ -4,11 +4,14 @@
 //! Kept as it is there: the ladder has 100 rungs whatever the scheduler, the first of which is skipped; a rung's prediction is made at
 //! the timestep that it leads to; the ladder ends with the first rung at or above the extraction step, so latents may be up to nine
 //! timesteps too noisy.
+//!
+//! Deliberate difference: the output of a network that predicts velocity (SD2's for 768 x 768 pixels) is turned into the noise that it
+//! stands for; the original takes it for noise, which it is not.
 
 use candle_core::Tensor;
 
-use super::arithmetic::{combine, in_float32, scale};
-use super::config::{SchedulerClass, SchedulerConfig};
+use super::arithmetic::{combine, in_float32, original_and_epsilon, scale};
+use super::config::{PredictionType, SchedulerClass, SchedulerConfig};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::whole_timesteps;
 use crate::error::{Error, Result};
@@ -34,6 +37,7 @@ pub struct Rung {
 pub struct InversionLadder {
     /// The steps in order, at least one.
     pub rungs: Vec<Rung>,
+    prediction_type: PredictionType,
 }
 
 impl InversionLadder {
@@ -58,7 +62,19 @@ impl InversionLadder {
                 break;
             }
         }
-        Ok(Self { rungs })
+        Ok(Self { rungs, prediction_type: config.prediction_type() })
+    }
+
+    /// The noise that the network's `output` for `latents` at a rung stands for.
+    ///
+    /// # Shapes
+    /// `output` and `latents` `[b, c, h, w]`, as is the result.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] when the tensors do not fit each other.
+    pub fn noise(&self, rung: &Rung, output: &Tensor, latents: &Tensor) -> Result<Tensor> {
+        let (output, latents) = in_float32(output, latents)?;
+        Ok(original_and_epsilon(self.prediction_type, rung.alpha_to, &output, &latents)?.1)
     }
 }
 

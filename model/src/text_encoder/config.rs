@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub enum Activation {
     /// `x * sigmoid(1.702 x)`, SD1.5's.
     QuickGelu,
-    /// The exact GELU.
+    /// The exact GELU, SD2's.
     Gelu,
 }
 
@@ -60,11 +60,35 @@ impl TextEncoderConfig {
         Self { hidden_size: 768, intermediate_size: 3072, num_attention_heads: 12, ..Self::default() }
     }
 
-    /// A miniature one, for tests and the quickstart.
+    /// Stable Diffusion 2.1's (OpenCLIP ViT-H/14, 340 million parameters). The folder holds 23 of the 24 layers: the states that the
+    /// UNet was trained on are those of the last layer but one, and the file ends there, so that nothing is skipped.
+    pub fn stable_diffusion_2_1() -> Self {
+        Self {
+            hidden_size: 1024,
+            intermediate_size: 4096,
+            num_hidden_layers: 23,
+            num_attention_heads: 16,
+            hidden_act: Activation::Gelu,
+            ..Self::default()
+        }
+    }
+
+    /// Stable Diffusion 1.5's at a miniature size, for tests and the quickstart.
     pub fn miniature(vocab_size: usize) -> Self {
         let sizes =
             Self { hidden_size: 32, intermediate_size: 64, num_hidden_layers: 3, num_attention_heads: 4, ..Self::default() };
         Self { vocab_size, ..sizes }
+    }
+
+    /// Stable Diffusion 2.1's at a miniature size.
+    pub fn miniature_2_1(vocab_size: usize) -> Self {
+        Self {
+            hidden_size: 48,
+            intermediate_size: 96,
+            num_attention_heads: 6,
+            hidden_act: Activation::Gelu,
+            ..Self::miniature(vocab_size)
+        }
     }
 
     /// Reads and checks a config.json.

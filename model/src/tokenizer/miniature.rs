@@ -18,12 +18,22 @@ const MERGES: usize = 400;
 
 type Pair = (String, String);
 
+/// What fills a sequence behind the end token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// The end token, as in SD1.5's folder.
+    EndToken,
+    /// `!`, id 0, as in SD2's folder: `special_tokens_map.json` says so, against `tokenizer_config.json`, which names the end token and is
+    /// overruled.
+    ExclamationMark,
+}
+
 /// Writes `vocab.json`, `merges.txt`, `tokenizer_config.json` and `special_tokens_map.json` into `folder`, which is created
 /// where it does not exist, and returns the number of tokens: 914, the start token 912, the end token 913.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder or a file cannot be written.
-pub fn write_miniature(folder: &Path) -> Result<usize> {
+pub fn write_miniature(folder: &Path, padding: Padding) -> Result<usize> {
     let merges = train();
     let mut symbols = pieces::byte_symbols();
     symbols.sort_unstable();
@@ -33,7 +43,7 @@ pub fn write_miniature(folder: &Path) -> Result<usize> {
     let tokens = bytes.chain(last_bytes).chain(merged).chain([DEFAULT_START.to_owned(), DEFAULT_END.to_owned()]);
     let vocab: Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, Value::from(id))).collect();
     let rules: String = merges.iter().map(|(left, right)| format!("{left} {right}\n")).collect();
-    let (config, special) = settings();
+    let (config, special) = settings(padding);
 
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let size = vocab.len();
@@ -93,8 +103,12 @@ fn merge(symbols: &mut Vec<String>, pair: &Pair) {
     }
 }
 
-/// `tokenizer_config.json` and `special_tokens_map.json` with the entries of SD1.5's folder.
-fn settings() -> (Value, Value) {
+/// `tokenizer_config.json` and `special_tokens_map.json` with the entries of SD1.5's or SD2's folder.
+fn settings(padding: Padding) -> (Value, Value) {
+    let pad_token = match padding {
+        Padding::EndToken => DEFAULT_END,
+        Padding::ExclamationMark => "!",
+    };
     let token =
         |content: &str| json!({"content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
     let typed = |content: &str| json!({"__type": "AddedToken", "content": content, "lstrip": false, "normalized": true, "rstrip": false, "single_word": false});
@@ -112,7 +126,7 @@ fn settings() -> (Value, Value) {
     let special = json!({
         "bos_token": token(DEFAULT_START),
         "eos_token": token(DEFAULT_END),
-        "pad_token": DEFAULT_END,
+        "pad_token": pad_token,
         "unk_token": token(DEFAULT_END),
     });
     (config, special)

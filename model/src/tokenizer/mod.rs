@@ -31,7 +31,7 @@ mod clean;
 mod miniature;
 mod pieces;
 
-pub use miniature::write_miniature;
+pub use miniature::{Padding, write_miniature};
 
 use crate::error::{Error, Result};
 use added_tokens::AddedTokens;

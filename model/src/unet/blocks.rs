@@ -68,10 +68,7 @@ impl<'a> BlockSizes<'a> {
     }
 
     fn transformer(&self, width: usize, heads: usize, blocks: usize, weights: Weights) -> Result<Option<Transformer2DModel>> {
-        let config = self.config;
-        (blocks > 0)
-            .then(|| Transformer2DModel::load(width, heads, blocks, config.cross_attention_dim, config.norm_num_groups, weights))
-            .transpose()
+        (blocks > 0).then(|| Transformer2DModel::load(self.config, width, heads, blocks, weights)).transpose()
     }
 }
 

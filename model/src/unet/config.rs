@@ -25,8 +25,11 @@ impl PerLevel {
     }
 }
 
-/// The entries of `unet/config.json` (diffusers 0.32 `UNet2DConditionModel`) that SD1.5's block types need. A missing entry takes the
-/// class's default; an entry that asks for something this crate does not build is refused by name.
+/// The entries of `unet/config.json` (diffusers 0.32 `UNet2DConditionModel`) that Stable Diffusion 1's and 2's block types need. A missing
+/// entry takes the class's default; an entry that asks for something this crate does not build is refused by name.
+///
+/// `upcast_attention` (SD2.1's) says that attention scores exceed float16's range and are to be computed in float32. On the CPU everything
+/// is, so it changes nothing there; an accelerator computing in float16 is refused when the network is loaded.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct UnetConfig {
@@ -49,7 +52,7 @@ pub struct UnetConfig {
     down_block_types: Vec<String>,
     up_block_types: Vec<String>,
     mid_block_type: Option<String>,
-    // In SD1.5's files this holds the number of heads, a slip that diffusers keeps for compatibility.
+    // In these models' files this holds the number of heads, a slip that diffusers keeps for compatibility.
     attention_head_dim: PerLevel,
     num_attention_heads: Option<PerLevel>,
     transformer_layers_per_block: PerLevel,
@@ -115,7 +118,19 @@ impl UnetConfig {
         Self { sample_size: Some(64), cross_attention_dim: 768, ..Self::default() }
     }
 
-    /// The same block types at a miniature size, for tests and the quickstart.
+    /// Stable Diffusion 2.1's sizes (866 million parameters), trained at latents of 96 x 96.
+    pub fn stable_diffusion_2_1() -> Self {
+        Self {
+            sample_size: Some(96),
+            cross_attention_dim: 1024,
+            attention_head_dim: PerLevel::Each(vec![5, 10, 20, 20]),
+            use_linear_projection: true,
+            upcast_attention: true,
+            ..Self::default()
+        }
+    }
+
+    /// Stable Diffusion 1.5's block types at a miniature size, for tests and the quickstart.
     pub fn miniature() -> Self {
         Self {
             sample_size: Some(16),
@@ -124,6 +139,17 @@ impl UnetConfig {
             norm_num_groups: 8,
             attention_head_dim: PerLevel::Same(4),
             ..Self::default()
+        }
+    }
+
+    /// Stable Diffusion 2.1's options at a miniature size: heads per level, linear projections.
+    pub fn miniature_2_1() -> Self {
+        Self {
+            cross_attention_dim: 48,
+            attention_head_dim: PerLevel::Each(vec![2, 4, 8, 8]),
+            use_linear_projection: true,
+            upcast_attention: true,
+            ..Self::miniature()
         }
     }
 
@@ -150,20 +176,17 @@ impl UnetConfig {
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         let refuse = |key, problem: &str| Err((key, problem.to_owned()));
-        if self.use_linear_projection {
+        if self.addition_embed_type.is_some() {
             return refuse(
-                "use_linear_projection",
-                "is true: this is a Stable Diffusion 2 or SDXL model; driftless supports SD1.5 only",
+                "addition_embed_type",
+                "is set: this is an SDXL model; driftless supports Stable Diffusion 1 and 2 only",
             );
         }
-        if self.addition_embed_type.is_some() {
-            return refuse("addition_embed_type", "is set: this is an SDXL model; driftless supports SD1.5 only");
-        }
-        if self.cross_attention_dim == 1024 && self.block_out_channels == [320, 640, 1280, 1280] {
-            return refuse("cross_attention_dim", "is 1024: this is a Stable Diffusion 2 model; driftless supports SD1.5 only");
-        }
         if self.in_channels == 9 {
-            return refuse("in_channels", "is 9: this is an inpainting model; driftless supports plain SD1.5 only");
+            return refuse(
+                "in_channels",
+                "is 9: this is an inpainting model; driftless supports plain Stable Diffusion 1 and 2 only",
+            );
         }
         let levels = self.block_out_channels.len();
         if levels == 0 || levels > 16 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
@@ -183,7 +206,7 @@ impl UnetConfig {
             let name = self.mid_block_type.as_deref().unwrap_or("null");
             return Err(("mid_block_type", unknown_block(name, "UNetMidBlock2DCrossAttn")));
         }
-        let fixed: [(&'static str, bool, &str); 14] = [
+        let fixed: [(&'static str, bool, &str); 13] = [
             ("act_fn", self.act_fn == "silu" || self.act_fn == "swish", "silu"),
             ("flip_sin_to_cos", self.flip_sin_to_cos, "true"),
             ("freq_shift", self.freq_shift == 0.0, "0"),
@@ -192,7 +215,6 @@ impl UnetConfig {
             ("mid_block_scale_factor", self.mid_block_scale_factor == 1.0, "1"),
             ("only_cross_attention", !self.only_cross_attention, "false"),
             ("dual_cross_attention", !self.dual_cross_attention, "false"),
-            ("upcast_attention", !self.upcast_attention, "false"),
             ("class_embed_type", self.class_embed_type.is_none(), "null"),
             ("time_cond_proj_dim", self.time_cond_proj_dim.is_none(), "null"),
             ("resnet_time_scale_shift", self.resnet_time_scale_shift == "default", "default"),
@@ -201,7 +223,7 @@ impl UnetConfig {
         ];
         for (key, holds, expected) in fixed {
             if !holds {
-                return Err((key, format!("has a value that SD1.5 does not use; expected {expected}")));
+                return Err((key, format!("has a value that neither Stable Diffusion 1 nor 2 uses; expected {expected}")));
             }
         }
         self.check_sizes()
@@ -232,6 +254,16 @@ impl UnetConfig {
     /// Attention heads at a level; 0 when the configuration has no entry for it.
     pub fn heads(&self, level: usize) -> usize {
         self.num_attention_heads.as_ref().unwrap_or(&self.attention_head_dim).at(level).unwrap_or(0)
+    }
+
+    /// Whether transformers project to tokens by linear layers (SD2) and not by 1x1 convolutions (SD1.5).
+    pub(crate) fn use_linear_projection(&self) -> bool {
+        self.use_linear_projection
+    }
+
+    /// Whether attention scores are too large for float16.
+    pub(super) fn upcast_attention(&self) -> bool {
+        self.upcast_attention
     }
 
     fn transformer_blocks_at(&self, level: usize) -> usize {
@@ -294,5 +326,5 @@ impl Layout {
 }
 
 fn unknown_block(name: &str, known: &str) -> String {
-    format!("names the block type `{name}`, which SD1.5 does not have; expected one of {known}")
+    format!("names the block type `{name}`, which neither Stable Diffusion 1 nor 2 has; expected one of {known}")
 }

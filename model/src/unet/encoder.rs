@@ -1,6 +1,6 @@
 //! The half that a UNet and a ControlNet share: time embedding, first convolution, down path and middle.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::UnetConfig;
 use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
@@ -22,6 +22,11 @@ pub(crate) struct UnetEncoder {
 
 impl UnetEncoder {
     pub fn load(config: &UnetConfig, weights: &Weights) -> Result<Self> {
+        if config.upcast_attention() && weights.compute_dtype() == DType::F16 {
+            let problem =
+                "is float16, but config.json has upcast_attention: this model's attention scores exceed float16's range";
+            return Err(Error::argument("dtype", format!("{problem}; take bfloat16 or float32")));
+        }
         let sizes = BlockSizes::new(config);
         let width = config.block_out_channels[0];
         let levels = config.block_out_channels.len();

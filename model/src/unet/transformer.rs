@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::UnetConfig;
 use super::attention::{CrossAttention, SelfAttention};
 use super::context::TextContext;
 use crate::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Weights};
@@ -66,37 +67,72 @@ impl BasicTransformerBlock {
     }
 }
 
-/// Group norm, 1x1 convolution to tokens, transformer blocks, 1x1 convolution back, residual.
+/// What stands between feature maps and tokens: a 1x1 convolution on the maps (SD1.5) or a linear layer on the tokens
+/// (`use_linear_projection`, SD2). The same numbers but for the order of sums; the layers differ in what their adapters look like.
+#[derive(Debug)]
+enum Projection {
+    Convolution(Conv2d),
+    Linear(Linear),
+}
+
+impl Projection {
+    fn load(config: &UnetConfig, width: usize, weights: Weights) -> Result<Self> {
+        Ok(match config.use_linear_projection() {
+            true => Self::Linear(Linear::load(width, width, weights)?),
+            false => Self::Convolution(Conv2d::load(width, width, 1, weights)?),
+        })
+    }
+
+    /// `x` `[b, c, h, w]`, of which nobody needs the values afterwards; returns `[b, h * w, c]`.
+    fn to_tokens(&self, x: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Convolution(convolution) => {
+                let hidden = convolution.forward_last(x)?;
+                let tokens = ops::to_tokens(&hidden)?;
+                ops::discard(&hidden)?;
+                Ok(tokens)
+            }
+            Self::Linear(linear) => {
+                let tokens = ops::to_tokens(&x)?;
+                ops::discard(&x)?;
+                linear.forward(&tokens)
+            }
+        }
+    }
+
+    /// `tokens` `[b, h * w, c]`; returns `[b, c, h, w]`.
+    fn from_tokens(&self, tokens: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+        match self {
+            Self::Convolution(convolution) => convolution.forward_last(ops::from_tokens(tokens, height, width)?),
+            Self::Linear(linear) => ops::from_tokens(&linear.forward(tokens)?, height, width),
+        }
+    }
+}
+
+/// Group norm, projection to tokens, transformer blocks, projection back, residual.
 #[derive(Debug)]
 pub struct Transformer2DModel {
     norm: GroupNorm,
-    proj_in: Conv2d,
+    proj_in: Projection,
     transformer_blocks: Vec<BasicTransformerBlock>,
-    proj_out: Conv2d,
+    proj_out: Projection,
 }
 
 impl Transformer2DModel {
-    /// Reads the transformer.
+    /// Reads the transformer: so many `blocks` with so many `heads` over `width` channels.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
-    pub fn load(
-        width: usize,
-        heads: usize,
-        blocks: usize,
-        cross_attention_dim: usize,
-        groups: usize,
-        weights: Weights,
-    ) -> Result<Self> {
+    pub fn load(config: &UnetConfig, width: usize, heads: usize, blocks: usize, weights: Weights) -> Result<Self> {
         let transformer_blocks = (0..blocks).map(|block| {
-            BasicTransformerBlock::load(width, heads, cross_attention_dim, weights.pp("transformer_blocks").pp(block))
+            BasicTransformerBlock::load(width, heads, config.cross_attention_dim, weights.pp("transformer_blocks").pp(block))
         });
         Ok(Self {
             // 1e-6, unlike the residual blocks' 1e-5: diffusers fixes it in the class.
-            norm: GroupNorm::load(groups, width, 1e-6, weights.pp("norm"))?,
-            proj_in: Conv2d::load(width, width, 1, weights.pp("proj_in"))?,
+            norm: GroupNorm::load(config.norm_num_groups, width, 1e-6, weights.pp("norm"))?,
+            proj_in: Projection::load(config, width, weights.pp("proj_in"))?,
             transformer_blocks: transformer_blocks.collect::<Result<_>>()?,
-            proj_out: Conv2d::load(width, width, 1, weights.pp("proj_out"))?,
+            proj_out: Projection::load(config, width, weights.pp("proj_out"))?,
         })
     }
 
@@ -106,14 +142,12 @@ impl Transformer2DModel {
     /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
     pub(super) fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Tensor, Stop> {
         let (_, _, h, w) = x.dims4()?;
-        let hidden = self.proj_in.forward_last(self.norm.forward(x)?)?;
-        let mut tokens = ops::to_tokens(&hidden)?;
-        ops::discard(&hidden)?;
+        let mut tokens = self.proj_in.to_tokens(self.norm.forward(x)?)?;
         for (block, transformer) in self.transformer_blocks.iter().enumerate() {
             let at = BlockPosition { place, block, size: (h, w) };
             tokens = transformer.forward(&tokens, context, at, taps)?;
         }
-        let out = ops::add(x, self.proj_out.forward_last(ops::from_tokens(&tokens, h, w)?)?)?;
+        let out = ops::add(x, self.proj_out.from_tokens(&tokens, h, w)?)?;
         taps.keep(LayerId::VitOut(place), &out)?;
         Ok(out)
     }
