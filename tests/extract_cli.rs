@@ -237,9 +237,9 @@ fn wrong_models_are_refused() {
     std::fs::write(&weights, bytes).unwrap();
     let config = model.join("unet/config.json");
     let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
-    value["use_linear_projection"] = Value::Bool(true);
+    value["addition_embed_type"] = Value::String("text_time".to_owned());
     std::fs::write(&config, value.to_string()).unwrap();
-    refuse(&["Stable Diffusion 2"]);
+    refuse(&["SDXL"]);
 }
 
 /// The miniature model as one file in LDM naming.
