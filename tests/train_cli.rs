@@ -117,6 +117,22 @@ fn the_same_seed_gives_the_same_bytes_and_a_resumed_run_too() {
         let output = words(&mut command, &format!("{options} {other}"));
         assert_fails(&output, 1, &["another configuration", "--resume", named]);
     }
+
+    // What may change is said.
+    let other = "--learning_rate 1e-3 --lr_decay_steps 1 --lr_scheduler_num_cycles 3 --lr_scheduler_power 2 \
+                 --lr_scheduler_timescale 5 --lr_scheduler_min_lr_ratio 0.5";
+    let output = words(place.command("other").arg("--resume").arg(&state), &format!("{options} {other}"));
+    assert_done(&output);
+    for change in [
+        "learning_rate was `0.01` and is now `0.001`",
+        "lr_decay_steps was `0` and is now `1`",
+        "lr_scheduler_num_cycles was `1` and is now `3`",
+        "lr_scheduler_power was `1.0` and is now `2.0`",
+        "lr_scheduler_timescale was `None` and is now `5`",
+        "lr_scheduler_min_lr_ratio was `None` and is now `0.5`",
+    ] {
+        assert!(message(&output).contains(change), "{change} is not in: {}", message(&output));
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `model_and_data`, `network`, `optimization`, `objective`, `validation`, `output` | the options, grouped as `--help` groups them |
+//! | [`table`] | what a row of these groups is: one for each option |
+//! | [`identity`] | what a run that goes on must have in common with the one that wrote the state |
 //! | [`values`] | value types that kohya writes as text: `512,650`, `10%`, `key=value` |
 //! | [`arguments`] | the command line and the TOML file, brought into one list of arguments |
 //! | [`config_file`] | `--config_file`: a TOML whose sections are flattened into options |
@@ -14,11 +16,13 @@
 pub mod arguments;
 pub mod config_file;
 pub mod foreign;
+pub mod identity;
 mod model_and_data;
 mod network;
 mod objective;
 mod optimization;
 mod output;
+pub mod table;
 mod validation;
 pub mod values;
 
@@ -27,6 +31,7 @@ pub use network::NetworkOptions;
 pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
 pub use optimization::OptimizationOptions;
 pub use output::{OutputOptions, RunOptions, SampleOptions, SaveFormat, SavePrecision};
+pub use table::{Identity, Record, Row};
 pub use validation::ValidationOptions;
 
 /// Everything that was asked for.
@@ -81,6 +86,39 @@ pub struct Options {
 pub enum Action {
     /// Print buckets, steps, captions and a memory estimate, and stop.
     Check,
+}
+
+impl Options {
+    /// What a command line without options asks for.
+    pub fn defaults() -> Self {
+        // No option is required, and every default is valid: `clap_agrees_with_itself` parses them.
+        <Self as clap::Parser>::parse_from(["train"])
+    }
+
+    /// Every option's row with its value.
+    pub fn values(&self) -> impl Iterator<Item = (&'static Row, &dyn table::Value)> {
+        let Self { action: _, model, data, captions, network, optimization, objective, validation, output, samples, run } = self;
+        let known = model.values().chain(data.values()).chain(captions.values()).chain(network.values());
+        let known = known.chain(optimization.values()).chain(objective.values()).chain(validation.values());
+        known.chain(output.values()).chain(samples.values()).chain(run.values())
+    }
+}
+
+/// The rows of all options, in the order of `--help`.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    let groups = [
+        ModelOptions::ROWS,
+        DataOptions::ROWS,
+        CaptionOptions::ROWS,
+        NetworkOptions::ROWS,
+        OptimizationOptions::ROWS,
+        ObjectiveOptions::ROWS,
+        ValidationOptions::ROWS,
+        OutputOptions::ROWS,
+        SampleOptions::ROWS,
+        RunOptions::ROWS,
+    ];
+    groups.into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,43 +1,44 @@
 //! Options: the base model, the images and their captions.
 
+use super::table::options;
 use super::values::{Resolution, StepsOrShare};
 use std::path::PathBuf;
 
-/// The base model and the machine.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Model")]
-pub struct ModelOptions {
-    /// Diffusers folder, hub id, or LDM-format file
-    #[arg(long, visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
-    pub pretrained_model_name_or_path: String,
+options! {
+    /// The base model and the machine.
+    pub struct ModelOptions in "Model" {
+        /// Diffusers folder, hub id, or LDM-format file
+        #[arg(visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+        pretrained_model_name_or_path: String => MayChange, by "ss_sd_model_name";
 
-    /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer
-    #[arg(long, value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
-    pub base: String,
+        /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer
+        #[arg(value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+        base: String => MayChange;
 
-    /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
-    #[arg(long, value_name = "PATH")]
-    pub vae: Option<String>,
+        /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
+        #[arg(value_name = "PATH")]
+        vae: Option<String> => Fixed, by "ss_vae_name";
 
-    /// Device: auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+        /// Device: auto, cpu, cuda, cuda:N or metal
+        #[arg(default_value = "auto")]
+        device: String => Irrelevant;
 
-    /// Threads for computing (default: all cores)
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+        /// Threads for computing (default: all cores)
+        #[arg(value_name = "N")]
+        threads: Option<usize> => Irrelevant;
 
-    /// Type that the frozen model computes in; adapters, optimizer and loss stay float32
-    #[arg(long, visible_alias = "dtype", value_enum, default_value = "no")]
-    pub mixed_precision: Precision,
+        /// Type that the frozen model computes in; adapters, optimizer and loss stay float32
+        #[arg(visible_alias = "dtype", value_enum, default_value = "no")]
+        mixed_precision: Precision => Fixed, metadata "mixed_precision";
 
-    /// Hidden state of the text encoder to use, counted from the end (1: the last)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
-    pub clip_skip: Option<u32>,
+        /// Hidden state of the text encoder to use, counted from the end (1: the last)
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
+        clip_skip: Option<u32> => Fixed, metadata "clip_skip";
 
-    /// Tokens per caption: 75, 150 or 225
-    #[arg(long, value_name = "N", value_parser = parse_token_length)]
-    pub max_token_length: Option<usize>,
+        /// Tokens per caption: 75, 150 or 225
+        #[arg(value_name = "N", value_parser = parse_token_length)]
+        max_token_length: Option<usize> => Fixed, by "ss_max_token_length";
+    }
 }
 
 fn parse_token_length(text: &str) -> Result<usize, String> {
@@ -61,85 +62,77 @@ pub enum Precision {
     Bf16,
 }
 
-/// Images, buckets and caches.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Images")]
-pub struct DataOptions {
-    /// Folder whose subfolders are named REPEATS_name and hold images
-    #[arg(long, value_name = "DIR")]
-    pub train_data_dir: Option<PathBuf>,
+options! {
+    /// Images, buckets and caches.
+    pub struct DataOptions in "Images" {
+        /// Folder whose subfolders are named REPEATS_name and hold images
+        #[arg(value_name = "DIR")]
+        train_data_dir: Option<PathBuf> => Fixed, by "data";
 
-    /// The same for regularization images
-    #[arg(long, value_name = "DIR")]
-    pub reg_data_dir: Option<PathBuf>,
+        /// The same for regularization images
+        #[arg(value_name = "DIR")]
+        reg_data_dir: Option<PathBuf> => Fixed, by "data";
 
-    /// Data set as TOML ([general], [[datasets]], [[datasets.subsets]]); replaces the two folders
-    #[arg(long, value_name = "FILE")]
-    pub dataset_config: Option<PathBuf>,
+        /// Data set as TOML ([general], [[datasets]], [[datasets.subsets]]); replaces the two folders
+        #[arg(value_name = "FILE")]
+        dataset_config: Option<PathBuf> => Fixed, by "data";
 
-    /// Repeats of subsets in --dataset_config that name none
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub dataset_repeats: usize,
+        /// Repeats of subsets in --dataset_config that name none
+        #[arg(value_name = "N", default_value_t = 1)]
+        dataset_repeats: usize => Fixed, by "captions_and_augmentation";
 
-    /// Size of the images: 512, or width,height
-    #[arg(long, default_value = "512", value_name = "W,H")]
-    pub resolution: Resolution,
+        /// Size of the images: 512, or width,height
+        #[arg(default_value = "512", value_name = "W,H")]
+        resolution: Resolution => Fixed, by "data";
 
-    /// Sort images into buckets by aspect ratio instead of cropping all to one size
-    #[arg(long)]
-    pub enable_bucket: bool,
+        /// Sort images into buckets by aspect ratio instead of cropping all to one size
+        enable_bucket: bool => Fixed, by "data";
 
-    /// Shortest side of a bucket
-    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
-    pub min_bucket_reso: usize,
+        /// Shortest side of a bucket
+        #[arg(value_name = "PIXELS", default_value_t = 256)]
+        min_bucket_reso: usize => Fixed, by "data";
 
-    /// Longest side of a bucket
-    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
-    pub max_bucket_reso: usize,
+        /// Longest side of a bucket
+        #[arg(value_name = "PIXELS", default_value_t = 1024)]
+        max_bucket_reso: usize => Fixed, by "data";
 
-    /// Sides of buckets are multiples of this
-    #[arg(long, value_name = "PIXELS", default_value_t = 64)]
-    pub bucket_reso_steps: usize,
+        /// Sides of buckets are multiples of this
+        #[arg(value_name = "PIXELS", default_value_t = 64)]
+        bucket_reso_steps: usize => Fixed, by "data";
 
-    /// Make buckets from the images' sizes and never enlarge an image
-    #[arg(long)]
-    pub bucket_no_upscale: bool,
+        /// Make buckets from the images' sizes and never enlarge an image
+        bucket_no_upscale: bool => Fixed, by "data";
 
-    /// Resampling filter (default: area averaging to shrink, Lanczos to enlarge)
-    #[arg(long, value_enum, value_name = "FILTER")]
-    pub resize_interpolation: Option<Interpolation>,
+        /// Resampling filter (default: area averaging to shrink, Lanczos to enlarge)
+        #[arg(value_enum, value_name = "FILTER")]
+        resize_interpolation: Option<Interpolation> => Fixed, metadata "resize_interpolation";
 
-    /// Turn photographs upright as their Exif orientation says, which kohya's trainer does not
-    #[arg(long)]
-    pub exif_orientation: bool,
+        /// Turn photographs upright as their Exif orientation says, which kohya's trainer does not
+        exif_orientation: bool => Fixed, by "captions_and_augmentation";
 
-    /// Mirror each drawn image with probability one half
-    #[arg(long)]
-    pub flip_aug: bool,
+        /// Mirror each drawn image with probability one half
+        flip_aug: bool => Fixed, by "captions_and_augmentation";
 
-    /// Change the hue or brightness of a third of the draws a little; not with cached latents
-    #[arg(long)]
-    pub color_aug: bool,
+        /// Change the hue or brightness of a third of the draws a little; not with cached latents
+        color_aug: bool => Fixed, by "captions_and_augmentation";
 
-    /// Cut at a random place instead of the center; not with cached latents
-    #[arg(long)]
-    pub random_crop: bool,
+        /// Cut at a random place instead of the center; not with cached latents
+        random_crop: bool => Fixed, by "captions_and_augmentation";
 
-    /// Encode every image once, before training
-    #[arg(long)]
-    pub cache_latents: bool,
+        /// Encode every image once, before training
+        cache_latents: bool => Fixed, by "ss_cache_latents";
 
-    /// The same, kept in NAME.latents.safetensors beside each image for later runs
-    #[arg(long)]
-    pub cache_latents_to_disk: bool,
+        /// The same, kept in NAME.latents.safetensors beside each image for later runs
+        cache_latents_to_disk: bool => Fixed, by "ss_cache_latents";
 
-    /// Keep them in this folder instead of beside the images
-    #[arg(long, value_name = "DIR", requires = "cache_latents_to_disk")]
-    pub latent_cache_dir: Option<PathBuf>,
+        /// Keep them in this folder instead of beside the images
+        #[arg(value_name = "DIR", requires = "cache_latents_to_disk")]
+        latent_cache_dir: Option<PathBuf> => Irrelevant;
 
-    /// Images per step
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub train_batch_size: usize,
+        /// Images per step
+        #[arg(value_name = "N", default_value_t = 1)]
+        train_batch_size: usize => Fixed, by "ss_batch_size_per_device";
+    }
 }
 
 impl DataOptions {
@@ -162,63 +155,61 @@ pub enum Interpolation {
     Nearest,
 }
 
-/// Captions and what is done to them at every draw.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Captions")]
-pub struct CaptionOptions {
-    /// Extension of caption files
-    #[arg(long, alias = "caption_extention", value_name = "EXT", default_value = ".txt")]
-    pub caption_extension: String,
+options! {
+    /// Captions and what is done to them at every draw.
+    pub struct CaptionOptions in "Captions" {
+        /// Extension of caption files
+        #[arg(alias = "caption_extention", value_name = "EXT", default_value = ".txt")]
+        caption_extension: String => Fixed, by "captions_and_augmentation";
 
-    /// Shuffle the tags of a caption
-    #[arg(long)]
-    pub shuffle_caption: bool,
+        /// Shuffle the tags of a caption
+        shuffle_caption: bool => Fixed, by "captions_and_augmentation";
 
-    /// Tags at the beginning that stay where they are
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub keep_tokens: usize,
+        /// Tags at the beginning that stay where they are
+        #[arg(value_name = "N", default_value_t = 0)]
+        keep_tokens: usize => Fixed, by "captions_and_augmentation";
 
-    /// Text that parts fixed tags from flexible ones
-    #[arg(long, value_name = "TEXT")]
-    pub keep_tokens_separator: Option<String>,
+        /// Text that parts fixed tags from flexible ones
+        #[arg(value_name = "TEXT")]
+        keep_tokens_separator: Option<String> => Fixed, by "captions_and_augmentation";
 
-    /// What stands between tags
-    #[arg(long, value_name = "TEXT", default_value = ",")]
-    pub caption_separator: String,
+        /// What stands between tags
+        #[arg(value_name = "TEXT", default_value = ",")]
+        caption_separator: String => Fixed, by "captions_and_augmentation";
 
-    /// Separator inside a group of tags that moves and drops as one
-    #[arg(long, value_name = "TEXT")]
-    pub secondary_separator: Option<String>,
+        /// Separator inside a group of tags that moves and drops as one
+        #[arg(value_name = "TEXT")]
+        secondary_separator: Option<String> => Fixed, by "captions_and_augmentation";
 
-    /// Choose one of {a|b|c}, and one line of captions with several
-    #[arg(long)]
-    pub enable_wildcard: bool,
+        /// Choose one of {a|b|c}, and one line of captions with several
+        enable_wildcard: bool => Fixed, by "captions_and_augmentation";
 
-    /// Text put before every caption
-    #[arg(long, value_name = "TEXT")]
-    pub caption_prefix: Option<String>,
+        /// Text put before every caption
+        #[arg(value_name = "TEXT")]
+        caption_prefix: Option<String> => Fixed, by "captions_and_augmentation";
 
-    /// Text put after every caption
-    #[arg(long, value_name = "TEXT")]
-    pub caption_suffix: Option<String>,
+        /// Text put after every caption
+        #[arg(value_name = "TEXT")]
+        caption_suffix: Option<String> => Fixed, by "captions_and_augmentation";
 
-    /// Probability of an empty caption
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = super::values::probability)]
-    pub caption_dropout_rate: f64,
+        /// Probability of an empty caption
+        #[arg(value_name = "P", default_value_t = 0.0, value_parser = super::values::probability)]
+        caption_dropout_rate: f64 => Fixed, metadata "caption_dropout_rate";
 
-    /// Empty captions in every N-th epoch
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub caption_dropout_every_n_epochs: usize,
+        /// Empty captions in every N-th epoch
+        #[arg(value_name = "N", default_value_t = 0)]
+        caption_dropout_every_n_epochs: usize => Fixed, metadata "caption_dropout_every_n_epochs";
 
-    /// Probability of dropping a tag
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = super::values::probability)]
-    pub caption_tag_dropout_rate: f64,
+        /// Probability of dropping a tag
+        #[arg(value_name = "P", default_value_t = 0.0, value_parser = super::values::probability)]
+        caption_tag_dropout_rate: f64 => Fixed, metadata "caption_tag_dropout_rate";
 
-    /// Tags at the first step of the tag warm-up
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub token_warmup_min: usize,
+        /// Tags at the first step of the tag warm-up
+        #[arg(value_name = "N", default_value_t = 1)]
+        token_warmup_min: usize => Fixed, by "captions_and_augmentation";
 
-    /// Steps, or share of all steps, until a caption has all its tags
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub token_warmup_step: StepsOrShare,
+        /// Steps, or share of all steps, until a caption has all its tags
+        #[arg(value_name = "N", default_value = "0")]
+        token_warmup_step: StepsOrShare => Fixed, by "captions_and_augmentation";
+    }
 }

@@ -1,90 +1,85 @@
 //! Options: noise, timesteps and loss.
 
+use super::table::options;
 use super::values::{not_negative, positive};
 
-/// What is learnt.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Objective")]
-pub struct ObjectiveOptions {
-    /// Predict the velocity, not the noise; for models trained so, which SD1.5 is not
-    #[arg(long)]
-    pub v_parameterization: bool,
+options! {
+    /// What is learnt.
+    pub struct ObjectiveOptions in "Objective" {
+        /// Predict the velocity, not the noise; for models trained so, which SD1.5 is not
+        v_parameterization: bool => Fixed, by "v_parameterization";
 
-    /// Noise with a random offset per channel of this strength
-    #[arg(long, value_name = "STRENGTH")]
-    pub noise_offset: Option<f64>,
+        /// Noise with a random offset per channel of this strength
+        #[arg(value_name = "STRENGTH")]
+        noise_offset: Option<f64> => Fixed, metadata "noise_offset";
 
-    /// Draw the offset's strength from 0 to --noise_offset for each batch
-    #[arg(long)]
-    pub noise_offset_random_strength: bool,
+        /// Draw the offset's strength from 0 to --noise_offset for each batch
+        noise_offset_random_strength: bool => Fixed, metadata "noise_offset_random_strength";
 
-    /// Add this times the latent's mean to the offset's strength
-    #[arg(long, value_name = "SCALE")]
-    pub adaptive_noise_scale: Option<f64>,
+        /// Add this times the latent's mean to the offset's strength
+        #[arg(value_name = "SCALE")]
+        adaptive_noise_scale: Option<f64> => Fixed, metadata "adaptive_noise_scale";
 
-    /// Add noise of so many coarser resolutions
-    #[arg(long, value_name = "N")]
-    pub multires_noise_iterations: Option<usize>,
+        /// Add noise of so many coarser resolutions
+        #[arg(value_name = "N")]
+        multires_noise_iterations: Option<usize> => Fixed, metadata "multires_noise_iterations";
 
-    /// Strength of each coarser resolution relative to the next finer one
-    #[arg(long, value_name = "D", default_value_t = 0.3, value_parser = not_negative)]
-    pub multires_noise_discount: f64,
+        /// Strength of each coarser resolution relative to the next finer one
+        #[arg(value_name = "D", default_value_t = 0.3, value_parser = not_negative)]
+        multires_noise_discount: f64 => Fixed, metadata "multires_noise_discount";
 
-    /// Disturb the input by further noise of this strength that is not to be predicted
-    #[arg(long, value_name = "STRENGTH", value_parser = not_negative)]
-    pub ip_noise_gamma: Option<f64>,
+        /// Disturb the input by further noise of this strength that is not to be predicted
+        #[arg(value_name = "STRENGTH", value_parser = not_negative)]
+        ip_noise_gamma: Option<f64> => Fixed, metadata "ip_noise_gamma";
 
-    /// Draw that strength from 0 to --ip_noise_gamma for each batch
-    #[arg(long)]
-    pub ip_noise_gamma_random_strength: bool,
+        /// Draw that strength from 0 to --ip_noise_gamma for each batch
+        ip_noise_gamma_random_strength: bool => Fixed, metadata "ip_noise_gamma_random_strength";
 
-    /// First timestep that is drawn
-    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(0..1000))]
-    pub min_timestep: Option<u32>,
+        /// First timestep that is drawn
+        #[arg(value_name = "T", value_parser = clap::value_parser!(u32).range(0..1000))]
+        min_timestep: Option<u32> => Fixed, by "timesteps";
 
-    /// First timestep that is no longer drawn
-    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub max_timestep: Option<u32>,
+        /// First timestep that is no longer drawn
+        #[arg(value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        max_timestep: Option<u32> => Fixed, by "timesteps";
 
-    /// Stretch the noise schedule so that the last timestep is pure noise
-    #[arg(long)]
-    pub zero_terminal_snr: bool,
+        /// Stretch the noise schedule so that the last timestep is pure noise
+        zero_terminal_snr: bool => Fixed, metadata "zero_terminal_snr";
 
-    /// Weight timesteps by min(SNR, gamma) / SNR; 5 is usual
-    #[arg(long, value_name = "GAMMA", value_parser = not_negative)]
-    pub min_snr_gamma: Option<f64>,
+        /// Weight timesteps by min(SNR, gamma) / SNR; 5 is usual
+        #[arg(value_name = "GAMMA", value_parser = not_negative)]
+        min_snr_gamma: Option<f64> => Fixed, metadata "min_snr_gamma";
 
-    /// Weight timesteps by 1 / sqrt(SNR)
-    #[arg(long)]
-    pub debiased_estimation_loss: bool,
+        /// Weight timesteps by 1 / sqrt(SNR)
+        debiased_estimation_loss: bool => Fixed, metadata "debiased_estimation";
 
-    /// Weight timesteps of a velocity loss as a noise loss would
-    #[arg(long)]
-    pub scale_v_pred_loss_like_noise_pred: bool,
+        /// Weight timesteps of a velocity loss as a noise loss would
+        scale_v_pred_loss_like_noise_pred: bool => Fixed, by "scale_v_pred_loss_like_noise_pred";
 
-    /// Add this times the loss as a velocity loss would weight it
-    #[arg(long, value_name = "FACTOR", value_parser = not_negative)]
-    pub v_pred_like_loss: Option<f64>,
+        /// Add this times the loss as a velocity loss would weight it
+        #[arg(value_name = "FACTOR", value_parser = not_negative)]
+        v_pred_like_loss: Option<f64> => Fixed, by "v_pred_like_loss";
 
-    /// Measure of the error
-    #[arg(long, value_enum, default_value = "l2")]
-    pub loss_type: LossType,
+        /// Measure of the error
+        #[arg(value_enum, default_value = "l2")]
+        loss_type: LossType => Fixed, metadata "loss_type";
 
-    /// How the Huber threshold depends on the timestep
-    #[arg(long, value_enum, default_value = "snr")]
-    pub huber_schedule: HuberSchedule,
+        /// How the Huber threshold depends on the timestep
+        #[arg(value_enum, default_value = "snr")]
+        huber_schedule: HuberSchedule => Fixed, metadata "huber_schedule";
 
-    /// Huber threshold
-    #[arg(long, value_name = "C", default_value_t = 0.1, value_parser = positive)]
-    pub huber_c: f64,
+        /// Huber threshold
+        #[arg(value_name = "C", default_value_t = 0.1, value_parser = positive)]
+        huber_c: f64 => Fixed, metadata "huber_c";
 
-    /// Factor on the Huber threshold (constant and exponential)
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
-    pub huber_scale: f64,
+        /// Factor on the Huber threshold (constant and exponential)
+        #[arg(value_name = "FACTOR", default_value_t = 1.0, value_parser = positive)]
+        huber_scale: f64 => Fixed, metadata "huber_scale";
 
-    /// Weight of regularization images
-    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0, value_parser = not_negative)]
-    pub prior_loss_weight: f64,
+        /// Weight of regularization images
+        #[arg(value_name = "WEIGHT", default_value_t = 1.0, value_parser = not_negative)]
+        prior_loss_weight: f64 => Fixed, metadata "prior_loss_weight";
+    }
 }
 
 /// kohya's `--loss_type`.

@@ -1,77 +1,77 @@
 //! Options: optimizer, learning rates and the length of the run.
 
+use super::table::options;
 use super::values::{KeyValue, StepsOrShare, not_negative, positive};
 
-/// How the adapter's matrices are moved.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Optimization")]
-pub struct OptimizationOptions {
-    /// AdamW, Adam, NAdam, RAdam, RMSprop, Adagrad, Adadelta, Adamax, SGD or SGDNesterov; AdamW8bit runs as AdamW
-    #[arg(long, value_name = "NAME", default_value = "AdamW")]
-    pub optimizer_type: String,
+options! {
+    /// How the adapter's matrices are moved.
+    pub struct OptimizationOptions in "Optimization" {
+        /// AdamW, Adam, NAdam, RAdam, RMSprop, Adagrad, Adadelta, Adamax, SGD or SGDNesterov; AdamW8bit runs as AdamW
+        #[arg(value_name = "NAME", default_value = "AdamW")]
+        optimizer_type: String => Fixed, by "ss_optimizer";
 
-    /// Settings of the optimizer, for instance weight_decay=0.01 betas=0.9,0.999 eps=1e-8
-    #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
-    pub optimizer_args: Vec<KeyValue>,
+        /// Settings of the optimizer, for instance weight_decay=0.01 betas=0.9,0.999 eps=1e-8
+        #[arg(value_name = "KEY=VALUE", num_args = 0..)]
+        optimizer_args: Vec<KeyValue> => Fixed, by "ss_optimizer";
 
-    /// Learning rate of parts that have none of their own
-    #[arg(long, value_name = "RATE", default_value_t = 2e-6, value_parser = not_negative)]
-    pub learning_rate: f64,
+        /// Learning rate of parts that have none of their own
+        #[arg(value_name = "RATE", default_value_t = 2e-6, value_parser = not_negative)]
+        learning_rate: f64 => MayChange, metadata "learning_rate";
 
-    /// Learning rate of the UNet's adapters
-    #[arg(long, value_name = "RATE", value_parser = not_negative)]
-    pub unet_lr: Option<f64>,
+        /// Learning rate of the UNet's adapters
+        #[arg(value_name = "RATE", value_parser = not_negative)]
+        unet_lr: Option<f64> => MayChange, metadata "unet_lr";
 
-    /// Learning rate of the text encoder's adapters
-    #[arg(long, value_name = "RATE", num_args = 0.., value_parser = not_negative)]
-    pub text_encoder_lr: Vec<f64>,
+        /// Learning rate of the text encoder's adapters
+        #[arg(value_name = "RATE", num_args = 0.., value_parser = not_negative)]
+        text_encoder_lr: Vec<f64> => MayChange, by "ss_text_encoder_lr";
 
-    /// Course of the rate: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt,
-    /// cosine_with_min_lr, warmup_stable_decay
-    #[arg(long, value_name = "NAME", default_value = "constant")]
-    pub lr_scheduler: String,
+        /// Course of the rate: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt,
+        /// cosine_with_min_lr, warmup_stable_decay
+        #[arg(value_name = "NAME", default_value = "constant")]
+        lr_scheduler: String => MayChange, metadata "lr_scheduler";
 
-    /// Steps of rising rate, or their share of all steps (0.1 or 10%)
-    #[arg(long, value_name = "STEPS", default_value = "0")]
-    pub lr_warmup_steps: StepsOrShare,
+        /// Steps of rising rate, or their share of all steps (0.1 or 10%)
+        #[arg(value_name = "STEPS", default_value = "0")]
+        lr_warmup_steps: StepsOrShare => MayChange, metadata "lr_warmup_steps";
 
-    /// Steps of falling rate at the end, for warmup_stable_decay
-    #[arg(long, value_name = "STEPS", default_value = "0")]
-    pub lr_decay_steps: StepsOrShare,
+        /// Steps of falling rate at the end, for warmup_stable_decay
+        #[arg(value_name = "STEPS", default_value = "0")]
+        lr_decay_steps: StepsOrShare => MayChange;
 
-    /// Restarts, for cosine_with_restarts
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub lr_scheduler_num_cycles: usize,
+        /// Restarts, for cosine_with_restarts
+        #[arg(value_name = "N", default_value_t = 1)]
+        lr_scheduler_num_cycles: usize => MayChange;
 
-    /// Exponent, for polynomial
-    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = positive)]
-    pub lr_scheduler_power: f64,
+        /// Exponent, for polynomial
+        #[arg(value_name = "P", default_value_t = 1.0, value_parser = positive)]
+        lr_scheduler_power: f64 => MayChange;
 
-    /// Time scale, for inverse_sqrt (default: the warm-up)
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub lr_scheduler_timescale: Option<u64>,
+        /// Time scale, for inverse_sqrt (default: the warm-up)
+        #[arg(value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+        lr_scheduler_timescale: Option<u64> => MayChange;
 
-    /// Lowest rate as a share of the highest, for cosine_with_min_lr and warmup_stable_decay
-    #[arg(long, value_name = "SHARE", value_parser = super::values::probability)]
-    pub lr_scheduler_min_lr_ratio: Option<f64>,
+        /// Lowest rate as a share of the highest, for cosine_with_min_lr and warmup_stable_decay
+        #[arg(value_name = "SHARE", value_parser = super::values::probability)]
+        lr_scheduler_min_lr_ratio: Option<f64> => MayChange;
 
-    /// Clip the norm of all gradients together to this; 0 turns it off
-    #[arg(long, value_name = "NORM", default_value_t = 1.0, value_parser = not_negative)]
-    pub max_grad_norm: f64,
+        /// Clip the norm of all gradients together to this; 0 turns it off
+        #[arg(value_name = "NORM", default_value_t = 1.0, value_parser = not_negative)]
+        max_grad_norm: f64 => MayChange, metadata "max_grad_norm";
 
-    /// Batches whose gradients are averaged into one step
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub gradient_accumulation_steps: usize,
+        /// Batches whose gradients are averaged into one step
+        #[arg(value_name = "N", default_value_t = 1)]
+        gradient_accumulation_steps: usize => Fixed, metadata "gradient_accumulation_steps";
 
-    /// Recompute activations in the backward pass: less memory, more time, same result
-    #[arg(long)]
-    pub gradient_checkpointing: bool,
+        /// Recompute activations in the backward pass: less memory, more time, same result
+        gradient_checkpointing: bool => MayChange, metadata "gradient_checkpointing";
 
-    /// Optimizer steps
-    #[arg(long, value_name = "N", default_value_t = 1600)]
-    pub max_train_steps: usize,
+        /// Optimizer steps
+        #[arg(value_name = "N", default_value_t = 1600)]
+        max_train_steps: usize => MayChange, by "ss_max_train_steps";
 
-    /// Epochs; wins over --max_train_steps
-    #[arg(long, value_name = "N")]
-    pub max_train_epochs: Option<usize>,
+        /// Epochs; wins over --max_train_steps
+        #[arg(value_name = "N")]
+        max_train_epochs: Option<usize> => MayChange, by "ss_num_epochs";
+    }
 }

@@ -1,98 +1,95 @@
 //! Options: files that come out, samples, logs, and how the program behaves.
 
+use super::table::options;
 use std::path::PathBuf;
 
-/// Saving and resuming.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Output")]
-pub struct OutputOptions {
-    /// Folder for the adapter, metrics.jsonl and samples
-    #[arg(long, value_name = "DIR", default_value = "output")]
-    pub output_dir: PathBuf,
+options! {
+    /// Saving and resuming.
+    pub struct OutputOptions in "Output" {
+        /// Folder for the adapter, metrics.jsonl and samples
+        #[arg(value_name = "DIR", default_value = "output")]
+        output_dir: PathBuf => Irrelevant;
 
-    /// Name of the adapter's files without extension
-    #[arg(long, value_name = "NAME")]
-    pub output_name: Option<String>,
+        /// Name of the adapter's files without extension
+        #[arg(value_name = "NAME")]
+        output_name: Option<String> => MayChange, metadata "output_name";
 
-    /// Save after every N-th epoch
-    #[arg(long, value_name = "N")]
-    pub save_every_n_epochs: Option<usize>,
+        /// Save after every N-th epoch
+        #[arg(value_name = "N")]
+        save_every_n_epochs: Option<usize> => Irrelevant;
 
-    /// Save after every N-th step
-    #[arg(long, value_name = "N")]
-    pub save_every_n_steps: Option<usize>,
+        /// Save after every N-th step
+        #[arg(value_name = "N")]
+        save_every_n_steps: Option<usize> => Irrelevant;
 
-    /// Save at least N files over the run
-    #[arg(long, value_name = "N")]
-    pub save_n_epoch_ratio: Option<usize>,
+        /// Save at least N files over the run
+        #[arg(value_name = "N")]
+        save_n_epoch_ratio: Option<usize> => Irrelevant;
 
-    /// Keep files of the last N epochs only
-    #[arg(long, value_name = "N")]
-    pub save_last_n_epochs: Option<usize>,
+        /// Keep files of the last N epochs only
+        #[arg(value_name = "N")]
+        save_last_n_epochs: Option<usize> => Irrelevant;
 
-    /// Keep files of the last N steps only
-    #[arg(long, value_name = "N")]
-    pub save_last_n_steps: Option<usize>,
+        /// Keep files of the last N steps only
+        #[arg(value_name = "N")]
+        save_last_n_steps: Option<usize> => Irrelevant;
 
-    /// Keep states of the last N epochs only
-    #[arg(long, value_name = "N")]
-    pub save_last_n_epochs_state: Option<usize>,
+        /// Keep states of the last N epochs only
+        #[arg(value_name = "N")]
+        save_last_n_epochs_state: Option<usize> => Irrelevant;
 
-    /// Keep states of the last N steps only
-    #[arg(long, value_name = "N")]
-    pub save_last_n_steps_state: Option<usize>,
+        /// Keep states of the last N steps only
+        #[arg(value_name = "N")]
+        save_last_n_steps_state: Option<usize> => Irrelevant;
 
-    /// safetensors: NAME.safetensors with kohya's keys; diffusers: a folder NAME with pytorch_lora_weights.safetensors
-    #[arg(long, value_enum, default_value = "safetensors")]
-    pub save_model_as: SaveFormat,
+        /// safetensors: NAME.safetensors with kohya's keys; diffusers: a folder NAME with pytorch_lora_weights.safetensors
+        #[arg(value_enum, default_value = "safetensors")]
+        save_model_as: SaveFormat => Irrelevant;
 
-    /// Type of the saved numbers (default: float32, as they are trained)
-    #[arg(long, value_enum)]
-    pub save_precision: Option<SavePrecision>,
+        /// Type of the saved numbers (default: float32, as they are trained)
+        #[arg(value_enum)]
+        save_precision: Option<SavePrecision> => Irrelevant;
 
-    /// Save a state to resume from with every file, at the end, and when interrupted
-    #[arg(long)]
-    pub save_state: bool,
+        /// Save a state to resume from with every file, at the end, and when interrupted
+        save_state: bool => Irrelevant;
 
-    /// Save a state to resume from at the end
-    #[arg(long)]
-    pub save_state_on_train_end: bool,
+        /// Save a state to resume from at the end
+        save_state_on_train_end: bool => Irrelevant;
 
-    /// Go on from a state folder
-    #[arg(long, value_name = "DIR")]
-    pub resume: Option<PathBuf>,
+        /// Go on from a state folder
+        #[arg(value_name = "DIR")]
+        resume: Option<PathBuf> => Irrelevant;
 
-    /// Leave training metadata out of the adapter's file
-    #[arg(long)]
-    pub no_metadata: bool,
+        /// Leave training metadata out of the adapter's file
+        no_metadata: bool => Irrelevant;
 
-    /// Write when training began and ended into the adapter's file; equal runs then give files that differ
-    #[arg(long)]
-    pub metadata_times: bool,
+        /// Write when training began and ended into the adapter's file; equal runs then give files that differ
+        metadata_times: bool => Irrelevant;
 
-    /// Free text for the metadata
-    #[arg(long, value_name = "TEXT")]
-    pub training_comment: Option<String>,
+        /// Free text for the metadata
+        #[arg(value_name = "TEXT")]
+        training_comment: Option<String> => MayChange, metadata "training_comment";
 
-    /// Title for the metadata (default: the output name)
-    #[arg(long, value_name = "TEXT")]
-    pub metadata_title: Option<String>,
+        /// Title for the metadata (default: the output name)
+        #[arg(value_name = "TEXT")]
+        metadata_title: Option<String> => Irrelevant;
 
-    /// Author for the metadata
-    #[arg(long, value_name = "TEXT")]
-    pub metadata_author: Option<String>,
+        /// Author for the metadata
+        #[arg(value_name = "TEXT")]
+        metadata_author: Option<String> => Irrelevant;
 
-    /// Description for the metadata
-    #[arg(long, value_name = "TEXT")]
-    pub metadata_description: Option<String>,
+        /// Description for the metadata
+        #[arg(value_name = "TEXT")]
+        metadata_description: Option<String> => Irrelevant;
 
-    /// Licence for the metadata
-    #[arg(long, value_name = "TEXT")]
-    pub metadata_license: Option<String>,
+        /// Licence for the metadata
+        #[arg(value_name = "TEXT")]
+        metadata_license: Option<String> => Irrelevant;
 
-    /// Tags for the metadata
-    #[arg(long, value_name = "TEXT")]
-    pub metadata_tags: Option<String>,
+        /// Tags for the metadata
+        #[arg(value_name = "TEXT")]
+        metadata_tags: Option<String> => Irrelevant;
+    }
 }
 
 /// kohya's `--save_model_as`, and diffusers' layout.
@@ -118,60 +115,58 @@ pub enum SavePrecision {
     Bf16,
 }
 
-/// Sample images during training.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Samples")]
-pub struct SampleOptions {
-    /// Prompts, one per line, with --n --w --h --d --l --s --ss after each
-    #[arg(long, value_name = "FILE")]
-    pub sample_prompts: Option<PathBuf>,
+options! {
+    /// Sample images during training.
+    pub struct SampleOptions in "Samples" {
+        /// Prompts, one per line, with --n --w --h --d --l --s --ss after each
+        #[arg(value_name = "FILE")]
+        sample_prompts: Option<PathBuf> => Irrelevant;
 
-    /// Draw samples after every N-th epoch; wins over steps
-    #[arg(long, value_name = "N")]
-    pub sample_every_n_epochs: Option<usize>,
+        /// Draw samples after every N-th epoch; wins over steps
+        #[arg(value_name = "N")]
+        sample_every_n_epochs: Option<usize> => Irrelevant;
 
-    /// Draw samples after every N-th step
-    #[arg(long, value_name = "N")]
-    pub sample_every_n_steps: Option<usize>,
+        /// Draw samples after every N-th step
+        #[arg(value_name = "N")]
+        sample_every_n_steps: Option<usize> => Irrelevant;
 
-    /// Draw samples before the first step too
-    #[arg(long)]
-    pub sample_at_first: bool,
+        /// Draw samples before the first step too
+        sample_at_first: bool => Irrelevant;
 
-    /// Sampler: ddim, ddpm, pndm, euler or euler_a; samples of kohya's others are drawn with euler or euler_a
-    #[arg(long, value_name = "NAME", default_value = "ddim")]
-    pub sample_sampler: String,
+        /// Sampler: ddim, ddpm, pndm, euler or euler_a; samples of kohya's others are drawn with euler or euler_a
+        #[arg(value_name = "NAME", default_value = "ddim")]
+        sample_sampler: String => Irrelevant;
+    }
 }
 
-/// The run itself.
-#[derive(Debug, Clone, clap::Args)]
-#[command(rename_all = "snake_case", next_help_heading = "Run")]
-pub struct RunOptions {
-    /// Options in a TOML file; sections only group them
-    #[arg(long, visible_alias = "config", value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
+options! {
+    /// The run itself.
+    pub struct RunOptions in "Run" {
+        /// Options in a TOML file; sections only group them
+        #[arg(visible_alias = "config", value_name = "FILE")]
+        config_file: Option<PathBuf> => Irrelevant;
 
-    /// Seed of everything random (default: a random one, which is recorded)
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+        /// Seed of everything random (default: a random one, which is recorded)
+        #[arg(value_name = "N")]
+        seed: Option<u64> => Fixed, by "ss_seed";
 
-    /// Folder for TensorBoard
-    #[arg(long, value_name = "DIR")]
-    pub logging_dir: Option<PathBuf>,
+        /// Folder for TensorBoard
+        #[arg(value_name = "DIR")]
+        logging_dir: Option<PathBuf> => Irrelevant;
 
-    /// Beginning of the run's folder name in --logging_dir
-    #[arg(long, value_name = "TEXT")]
-    pub log_prefix: Option<String>,
+        /// Beginning of the run's folder name in --logging_dir
+        #[arg(value_name = "TEXT")]
+        log_prefix: Option<String> => Irrelevant;
 
-    /// Show warnings and errors only
-    #[arg(long, short, conflicts_with = "verbose")]
-    pub quiet: bool,
+        /// Show warnings and errors only
+        #[arg(short, conflicts_with = "verbose")]
+        quiet: bool => Irrelevant;
 
-    /// Show more
-    #[arg(long, short)]
-    pub verbose: bool,
+        /// Show more
+        #[arg(short)]
+        verbose: bool => Irrelevant;
 
-    /// Write messages and progress as JSON lines to standard error
-    #[arg(long)]
-    pub log_json: bool,
+        /// Write messages and progress as JSON lines to standard error
+        log_json: bool => Irrelevant;
+    }
 }

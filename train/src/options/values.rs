@@ -104,6 +104,12 @@ impl FromStr for KeyValue {
     }
 }
 
+impl std::fmt::Display for KeyValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
+}
+
 impl KeyValue {
     /// The value as a number.
     ///

@@ -9,7 +9,8 @@ use super::fingerprint;
 use super::names::Names;
 use crate::data::DataSet;
 use crate::data::scan::{Dataset, Subset};
-use crate::options::{Interpolation, Options, Precision};
+use crate::options::table::Value as _;
+use crate::options::{Options, Record, identity};
 use crate::seeds::{Purpose, generator};
 use crate::steps::Steps;
 use serde_json::{Map, Value, json};
@@ -58,11 +59,14 @@ impl RunMetadata {
         let mut put = |key: &str, value: String| {
             entries.insert(format!("ss_{key}"), value);
         };
-        identity(facts, &mut put);
-        network(facts, &mut put);
-        optimization(facts, &mut put);
-        text(facts, &mut put);
-        objective(facts, &mut put);
+        for (row, value) in facts.options.values() {
+            match row.record {
+                Record::Metadata(key) => put(key, value.python()),
+                Record::Own | Record::By(_) => {}
+            }
+        }
+        model(facts, &mut put);
+        training(facts, &mut put);
         match facts.data.from_file {
             true => datasets_from_file(facts.data, &mut put),
             false => dataset_from_folders(facts, &mut put),
@@ -70,7 +74,9 @@ impl RunMetadata {
         let times = facts.options.output.metadata_times;
         let started_at = times.then(unix_time);
         let with_training = !facts.options.output.no_metadata;
-        Self { entries, model_spec: model_spec(facts, times), with_training, beyond: fingerprint::beyond(facts), started_at }
+        let mut beyond = fingerprint::beyond(facts);
+        beyond.extend(identity::recorded_by_name(facts.options));
+        Self { entries, model_spec: model_spec(facts, times), with_training, beyond, started_at }
     }
 
     /// What a state must agree with to be gone on from.
@@ -97,12 +103,11 @@ impl RunMetadata {
     }
 }
 
-fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
+/// What the base model is, and whose run this is.
+fn model(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     let model = &facts.options.model.pretrained_model_name_or_path;
-    put("output_name", python(facts.options.output.output_name.as_deref()));
     // A number below 2^32 as in kohya, told apart from the seed's other uses by its index.
     put("session_id", generator(facts.seed, Purpose::Adapter, u64::MAX).random().to_string());
-    put("training_comment", python(facts.options.output.training_comment.as_deref()));
     put("sd_scripts_commit_hash", format!("driftless {}", env!("CARGO_PKG_VERSION")));
     let path = Path::new(model);
     match path.file_name() {
@@ -127,92 +132,32 @@ fn identity(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("base_model_version", "sd_v1".into());
 }
 
-fn network(facts: &Facts, put: &mut impl FnMut(&str, String)) {
-    let network = &facts.options.network;
-    put("network_module", network.network_module.clone());
-    put("network_dim", network.network_dim.to_string());
-    put("network_alpha", float(network.network_alpha));
-    put("network_dropout", python(network.network_dropout.map(float).as_deref()));
-    if !network.network_args.is_empty() {
+/// What several options decide together, or an option and the data set.
+fn training(facts: &Facts, put: &mut impl FnMut(&str, String)) {
+    let (options, steps) = (facts.options, facts.steps);
+    let arguments = &options.network.network_args;
+    if !arguments.is_empty() {
         let arguments: Map<String, Value> =
-            network.network_args.iter().map(|argument| (argument.key.clone(), argument.value.clone().into())).collect();
+            arguments.iter().map(|argument| (argument.key.clone(), argument.value.clone().into())).collect();
         put("network_args", Value::Object(arguments).to_string());
     }
-    put("scale_weight_norms", python(network.scale_weight_norms.map(float).as_deref()));
-}
-
-fn optimization(facts: &Facts, put: &mut impl FnMut(&str, String)) {
-    let (options, steps) = (facts.options, facts.steps);
-    let rates = &options.optimization;
-    put("learning_rate", float(rates.learning_rate));
-    put("unet_lr", python(rates.unet_lr.map(float).as_deref()));
-    put("text_encoder_lr", python(rates.text_encoder_lr.first().copied().map(float).as_deref()));
+    put("text_encoder_lr", options.optimization.text_encoder_lr.first().copied().python());
     put("optimizer", facts.optimizer.clone());
-    put("lr_scheduler", rates.lr_scheduler.clone());
-    put("lr_warmup_steps", rates.lr_warmup_steps.to_string());
-    put("max_grad_norm", float(rates.max_grad_norm));
     put("max_train_steps", steps.total.to_string());
     put("num_epochs", steps.epochs.to_string());
     put("num_batches_per_epoch", steps.batches_per_epoch.to_string());
-    put("gradient_accumulation_steps", steps.accumulation.to_string());
-    put("gradient_checkpointing", boolean(rates.gradient_checkpointing));
-    let precision = match options.model.mixed_precision {
-        Precision::No => "no",
-        Precision::Fp16 => "fp16",
-        Precision::Bf16 => "bf16",
-    };
-    put("mixed_precision", precision.into());
-    for key in ["full_fp16", "fp8_base", "fp8_base_unet", "lowram"] {
-        put(key, "False".into());
-    }
     put("seed", facts.seed.to_string());
     put("num_train_images", facts.data.num_train_images().to_string());
     put("num_reg_images", facts.data.num_reg_images().to_string());
     put("num_validation_images", facts.data.num_validation_images().to_string());
-    put("cache_latents", boolean(options.data.caches_latents()));
-    put("resize_interpolation", python(options.data.resize_interpolation.map(interpolation)));
-    let validation = &options.validation;
-    for (key, value) in [
-        ("validation_seed", validation.validation_seed),
-        ("max_validation_steps", validation.max_validation_steps),
-        ("validate_every_n_epochs", validation.validate_every_n_epochs),
-        ("validate_every_n_steps", validation.validate_every_n_steps),
-    ] {
-        put(key, python(value.map(|number| number.to_string()).as_deref()));
-    }
-    put("validation_split", float(validation.validation_split));
-}
-
-fn text(facts: &Facts, put: &mut impl FnMut(&str, String)) {
-    let (model, captions) = (&facts.options.model, &facts.options.captions);
-    put("clip_skip", python(model.clip_skip.map(|skip| skip.to_string()).as_deref()));
+    put("cache_latents", options.data.caches_latents().python());
     // 75 is how interfaces write kohya's None.
-    let tokens = model.max_token_length.filter(|tokens| *tokens != 75);
-    put("max_token_length", python(tokens.map(|tokens| tokens.to_string()).as_deref()));
-    put("caption_dropout_rate", float(captions.caption_dropout_rate));
-    put("caption_dropout_every_n_epochs", captions.caption_dropout_every_n_epochs.to_string());
-    put("caption_tag_dropout_rate", float(captions.caption_tag_dropout_rate));
-}
-
-fn objective(facts: &Facts, put: &mut impl FnMut(&str, String)) {
-    let objective = &facts.options.objective;
-    let number = |value: Option<f64>| python(value.map(float).as_deref());
-    put("noise_offset", number(objective.noise_offset));
-    put("noise_offset_random_strength", boolean(objective.noise_offset_random_strength));
-    put("adaptive_noise_scale", number(objective.adaptive_noise_scale));
-    put("multires_noise_iterations", python(objective.multires_noise_iterations.map(|n| n.to_string()).as_deref()));
-    put("multires_noise_discount", float(objective.multires_noise_discount));
-    put("ip_noise_gamma", number(objective.ip_noise_gamma));
-    put("ip_noise_gamma_random_strength", boolean(objective.ip_noise_gamma_random_strength));
-    put("min_snr_gamma", number(objective.min_snr_gamma));
-    put("debiased_estimation", boolean(objective.debiased_estimation_loss));
-    put("zero_terminal_snr", boolean(objective.zero_terminal_snr));
-    put("loss_type", format!("{:?}", objective.loss_type).to_lowercase().replace("smoothl1", "smooth_l1"));
-    put("huber_schedule", format!("{:?}", objective.huber_schedule).to_lowercase());
-    put("huber_c", float(objective.huber_c));
-    put("huber_scale", float(objective.huber_scale));
-    put("prior_loss_weight", float(objective.prior_loss_weight));
-    put("face_crop_aug_range", "None".into());
+    put("max_token_length", options.model.max_token_length.filter(|tokens| *tokens != 75).python());
+    // kohya's options that are never on here.
+    for key in ["full_fp16", "fp8_base", "fp8_base_unet", "lowram"] {
+        put(key, false.python());
+    }
+    put("face_crop_aug_range", None::<String>.python());
 }
 
 fn dataset_from_folders(facts: &Facts, put: &mut impl FnMut(&str, String)) {
@@ -220,18 +165,18 @@ fn dataset_from_folders(facts: &Facts, put: &mut impl FnMut(&str, String)) {
     put("batch_size_per_device", options.data.train_batch_size.to_string());
     put("total_batch_size", (options.data.train_batch_size * steps.accumulation).to_string());
     put("resolution", format!("({}, {})", options.data.resolution.width, options.data.resolution.height));
-    put("color_aug", boolean(options.data.color_aug));
-    put("flip_aug", boolean(options.data.flip_aug));
-    put("random_crop", boolean(options.data.random_crop));
-    put("shuffle_caption", boolean(options.captions.shuffle_caption));
+    put("color_aug", options.data.color_aug.python());
+    put("flip_aug", options.data.flip_aug.python());
+    put("random_crop", options.data.random_crop.python());
+    put("shuffle_caption", options.captions.shuffle_caption.python());
     put("keep_tokens", options.captions.keep_tokens.to_string());
     let Some(dataset) = facts.data.datasets.first() else { return };
     let buckets = &dataset.plan.buckets;
     let limits = buckets.enable.then(|| buckets.limits());
-    put("enable_bucket", boolean(buckets.enable));
-    put("bucket_no_upscale", boolean(buckets.enable && buckets.no_upscale));
-    put("min_bucket_reso", python(limits.map(|(min, _)| min.to_string()).as_deref()));
-    put("max_bucket_reso", python(limits.map(|(_, max)| max.to_string()).as_deref()));
+    put("enable_bucket", buckets.enable.python());
+    put("bucket_no_upscale", (buckets.enable && buckets.no_upscale).python());
+    put("min_bucket_reso", limits.map(|(min, _)| min).python());
+    put("max_bucket_reso", limits.map(|(_, max)| max).python());
     put("bucket_info", bucket_info(dataset).to_string());
     let folders = |is_reg: bool| -> Map<String, Value> {
         let subsets = dataset.subsets.iter().filter(|subset| subset.plan.is_reg == is_reg);
@@ -293,7 +238,7 @@ fn subset_info(subset: &Subset) -> Value {
         "enable_wildcard": plan.captions.wildcard,
         "caption_prefix": plan.captions.prefix,
         "caption_suffix": plan.captions.suffix,
-        "resize_interpolation": plan.interpolation.map(interpolation),
+        "resize_interpolation": plan.interpolation.map(|filter| filter.python()),
         "image_dir": folder_name(subset),
         "class_tokens": plan.class_tokens,
         "is_reg": plan.is_reg,
@@ -375,45 +320,9 @@ fn unix_time() -> f64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-fn interpolation(filter: Interpolation) -> &'static str {
-    match filter {
-        Interpolation::Lanczos => "lanczos",
-        Interpolation::Area => "area",
-        Interpolation::Box => "box",
-        Interpolation::Nearest => "nearest",
-    }
-}
-
-/// `None` as Python writes it.
-fn python(value: Option<&str>) -> String {
-    value.unwrap_or("None").to_owned()
-}
-
-fn boolean(value: bool) -> String {
-    if value { "True" } else { "False" }.to_owned()
-}
-
-/// A float as Python writes it: `32.0`, `1e-04` without the zero as `0.0001`, `5e-05`.
-fn float(value: f64) -> String {
-    let magnitude = value.abs();
-    if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
-        let text = format!("{value:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |digits| ("-", digits));
-        return format!("{mantissa}e{sign}{digits:0>2}");
-    }
-    format!("{value:?}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_as_python_writes_them() {
-        let written = [1e-4, 5e-5, 2e-6, 32.0, 0.05, 0.0, 1e16, 1.0, 1.5e-10].map(float);
-        assert_eq!(written, ["0.0001", "5e-05", "2e-06", "32.0", "0.05", "0.0", "1e+16", "1.0", "1.5e-10"]);
-    }
 
     #[test]
     fn hashes_of_a_file() {

@@ -14,6 +14,7 @@ use super::average::LossAverage;
 use super::trainer::{Position, Trainer};
 use crate::model::Model;
 use crate::optimizer::{Group, State};
+use crate::options::identity::{self, Configuration, Difference};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use driftless::checkpoint::{AtomicFolder, WeightFile, write_safetensors};
@@ -34,7 +35,7 @@ pub struct Record {
     optimizer_steps: usize,
     losses: Vec<f32>,
     /// What the run was told to do.
-    pub configuration: BTreeMap<String, String>,
+    pub configuration: Configuration,
 }
 
 const FORMAT: &str = "driftless train state 1";
@@ -43,32 +44,11 @@ const ADAPTER: &str = "adapter.safetensors";
 const OPTIMIZER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
 
-/// Settings that a run may go on with changed; the result is then that of neither the old nor the new settings throughout.
-const MAY_CHANGE: [&str; 17] = [
-    "ss_output_name",
-    "ss_training_comment",
-    "ss_max_train_steps",
-    "ss_num_epochs",
-    "ss_learning_rate",
-    "ss_unet_lr",
-    "ss_text_encoder_lr",
-    "ss_lr_scheduler",
-    "ss_lr_warmup_steps",
-    "ss_max_grad_norm",
-    "ss_gradient_checkpointing",
-    "ss_sd_model_name",
-    "ss_sd_scripts_commit_hash",
-    "ss_session_id",
-    "ss_max_validation_steps",
-    "ss_validate_every_n_epochs",
-    "ss_validate_every_n_steps",
-];
-
 /// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole.
 ///
 /// # Errors
 /// When the optimizer does not tell its state, or the folder cannot be written.
-pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &BTreeMap<String, String>, folder: &Path) -> Result<()> {
+pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &Configuration, folder: &Path) -> Result<()> {
     let Some(state) = trainer.optimizer.state() else {
         bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.optimizer.description());
     };
@@ -118,17 +98,18 @@ pub fn read_record(folder: &Path) -> Result<Record> {
     Ok(record)
 }
 
-/// Puts the state in `folder` into `trainer`. Returns sentences about settings that have changed.
+/// Puts the state in `folder` into `trainer`. Returns the settings that have changed and may.
 ///
 /// # Errors
 /// When the state is of another configuration, or damaged.
 pub fn restore<M: Model>(
     trainer: &mut Trainer<M>,
     record: Record,
-    configuration: &BTreeMap<String, String>,
+    configuration: &Configuration,
     folder: &Path,
-) -> Result<Vec<String>> {
-    let notices = compare(&record.configuration, configuration).with_context(|| format!("--resume {}", folder.display()))?;
+) -> Result<Vec<Difference>> {
+    let changed =
+        identity::compare(&record.configuration, configuration).with_context(|| format!("--resume {}", folder.display()))?;
     let device = trainer.model.device().clone();
     let adapter = WeightFile::open(folder.join(ADAPTER))?;
     for parameter in trainer.groups.iter().flat_map(|group| &group.parameters) {
@@ -150,29 +131,7 @@ pub fn restore<M: Model>(
     trainer.generator = Generator::from_state(&generator)?;
     trainer.position = Position { epoch: record.epoch, batch: record.batch, step: record.step };
     trainer.average = LossAverage::from_losses(record.losses);
-    Ok(notices)
-}
-
-/// Refuses a configuration with which the state means nothing; names what else has changed.
-fn compare(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<Vec<String>> {
-    let mut notices = Vec::new();
-    let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-    for key in keys {
-        let shown = |values: &BTreeMap<String, String>| {
-            let value = values.get(key).map_or("nothing", String::as_str);
-            if value.len() > 80 { "something else".to_owned() } else { format!("`{value}`") }
-        };
-        if then.get(key) == now.get(key) {
-            continue;
-        }
-        let name = key.strip_prefix("ss_").unwrap_or(key);
-        let difference = format!("{name} was {} and is now {}", shown(then), shown(now));
-        if !MAY_CHANGE.contains(&key.as_str()) {
-            bail!("the state is of another configuration: {difference}; resume with the old settings, or start anew");
-        }
-        notices.push(difference);
-    }
-    Ok(notices)
+    Ok(changed)
 }
 
 fn matrices(groups: &[Group]) -> driftless::Result<Vec<(String, Tensor)>> {
@@ -193,23 +152,6 @@ fn suffixed(folder: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn configuration(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
-        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn another_configuration_is_refused_and_a_longer_run_is_not() {
-        let then = configuration(&[("ss_network_dim", "4"), ("ss_num_epochs", "1")]);
-        let longer = configuration(&[("ss_network_dim", "4"), ("ss_num_epochs", "2")]);
-        assert_eq!(compare(&then, &longer).unwrap(), ["num_epochs was `1` and is now `2`"]);
-        assert!(compare(&then, &then).unwrap().is_empty());
-        let wider = configuration(&[("ss_network_dim", "8"), ("ss_num_epochs", "1")]);
-        let message = compare(&then, &wider).unwrap_err().to_string();
-        assert!(message.contains("network_dim was `4` and is now `8`"), "{message}");
-        let without = configuration(&[("ss_num_epochs", "1")]);
-        assert!(compare(&then, &without).is_err());
-    }
 
     #[test]
     fn foreign_folders_are_named() {
