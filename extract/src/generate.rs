@@ -10,7 +10,8 @@ use driftless::scheduler;
 use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::TextContext;
 use driftless::vision::Rgb;
-use features::plan::{DEFAULT_MODEL, Fault, LayerChoice, ModelChoice};
+use features::plan::{DEFAULT_MODEL, Fault, ModelChoice};
+use features::set::LayerChoice;
 use features::stores::{split_batch, write_npy};
 
 use crate::args::{GenerateArgs, Precision};
@@ -43,7 +44,7 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
     let pipeline = model.load(&options)?;
     pipeline.vae.load_decoder()?;
     for lora in &args.model.lora {
-        pipeline.attach_adapter(&lora.file, lora.scale).context("--lora")?;
+        pipeline.attach_adapter(&lora.file, lora.scale.get()).context("--lora")?;
     }
     let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
     let Some(image) = draw(args, &pipeline, &mut watched, reporter)? else {

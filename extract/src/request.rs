@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use features::plan::{
-    ControlSetting, ControlTable, Fault, LayerSetting, LoraFile, LoraSetting, LoraTable, SetSettings, Settings,
-};
+use features::plan::{ControlSetting, ControlTable, Fault, LayerSetting, LoraSetting, LoraTable, SetSettings, Settings};
+
+use features::set::{Finite, LoraFile};
 
 use crate::args::{ExtractArgs, NamedNumber};
 
@@ -73,7 +73,7 @@ fn put_over<T>(place: &mut Option<T>, typed: Option<T>) {
 fn set_from_args(args: &ExtractArgs) -> SetSettings {
     let mut lora: Vec<LoraSetting> = args.model.lora.iter().map(lora_setting).collect();
     if let (Some(folder), Some(name)) = (&args.offline_lora, &args.offline_lora_filename) {
-        lora.insert(0, lora_setting(&LoraFile { file: folder.join(name), scale: 1.0 }));
+        lora.insert(0, lora_setting(&LoraFile { file: folder.join(name), scale: Finite::ONE }));
     }
     SetSettings {
         name: None,
@@ -105,7 +105,7 @@ fn control_setting(kind: &str, args: &ExtractArgs) -> ControlSetting {
 }
 
 fn lora_setting(lora: &LoraFile) -> LoraSetting {
-    LoraSetting::Table(LoraTable { file: lora.file.clone(), scale: Some(lora.scale) })
+    LoraSetting::Table(LoraTable { file: lora.file.clone(), scale: Some(lora.scale.get()) })
 }
 
 /// A strength or range of a kind that `--control` does not name would be silently out of force.

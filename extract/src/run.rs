@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use candle_core::DType;
 use driftless::pipeline::ModelOptions;
-use features::engine::{LocalModel, Run};
-use features::plan::{ControlChoice, Fault, FeatureSet, ModelChoice, RunPlan, Settings, both};
+use features::engine::Run;
+use features::plan::{ControlChoice, Fault, RunPlan, Settings, both};
+use features::set::PassKey;
 use features::timings::Timings;
 use features::{Event, Observer};
 
@@ -43,8 +44,7 @@ pub fn extract(args: &ExtractArgs, reporter: &mut Reporter) -> Result<Outcome> {
     let device = device::open(choice)?;
     let dtype = dtype.unwrap_or_else(|| device::default_dtype(&device));
     let options = ModelOptions { dtype, device, base: None };
-    let find = |(choice, _): &(ModelChoice, Vec<usize>)| model::find(choice, dtype, reporter);
-    let models = plan.models.iter().map(find).collect::<Result<Vec<LocalModel>>>()?;
+    let models = plan.models.try_map(|_, choice| model::find(choice, dtype, reporter))?;
     let run = Run::new(&plan, &models, &options)?;
     announce(&plan, &run, reporter);
     let controls = run.controls().into_iter();
@@ -98,14 +98,14 @@ fn announce(plan: &RunPlan, run: &Run, reporter: &Reporter) {
         0 => String::new(),
         done => format!(", {done} of them there already (--overwrite makes them anew)"),
     };
-    let sets = match plan.sets.iter().filter(|set| set.written).count() + plan.fusions.len() {
+    let sets = match plan.sets.values().filter(|set| set.keep.written).count() + plan.fusions.len() {
         1 => String::new(),
         count => format!(", {count} feature sets"),
     };
     let bytes = run.bytes_per_image();
     let size = format!("{} per image, {} in all", size_text(bytes), size_text(bytes.saturating_mul(images as u64)));
     reporter.info(&format!("{mine}{there}{sets}; {size}"));
-    for FeatureSet { t, denoising_from, .. } in &plan.sets {
+    for PassKey { t, denoising_from, .. } in plan.sets.values().map(|set| &set.pass) {
         if let Some(from) = denoising_from.filter(|from| *from > t + LARGEST_DENOISING) {
             let why = format!("{from} is more than {LARGEST_DENOISING} above --t {t}");
             reporter

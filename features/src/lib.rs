@@ -3,7 +3,8 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
-//! | [`plan`], [`inputs`] | what is meant: feature sets, layers, images and their names; all faults before any work |
+//! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it |
+//! | [`plan`], [`inputs`], [`ids`] | what is meant: sets, models, images and their names; all faults before any work |
 //! | [`engine`] | the pass over the images, whatever several sets share computed once |
 //! | [`stores`] | pooling, aggregation, layouts, files |
 //! | [`projection`] | principal components of a feature |
@@ -11,10 +12,12 @@
 
 pub mod engine;
 mod error;
+pub mod ids;
 pub mod inputs;
 pub mod observer;
 pub mod plan;
 pub mod projection;
+pub mod set;
 pub mod shapes;
 pub mod stores;
 pub mod timings;

@@ -1,7 +1,7 @@
 //! Options that say which model computes, where and how: the same for extracting from images and while an image is generated.
 
 use clap::Args;
-use features::plan::LoraFile;
+use features::set::LoraFile;
 
 use super::{DeviceChoice, Precision};
 

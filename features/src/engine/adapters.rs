@@ -8,7 +8,7 @@ use driftless::layers::Slot;
 use driftless::pipeline::Pipeline;
 
 use crate::inputs::depends_on_folder;
-use crate::plan::{FeatureSet, LoraFile};
+use crate::set::{LoraFile, PassKey};
 use crate::{Error, Result};
 
 /// The adapters in use.
@@ -34,12 +34,12 @@ impl Adapters {
     ///
     /// # Errors
     /// When a file is no adapter, or not for this model.
-    pub fn load(pipeline: &Pipeline, sets: &[&FeatureSet]) -> Result<Self> {
-        let mut adapters = Self { combinations: Vec::new(), room: sets.len() + 1, loaded: 0, active: None };
-        for set in sets {
+    pub fn load(pipeline: &Pipeline, passes: &[&PassKey]) -> Result<Self> {
+        let mut adapters = Self { combinations: Vec::new(), room: passes.len() + 1, loaded: 0, active: None };
+        for pass in passes {
             let is_general = |lora: &LoraFile| !lora.file.to_str().is_some_and(depends_on_folder);
-            if set.lora.iter().all(is_general) {
-                adapters.activate(pipeline, &set.lora)?;
+            if pass.lora.iter().all(is_general) {
+                adapters.activate(pipeline, &pass.lora)?;
             }
         }
         pipeline.detach_adapters();
@@ -75,7 +75,7 @@ impl Adapters {
         self.active = None;
         pipeline.detach_adapters();
         for LoraFile { file, scale } in files {
-            pipeline.attach_adapter(file, *scale).map_err(Error::Adapter)?;
+            pipeline.attach_adapter(file, scale.get()).map_err(Error::Adapter)?;
         }
         let slots = pipeline.unet.slots().all().into_iter().chain(pipeline.text_encoder.slots().all());
         let layers = slots.map(|(path, slot)| (path, slot.clone(), slot.adapters()));

@@ -12,8 +12,10 @@ use driftless::taps::LayerId;
 use driftless::vae::Posterior;
 use driftless::vision::Rgb;
 
+use crate::ids::{IdMap, SetId};
 use crate::inputs::Prompt;
-use crate::plan::{FeatureSet, LoraFile, RunPlan, Steering};
+use crate::plan::RunPlan;
+use crate::set::{FeatureSet, LoraFile, PassKey, Steering};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Observer, Result};
 
@@ -29,7 +31,7 @@ use super::{Batch, Selection};
 struct Prepared<'a> {
     images: Arc<Readable<'a>>,
     /// Prompts by set, then by image.
-    prompts: Vec<Vec<Prompt>>,
+    prompts: IdMap<FeatureSet, Vec<Prompt>>,
     /// Condition images by kind, `[b, 3, h, w]`.
     conditions: HashMap<String, Tensor>,
     posterior: Posterior,
@@ -41,8 +43,8 @@ struct Prepared<'a> {
 /// The networks at work.
 pub struct Computing<'a> {
     pub plan: &'a RunPlan,
-    pub selections: &'a [Selection],
-    pub passes: &'a [Pass],
+    pub selections: &'a IdMap<FeatureSet, Selection>,
+    pub passes: &'a [Pass<'a>],
     pub networks: Networks,
     pub timings: &'a Timings,
     pub observer: &'a dyn Observer,
@@ -59,7 +61,7 @@ impl Computing<'_> {
         for (position, image) in read.into_iter().enumerate() {
             match image {
                 Ok(image) => images.push((position, image)),
-                Err(problem) if batch.is_pending(position) => {
+                Err(problem) if batch.missing.has(position) => {
                     if out.send(Job::Failed(batch.samples[position], problem)).is_err() {
                         return Ok(false);
                     }
@@ -68,7 +70,7 @@ impl Computing<'_> {
                 Err(_) => {}
             }
         }
-        if images.iter().any(|(position, _)| batch.is_pending(*position)) {
+        if images.iter().any(|(position, _)| batch.missing.has(*position)) {
             let mut prepared = self.prepare(batch, images)?;
             if !self.sets(&mut prepared, out)? {
                 return Ok(false);
@@ -82,8 +84,8 @@ impl Computing<'_> {
         let passes = self.passes;
         for pass in passes {
             let images = prepared.images.clone();
-            let wanted = |set: &&usize| images.pending[**set].contains(&true) || images.is_source(**set, &self.plan.fusions);
-            let wanted: Vec<usize> = pass.sets.iter().filter(wanted).copied().collect();
+            let wanted = |set: &&SetId| images.missing.sets[**set].contains(&true) || images.is_source(**set, self.plan);
+            let wanted: Vec<SetId> = pass.sets.iter().filter(wanted).copied().collect();
             if wanted.is_empty() {
                 continue;
             }
@@ -111,13 +113,11 @@ impl Computing<'_> {
             let images: Vec<&Tensor> = images.iter().filter_map(|(_, image)| image.conditions.get(kind)).collect();
             conditions.insert(kind.clone(), Tensor::cat(&images, 0)?);
         }
-        let sets = 0..self.plan.sets.len();
-        let prompts = sets.map(|set| images.iter().map(|(_, image)| image.prompts[set].clone()).collect()).collect();
-        let here = |pending: &Vec<bool>| images.iter().map(|(position, _)| pending[*position]).collect();
+        let prompts = self.plan.sets.map(|set, _| images.iter().map(|(_, image)| image.prompts[set].clone()).collect());
+        let positions: Vec<usize> = images.iter().map(|(position, _)| *position).collect();
         let readable = Readable {
-            samples: images.iter().map(|(position, _)| batch.samples[*position]).collect(),
-            pending: batch.pending.iter().map(here).collect(),
-            pending_fusions: batch.pending_fusions.iter().map(here).collect(),
+            samples: positions.iter().map(|position| batch.samples[*position]).collect(),
+            missing: batch.missing.at(&positions),
         };
         let images: Vec<Rgb> = images.into_iter().map(|(_, image)| image.image).collect();
         let pipeline = &self.networks.pipeline;
@@ -131,14 +131,12 @@ impl Computing<'_> {
 
     /// The features of all images of a batch in one pass, on the CPU in float32.
     fn pass(&mut self, pass: &Pass, prepared: &mut Prepared) -> Result<SetFeatures> {
-        let first = pass.sets[0];
-        let set = &self.plan.sets[first];
-        let (latents, noise) = self.latents(set.seed, prepared)?;
-        self.make_hints(set, prepared)?;
+        let (latents, noise) = self.latents(pass.key.seed, prepared)?;
+        self.make_hints(pass.key, prepared)?;
         let mut features = SetFeatures::new();
-        for (span, files) in spans_of_adapters(set, prepared)? {
+        for (span, files) in spans_of_adapters(pass.key, prepared)? {
             let adapters = self.networks.adapters.activate(&self.networks.pipeline, &files)?;
-            let prompts = &prepared.prompts[first][span.clone()];
+            let prompts = &prepared.prompts[pass.first][span.clone()];
             for group in self.networks.contexts.groups(&self.networks.pipeline, adapters, prompts, self.timings)? {
                 let group = Group { start: span.start + group.start, ..group };
                 let part = |tensor: &Tensor| tensor.narrow(0, group.start, group.len);
@@ -166,8 +164,8 @@ impl Computing<'_> {
     }
 
     /// The embeddings of condition images, made once per batch.
-    fn make_hints(&self, set: &FeatureSet, prepared: &mut Prepared) -> Result<()> {
-        for Steering { kind, .. } in &set.control {
+    fn make_hints(&self, key: &PassKey, prepared: &mut Prepared) -> Result<()> {
+        for Steering { kind, .. } in &key.control {
             let (false, Some(network), Some(images)) =
                 (prepared.hints.contains_key(kind), self.networks.controls.get(kind), prepared.conditions.get(kind))
             else {
@@ -188,26 +186,26 @@ impl Computing<'_> {
         group: &Group,
         prepared: &Prepared,
     ) -> Result<Extracted> {
-        let set = &self.plan.sets[pass.sets[0]];
-        let mut hints = Vec::with_capacity(set.control.len());
-        for steering in &set.control {
+        let key = pass.key;
+        let mut hints = Vec::with_capacity(key.control.len());
+        for steering in &key.control {
             let (network, hint) = (self.networks.controls.get(&steering.kind), prepared.hints.get(&steering.kind));
             let (Some(network), Some(hint)) = (network, hint) else { continue };
             hints.push((network, hint.narrow(group.start, group.len)?, steering));
         }
         let conditions: Vec<Condition> = hints
             .iter()
-            .map(|(controlnet, hint, Steering { scale, steps, .. })| Condition {
+            .map(|(controlnet, hint, Steering { scale, start, end, .. })| Condition {
                 controlnet,
                 hint,
-                scale: *scale,
-                steps: steps.clone(),
+                scale: scale.get(),
+                steps: start.get()..=end.get(),
             })
             .collect();
         let request = Extraction {
-            t: set.t,
-            denoising_from: set.denoising_from,
-            use_ddim_inversion: set.use_ddim_inversion,
+            t: key.t,
+            denoising_from: key.denoising_from,
+            use_ddim_inversion: key.use_ddim_inversion,
             context: &group.context,
             conditions: &conditions,
             plan: &pass.taps,
@@ -222,10 +220,10 @@ impl Computing<'_> {
 }
 
 /// Images next to each other with the same adapters.
-fn spans_of_adapters(set: &FeatureSet, prepared: &Prepared) -> Result<Vec<(Range<usize>, Vec<LoraFile>)>> {
+fn spans_of_adapters(key: &PassKey, prepared: &Prepared) -> Result<Vec<(Range<usize>, Vec<LoraFile>)>> {
     let mut spans: Vec<(Range<usize>, Vec<LoraFile>)> = Vec::new();
     for (number, sample) in prepared.images.samples.iter().enumerate() {
-        let files = set.adapters(sample)?;
+        let files = key.adapters(sample)?;
         match spans.last_mut() {
             Some((span, before)) if *before == files => span.end = number + 1,
             _ => spans.push((number..number + 1, files)),

@@ -11,7 +11,7 @@ use driftless::unet::TextContext;
 use crate::inputs::Prompt;
 use crate::timings::{Stage, Timings};
 
-/// Prompts kept beside one for each set: each holds some megabytes of keys and values, and folders can be many.
+/// Prompts kept beside one for each pass: each holds some megabytes of keys and values, and folders can be many.
 const ROOM: usize = 16;
 
 /// Prompts that were encoded already.
@@ -34,8 +34,8 @@ pub struct Group {
 
 impl Contexts {
     /// None yet.
-    pub fn new(sets: usize) -> Self {
-        Self { shared: Vec::new(), room: sets + ROOM }
+    pub fn new(passes: usize) -> Self {
+        Self { shared: Vec::new(), room: passes + ROOM }
     }
 
     /// The prompts of a batch. They are one group unless images have prompts of different lengths, which the UNet cannot take together.

@@ -1,6 +1,6 @@
 //! One image's features of several sets as one.
 
-use crate::plan::FusionMode;
+use crate::set::FusionMode;
 use crate::stores::{Feature, ImageFeatures};
 
 /// Fuses features of the same layers.

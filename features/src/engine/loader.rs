@@ -6,10 +6,12 @@ use std::sync::mpsc::SyncSender;
 use candle_core::Tensor;
 use driftless::vision::Rgb;
 
-use crate::Observer;
+use crate::ids::IdMap;
 use crate::inputs::{Prompt, Sample};
 use crate::plan::RunPlan;
+use crate::set::FeatureSet;
 use crate::timings::{Stage, Timings};
+use crate::{Observer, Result};
 
 use super::{Batch, images};
 
@@ -21,13 +23,13 @@ pub struct ReadImage {
     /// The image, resized.
     pub image: Rgb,
     /// Prompts by set.
-    pub prompts: Vec<Prompt>,
+    pub prompts: IdMap<FeatureSet, Prompt>,
     /// Condition images `[1, 3, h, w]` by kind.
     pub conditions: HashMap<String, Tensor>,
 }
 
 /// The images of a batch in their order, or why one could not be read.
-pub type ReadBatch = Vec<Result<ReadImage, String>>;
+pub type ReadBatch = Vec<Result<ReadImage>>;
 
 /// Reads the images of a run.
 pub struct Loader<'a> {
@@ -56,14 +58,14 @@ impl Loader<'_> {
     }
 
     /// Reads everything that belongs to one image alone.
-    fn read(&self, sample: &Sample) -> Result<ReadImage, String> {
-        let image = images::read(sample, self.plan.img_size).map_err(|error| error.to_string())?;
-        let prompts = self.plan.sets.iter().map(|set| set.prompt.prompt(sample)).collect::<Result<_, _>>()?;
+    fn read(&self, sample: &Sample) -> Result<ReadImage> {
+        let image = images::read(sample, self.plan.img_size)?;
+        let prompts = self.plan.sets.try_map(|_, set| set.pass.prompt.prompt(sample))?;
         let conditions = self.kinds.iter().map(|kind| {
             let condition = images::condition(&self.plan.controls[*kind].source, sample, &image);
-            Ok(((*kind).to_owned(), condition.map_err(|error| error.to_string())?))
+            Ok(((*kind).to_owned(), condition?))
         });
-        let conditions = conditions.collect::<Result<_, String>>()?;
+        let conditions = conditions.collect::<Result<_>>()?;
         Ok(ReadImage { image, prompts, conditions })
     }
 }

@@ -32,7 +32,9 @@ use driftless::checkpoint::remove_stale;
 use driftless::pipeline::ModelOptions;
 use driftless::unet::UnetConfig;
 
-use crate::plan::{ControlChoice, FeatureSet, RunPlan};
+use crate::ids::{IdMap, ModelId};
+use crate::plan::{ControlChoice, ModelChoice, RunPlan};
+use crate::set::{FeatureSet, PassKey};
 use crate::timings::{Stage, Timings};
 use crate::{Event, Observer, Result};
 
@@ -58,10 +60,10 @@ pub struct Outcome {
 /// A run whose every layer is known, and what is missing of it on the disk.
 pub struct Run<'a> {
     plan: &'a RunPlan,
-    models: &'a [LocalModel],
-    configs: Vec<UnetConfig>,
+    models: &'a IdMap<ModelChoice, LocalModel>,
+    configs: IdMap<ModelChoice, UnetConfig>,
     options: &'a ModelOptions,
-    selections: Vec<Selection>,
+    selections: IdMap<FeatureSet, Selection>,
     batches: Vec<Batch<'a>>,
 }
 
@@ -70,8 +72,8 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When a configuration cannot be read; every fault of every set otherwise.
-    pub fn new(plan: &'a RunPlan, models: &'a [LocalModel], options: &'a ModelOptions) -> Result<Self> {
-        let configs = models.iter().map(|model| model.unet_config(options.dtype)).collect::<driftless::Result<Vec<_>>>()?;
+    pub fn new(plan: &'a RunPlan, models: &'a IdMap<ModelChoice, LocalModel>, options: &'a ModelOptions) -> Result<Self> {
+        let configs = models.try_map(|_, model| model.unet_config(options.dtype))?;
         let selections = selection::select(plan, &configs)?;
         let batches = work::batches(plan, &selections);
         Ok(Self { plan, models, configs, options, selections, batches })
@@ -89,20 +91,17 @@ impl<'a> Run<'a> {
 
     /// The ControlNets that are needed for what is missing, by kind.
     pub fn controls(&self) -> BTreeMap<&'a str, &'a ControlChoice> {
-        let sets =
-            (0..self.models.len()).filter(|model| !self.batches_of(*model).is_empty()).flat_map(|model| self.sets_of(model));
-        let sets: Vec<&FeatureSet> = sets.collect();
-        networks::kinds(&sets).into_iter().map(|kind| (kind, &self.plan.controls[kind])).collect()
+        let needed = self.models.ids().filter(|model| !self.batches_of(*model).is_empty());
+        let passes: Vec<&PassKey> = needed.flat_map(|model| self.passes_of(model)).collect();
+        networks::kinds(&passes).into_iter().map(|kind| (kind, &self.plan.controls[kind])).collect()
     }
 
-    fn sets_of(&self, model: usize) -> impl Iterator<Item = &'a FeatureSet> {
-        let plan = self.plan;
-        plan.models[model].1.iter().map(|number| &plan.sets[*number])
+    fn passes_of(&self, model: ModelId) -> impl Iterator<Item = &'a PassKey> {
+        self.plan.sets.values().map(|set| &set.pass).filter(move |pass| pass.model == model)
     }
 
-    fn batches_of(&self, model: usize) -> Vec<Batch<'a>> {
-        let sets = &self.plan.models[model].1;
-        self.batches.iter().filter_map(|batch| batch.of_model(sets, &self.plan.fusions)).collect()
+    fn batches_of(&self, model: ModelId) -> Vec<Batch<'a>> {
+        self.batches.iter().filter_map(|batch| batch.of_model(model, self.plan)).collect()
     }
 
     /// Computes and writes what is missing. `controls` are the folders of [`Self::controls`].
@@ -112,7 +111,7 @@ impl<'a> Run<'a> {
     pub fn execute(&self, controls: &BTreeMap<String, PathBuf>, timings: &Timings, observer: &dyn Observer) -> Result<Outcome> {
         let mut failures = Failures::begin(&self.plan.failures)?;
         remove_stale(work::folders(self.plan, &self.selections, &self.batches).iter().map(PathBuf::as_path));
-        for model in 0..self.models.len() {
+        for model in self.models.ids() {
             let mine = self.batches_of(model);
             if !mine.is_empty() && !observer.wants_stop() {
                 self.model(model, &mine, controls, &mut failures, timings, observer)?;
@@ -124,21 +123,21 @@ impl<'a> Run<'a> {
     /// All sets that one model computes.
     fn model(
         &self,
-        model: usize,
+        model: ModelId,
         batches: &[Batch],
         controls: &BTreeMap<String, PathBuf>,
         failures: &mut Failures,
         timings: &Timings,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let sets: Vec<&FeatureSet> = self.sets_of(model).collect();
-        let passes = passes::passes(&self.plan.models[model].1, self.plan, &self.selections, &self.configs[model])?;
+        let keys: Vec<&PassKey> = self.passes_of(model).collect();
+        let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model])?;
         let start = Instant::now();
         let decodes = passes.iter().any(passes::Pass::vae_out);
-        let networks = Networks::load(&sets, &self.models[model], controls, self.options, decodes)?;
+        let networks = Networks::load(&keys, &self.models[model], controls, self.options, decodes)?;
         timings.note(Stage::Load, start.elapsed().as_secs_f64());
         observer.event(Event::Began { images: batches.iter().map(Batch::pending_images).sum() });
-        let loader = Loader { plan: self.plan, kinds: networks::kinds(&sets), timings, observer };
+        let loader = Loader { plan: self.plan, kinds: networks::kinds(&keys), timings, observer };
         let computing = Computing { plan: self.plan, selections: &self.selections, passes: &passes, networks, timings, observer };
         let result = self.threads(&loader, computing, batches, failures);
         observer.event(Event::Ended);

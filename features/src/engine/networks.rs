@@ -8,7 +8,7 @@ use driftless::controlnet::ControlNet;
 use driftless::pipeline::{ModelFiles, ModelOptions, Part, Pipeline};
 use driftless::unet::UnetConfig;
 
-use crate::plan::FeatureSet;
+use crate::set::PassKey;
 use crate::{Error, Result};
 
 use super::adapters::Adapters;
@@ -55,12 +55,12 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Loads everything that `sets` use; the autoencoder's decoder only if one of them `decodes`. `controls` are folders by kind.
+    /// Loads everything that `passes` use; the autoencoder's decoder only if one of them `decodes`. `controls` are folders by kind.
     ///
     /// # Errors
     /// When a file is missing, damaged, or not of this model.
     pub fn load(
-        sets: &[&FeatureSet],
+        passes: &[&PassKey],
         model: &LocalModel,
         controls: &BTreeMap<String, PathBuf>,
         options: &ModelOptions,
@@ -70,7 +70,7 @@ impl Networks {
         if decodes {
             pipeline.vae.load_decoder()?;
         }
-        let adapters = Adapters::load(&pipeline, sets)?;
+        let adapters = Adapters::load(&pipeline, passes)?;
         let open = |kind: &str| {
             let network = match controls.get(kind) {
                 Some(folder) => ControlNet::open(folder, options),
@@ -79,14 +79,14 @@ impl Networks {
             let network = network.map_err(|cause| Error::ControlNet { kind: kind.to_owned(), cause })?;
             Ok((kind.to_owned(), network))
         };
-        let controls = kinds(sets).into_iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { pipeline, adapters, contexts: Contexts::new(sets.len()), controls })
+        let controls = kinds(passes).into_iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { pipeline, adapters, contexts: Contexts::new(passes.len()), controls })
     }
 }
 
-/// The ControlNets that sets use, each once.
-pub fn kinds<'a>(sets: &[&'a FeatureSet]) -> Vec<&'a str> {
-    let mut kinds: Vec<&str> = sets.iter().flat_map(|set| &set.control).map(|steering| steering.kind.as_str()).collect();
+/// The ControlNets that passes use, each once.
+pub fn kinds<'a>(passes: &[&'a PassKey]) -> Vec<&'a str> {
+    let mut kinds: Vec<&str> = passes.iter().flat_map(|pass| &pass.control).map(|steering| steering.kind.as_str()).collect();
     kinds.sort_unstable();
     kinds.dedup();
     kinds

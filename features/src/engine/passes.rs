@@ -1,28 +1,56 @@
 //! Sets that ask the network for the same and keep different parts of it: they share one pass.
 
-use driftless::taps::{LayerId, TapPlan};
+use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 
-use crate::plan::{Fault, RunPlan};
-use crate::shapes::LATENT;
-
 use super::Selection;
+use crate::ids::{IdMap, ModelId, SetId};
+use crate::plan::{Fault, RunPlan};
+use crate::set::{FeatureSet, PassKey};
+use crate::shapes::LATENT;
 
 /// One computation of the network, and the sets that take something out of it.
 #[derive(Debug)]
-pub struct Pass {
-    /// Numbers of the sets. Any of them says what to compute.
-    pub sets: Vec<usize>,
+pub struct Pass<'a> {
+    /// What is computed.
+    pub key: &'a PassKey,
+    /// The first of the sets.
+    pub first: SetId,
+    /// All of them.
+    pub sets: Vec<SetId>,
     /// What is kept for all of them together.
     pub taps: TapPlan,
     /// The same as ids, in the order of the store.
     pub layers: Vec<LayerId>,
 }
 
-impl Pass {
+impl Pass<'_> {
     /// Whether the image after one scheduler step is wanted.
     pub fn vae_out(&self) -> bool {
         self.layers.contains(&LayerId::VaeOut)
+    }
+}
+
+/// Sets of one key. Attention maps are aggregated while the network runs, so that a pass has room for one list of categories.
+struct Group<'a> {
+    key: &'a PassKey,
+    attention: &'a [AttentionCategory],
+    first: SetId,
+    sets: Vec<SetId>,
+}
+
+impl<'a> Group<'a> {
+    fn takes(&self, set: &FeatureSet) -> bool {
+        let attention = &set.keep.attention;
+        let agrees = attention.is_empty() || self.attention.is_empty() || self.attention == attention;
+        *self.key == set.pass && agrees
+    }
+
+    fn add(&mut self, id: SetId, set: &'a FeatureSet) {
+        if self.attention.is_empty() {
+            self.attention = &set.keep.attention;
+        }
+        self.sets.push(id);
     }
 }
 
@@ -30,25 +58,28 @@ impl Pass {
 ///
 /// # Errors
 /// When attention has no maps, which was checked for every set before.
-pub fn passes(sets: &[usize], plan: &RunPlan, selections: &[Selection], config: &UnetConfig) -> Result<Vec<Pass>, Fault> {
-    let mut grouped: Vec<Vec<usize>> = Vec::new();
-    for &set in sets {
-        let shares = |group: &&mut Vec<usize>| group.iter().all(|other| plan.sets[*other].shares_pass_with(&plan.sets[set]));
-        match grouped.iter_mut().find(shares) {
-            Some(group) => group.push(set),
-            None => grouped.push(vec![set]),
+pub fn passes<'a>(
+    model: ModelId,
+    plan: &'a RunPlan,
+    selections: &IdMap<FeatureSet, Selection>,
+    config: &UnetConfig,
+) -> Result<Vec<Pass<'a>>, Fault> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (id, set) in plan.sets.iter().filter(|(_, set)| set.pass.model == model) {
+        match groups.iter_mut().find(|group| group.takes(set)) {
+            Some(group) => group.add(id, set),
+            None => groups.push(Group { key: &set.pass, attention: &set.keep.attention, first: id, sets: vec![id] }),
         }
     }
     let layout = config.layout();
     let side = plan.img_size / LATENT;
-    let pass = |sets: Vec<usize>| {
+    let pass = |Group { key, attention, first, sets }| {
+        let sets: Vec<SetId> = sets;
         let wanted = |id: &LayerId| sets.iter().any(|set| selections[*set].layers.contains(id));
         let store = layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let layers: Vec<LayerId> = store.filter(wanted).collect();
-        let attention = sets.iter().map(|set| &plan.sets[*set].attention).find(|attention| !attention.is_empty());
-        let attention = attention.map_or(&[][..], Vec::as_slice);
         let taps = TapPlan::new(&layout, layers.iter().copied(), attention, (side, side));
-        Ok(Pass { taps: taps.map_err(|error| Fault::failure(error.to_string()))?, layers, sets })
+        Ok(Pass { key, first, sets, taps: taps.map_err(|error| Fault::failure(error.to_string()))?, layers })
     };
-    grouped.into_iter().map(pass).collect()
+    groups.into_iter().map(pass).collect()
 }

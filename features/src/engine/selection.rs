@@ -3,7 +3,9 @@
 use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 
-use crate::plan::{Fault, Faults, FeatureSet, Fusion, FusionMode, RunPlan};
+use crate::ids::IdMap;
+use crate::plan::{Fault, Faults, ModelChoice, RunPlan};
+use crate::set::{FeatureSet, Fusion, FusionMode};
 use crate::shapes::{self, Shapes, TOKENS};
 use crate::stores::{aggregated_size, is_pooled};
 
@@ -11,7 +13,7 @@ use crate::stores::{aggregated_size, is_pooled};
 const LARGEST_AGGREGATE: u64 = 16 << 30;
 
 /// What one set keeps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Selection {
     /// The layers in the order of the store.
     pub layers: Vec<LayerId>,
@@ -23,28 +25,26 @@ pub struct Selection {
 ///
 /// # Errors
 /// Every layer id that does not exist, pooling that leaves nothing, attention that has no maps.
-pub fn select(plan: &RunPlan, configs: &[UnetConfig]) -> Result<Vec<Selection>, Fault> {
+pub fn select(plan: &RunPlan, configs: &IdMap<ModelChoice, UnetConfig>) -> Result<IdMap<FeatureSet, Selection>, Fault> {
     let mut faults = Faults::default();
-    let of_model = |number: usize| plan.models.iter().position(|(_, sets)| sets.contains(&number)).unwrap_or(0);
-    let select = |(number, set)| {
-        let config = &configs[of_model(number)];
-        faults.keep(select_set(set, plan, config, &Shapes::new(config, plan.img_size, TOKENS)))
-    };
-    let selections: Vec<Selection> = plan.sets.iter().enumerate().filter_map(select).collect();
+    let selections = plan.sets.map(|_, set| {
+        let config = &configs[set.pass.model];
+        faults.take(select_set(set, plan, config, &Shapes::new(config, plan.img_size, TOKENS)))
+    });
     faults.check()?;
-    plan.fusions.iter().try_for_each(|fusion| check_fusion(fusion, plan, &selections))?;
+    plan.fusions.values().try_for_each(|fusion| check_fusion(fusion, plan, &selections))?;
     Ok(selections)
 }
 
 /// What is fused has to hold the same layers at the same sizes.
-fn check_fusion(fusion: &Fusion, plan: &RunPlan, selections: &[Selection]) -> Result<(), Fault> {
-    let first = fusion.of[0];
-    let (set, layers) = (&plan.sets[first], &selections[first].layers);
-    for &other in &fusion.of[1..] {
+fn check_fusion(fusion: &Fusion, plan: &RunPlan, selections: &IdMap<FeatureSet, Selection>) -> Result<(), Fault> {
+    let first = fusion.first;
+    let (keep, layers) = (&plan.sets[first].keep, &selections[first].layers);
+    for &other in &fusion.others {
         let unequal = match () {
             () if selections[other].layers != *layers => "layers",
-            () if plan.sets[other].feature_resize != set.feature_resize => "feature_resize",
-            () if plan.sets[other].attention != set.attention => "attention",
+            () if plan.sets[other].keep.feature_resize != keep.feature_resize => "feature_resize",
+            () if plan.sets[other].keep.attention != keep.attention => "attention",
             () => continue,
         };
         let names = [first, other].map(|set| plan.sets[set].name.clone().unwrap_or_default()).join("` and `");
@@ -54,10 +54,11 @@ fn check_fusion(fusion: &Fusion, plan: &RunPlan, selections: &[Selection]) -> Re
 }
 
 /// What the files of one image hold, all sets together.
-pub fn bytes_per_image(plan: &RunPlan, selections: &[Selection]) -> u64 {
-    let sets = plan.sets.iter().zip(selections).filter(|(set, _)| set.written).map(|(_, selection)| selection.bytes_per_image);
-    let fusions = plan.fusions.iter().map(|fusion| {
-        let parts = fusion.of.iter().map(|set| selections[*set].bytes_per_image);
+pub fn bytes_per_image(plan: &RunPlan, selections: &IdMap<FeatureSet, Selection>) -> u64 {
+    let written = plan.sets.iter().filter(|(_, set)| set.keep.written);
+    let sets = written.map(|(id, _)| selections[id].bytes_per_image);
+    let fusions = plan.fusions.values().map(|fusion| {
+        let parts = fusion.sources().map(|set| selections[set].bytes_per_image);
         match fusion.mode {
             FusionMode::Mean => parts.max().unwrap_or(0),
             FusionMode::Concat => parts.fold(0, u64::saturating_add),
@@ -69,18 +70,18 @@ pub fn bytes_per_image(plan: &RunPlan, selections: &[Selection]) -> u64 {
 fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Shapes) -> Result<Selection, Fault> {
     let place = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
     let layout = config.layout();
-    let layers = set.layers.resolve(&layout, !set.attention.is_empty())?;
+    let layers = set.keep.layers.resolve(&layout, !set.keep.attention.is_empty())?;
     let side = shapes.latent_side();
     let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
     // Made again for all sets of a pass together; here its faults are found.
-    TapPlan::new(&layout, layers.iter().copied(), &set.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
+    TapPlan::new(&layout, layers.iter().copied(), &set.keep.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
     let mut pooled = Vec::with_capacity(layers.len());
     for layer in &layers {
-        let shape = shapes.of(*layer, &set.attention);
-        pooled.push(if is_pooled(*layer) { pooled_shape(shape, set.feature_resize) } else { shape });
+        let shape = shapes.of(*layer, &set.keep.attention);
+        pooled.push(if is_pooled(*layer) { pooled_shape(shape, set.keep.feature_resize) } else { shape });
         if pooled.last().is_some_and(|shape| shape.contains(&0)) {
             let problem = format!("leaves nothing of `{layer}`, which is {}", shapes::text(shape));
-            return Err(fail(format!("--feature-resize {} {problem}", set.feature_resize)));
+            return Err(fail(format!("--feature-resize {} {problem}", set.keep.feature_resize)));
         }
     }
     let size = plan.output.dtype.size_in_bytes() as u64;

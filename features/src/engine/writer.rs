@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use candle_core::{DType, Tensor};
-use driftless::Error;
 use driftless::taps::LayerId;
 
+use crate::ids::SetId;
 use crate::inputs::Sample;
-use crate::plan::{Fusion, RunPlan};
+use crate::plan::RunPlan;
 use crate::stores::{ImageFeatures, image_of_batch};
 use crate::timings::{Stage, Timings};
-use crate::{Event, Observer, Result};
+use crate::{Error, Event, Observer, Result};
 
 use super::failures::Failures;
 use super::fuse::fuse;
+use super::work::Missing;
 
 /// Features of a set on the CPU: groups of images that went through the network together, each `[images, c, h, w]` per layer.
 pub type SetFeatures = Vec<Vec<(LayerId, Tensor)>>;
@@ -27,26 +28,24 @@ pub type SetFeatures = Vec<Vec<(LayerId, Tensor)>>;
 pub struct Readable<'a> {
     /// The images.
     pub samples: Vec<&'a Sample>,
-    /// By set, then by image: whether files are missing.
-    pub pending: Vec<Vec<bool>>,
-    /// The same of sets made of others.
-    pub pending_fusions: Vec<Vec<bool>>,
+    /// What of them is missing.
+    pub missing: Missing,
 }
 
 impl Readable<'_> {
     /// Whether some fusion of this batch is made of a set.
-    pub fn is_source(&self, set: usize, fusions: &[Fusion]) -> bool {
-        let mut wanted = fusions.iter().zip(&self.pending_fusions).filter(|(_, pending)| pending.contains(&true));
-        wanted.any(|(fusion, _)| fusion.of.contains(&set))
+    pub fn is_source(&self, set: SetId, plan: &RunPlan) -> bool {
+        let mut wanted = self.missing.fusions.iter().filter(|(_, images)| images.contains(&true));
+        wanted.any(|(fusion, _)| plan.fusions[fusion].sources().any(|source| source == set))
     }
 }
 
 /// Something to do for the writer.
 pub enum Job<'a> {
     /// Note that an image failed.
-    Failed(&'a Sample, String),
+    Failed(&'a Sample, Error),
     /// Write what is missing of a set.
-    Features { set: usize, batch: Arc<Readable<'a>>, features: SetFeatures },
+    Features { set: SetId, batch: Arc<Readable<'a>>, features: SetFeatures },
     /// Write what is made of several sets.
     Fusions(Arc<Readable<'a>>),
     /// So many images are through.
@@ -60,7 +59,7 @@ pub struct Writer<'a, 'b> {
     pub failures: &'b mut Failures,
     pub observer: &'b dyn Observer,
     /// Features of the batch in hand that fusions are made of, by set.
-    pub sources: HashMap<usize, SetFeatures>,
+    pub sources: HashMap<SetId, SetFeatures>,
     /// Failures before the batch in hand.
     pub failed_before: usize,
     pub jobs: Receiver<Job<'a>>,
@@ -74,10 +73,10 @@ impl Writer<'_, '_> {
     pub fn run(mut self) -> Result<()> {
         while let Ok(job) = self.jobs.recv() {
             match job {
-                Job::Failed(sample, problem) => self.fail(sample, &problem)?,
+                Job::Failed(sample, problem) => self.fail(sample, &problem.to_string())?,
                 Job::Features { set, batch, features } => {
                     self.write_set(set, &batch, &features)?;
-                    if batch.is_source(set, &self.plan.fusions) {
+                    if batch.is_source(set, self.plan) {
                         self.sources.insert(set, features);
                     }
                 }
@@ -99,10 +98,10 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn write_set(&mut self, set: usize, batch: &Readable, features: &SetFeatures) -> Result<()> {
+    fn write_set(&mut self, set: SetId, batch: &Readable, features: &SetFeatures) -> Result<()> {
         let plan = self.plan;
-        for (image, pending) in batch.pending[set].iter().enumerate() {
-            if *pending {
+        for (image, missing) in batch.missing.sets[set].iter().enumerate() {
+            if *missing {
                 let written = self.image_of(set, image, features)?;
                 self.write_image(plan.sets[set].name.as_deref(), batch.samples[image], &written)?;
             }
@@ -113,9 +112,10 @@ impl Writer<'_, '_> {
     fn write_fusions(&mut self, batch: &Readable) -> Result<()> {
         let plan = self.plan;
         let sources = std::mem::take(&mut self.sources);
-        for (fusion, pending) in plan.fusions.iter().zip(&batch.pending_fusions) {
-            for image in (0..pending.len()).filter(|image| pending[*image]) {
-                let parts = fusion.of.iter().filter_map(|set| Some((*set, sources.get(set)?)));
+        for (fusion, missing) in batch.missing.fusions.iter() {
+            let fusion = &plan.fusions[fusion];
+            for image in (0..missing.len()).filter(|image| missing[*image]) {
+                let parts = fusion.sources().filter_map(|set| Some((set, sources.get(&set)?)));
                 let parts = parts.map(|(set, features)| self.image_of(set, image, features));
                 let parts: Vec<ImageFeatures> = parts.collect::<driftless::Result<_>>()?;
                 let fused = fuse(fusion.mode, &parts.iter().collect::<Vec<_>>())?;
@@ -126,11 +126,11 @@ impl Writer<'_, '_> {
     }
 
     /// One image's features of a set.
-    fn image_of(&self, set: usize, mut image: usize, groups: &SetFeatures) -> driftless::Result<ImageFeatures> {
+    fn image_of(&self, set: SetId, mut image: usize, groups: &SetFeatures) -> driftless::Result<ImageFeatures> {
         for group in groups {
             let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
             if image < images {
-                return image_of_batch(group, image, self.plan.sets[set].feature_resize);
+                return image_of_batch(group, image, self.plan.sets[set].keep.feature_resize);
             }
             image -= images;
         }
@@ -150,10 +150,10 @@ impl Writer<'_, '_> {
 }
 
 /// Whether the next file would fare no better.
-fn is_the_disks(error: &Error) -> bool {
+fn is_the_disks(error: &driftless::Error) -> bool {
     use ErrorKind::{Interrupted, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let kinds = [Interrupted, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
-    matches!(error, Error::Io { source, .. } if kinds.contains(&source.kind()))
+    matches!(error, driftless::Error::Io { source, .. } if kinds.contains(&source.kind()))
 }
 
 fn warn_of_overflow(sample: &Sample, features: &ImageFeatures, dtype: DType, observer: &dyn Observer) {

@@ -3,6 +3,7 @@
 
 use super::Sample;
 use super::names::parent_name;
+use crate::plan::Fault;
 
 /// What a text has in the place of the folder's name.
 const FOLDER: &str = "{folder}";
@@ -15,13 +16,17 @@ pub fn depends_on_folder(text: &str) -> bool {
 /// The text for an image.
 ///
 /// # Errors
-/// When the text needs the folder's name and there is none; in words.
-pub fn with_folder(text: &str, sample: &Sample) -> Result<String, String> {
+/// When the text needs the folder's name and there is none.
+pub fn with_folder(text: &str, sample: &Sample) -> Result<String, Fault> {
     if !depends_on_folder(text) {
         return Ok(text.to_owned());
     }
     let name = parent_name(&sample.path).and_then(|name| name.into_string().ok());
-    let name =
-        name.ok_or_else(|| format!("{}: its folder has no name to put in the place of {FOLDER}", sample.path.display()))?;
-    Ok(text.replace(FOLDER, &name))
+    match name {
+        Some(name) => Ok(text.replace(FOLDER, &name)),
+        None => {
+            let problem = format!("its folder has no name to put in the place of {FOLDER}");
+            Err(Fault::failure(format!("{}: {problem}", sample.path.display())))
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The prompt of each image, and other files that go with one image each.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::folder::with_folder;
@@ -10,7 +10,7 @@ use super::{Sample, is_image};
 use crate::plan::Fault;
 
 /// Where prompts come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PromptSource {
     /// One text; `{folder}` in it stands for the name of an image's folder.
     Text(String),
@@ -46,7 +46,7 @@ impl PromptSource {
     /// Naming the first images without a caption.
     pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
         match self {
-            Self::Text(text) => samples.iter().try_for_each(|sample| with_folder(text, sample).map(drop).map_err(Fault::failure)),
+            Self::Text(text) => samples.iter().try_for_each(|sample| with_folder(text, sample).map(drop)),
             Self::Captions(captions) => captions.check(samples),
             Self::Table(table) => table.check(samples),
         }
@@ -56,36 +56,37 @@ impl PromptSource {
     ///
     /// # Errors
     /// When the caption file is no longer there or is no text.
-    pub fn prompt(&self, sample: &Sample) -> Result<Prompt, String> {
+    pub fn prompt(&self, sample: &Sample) -> Result<Prompt, Fault> {
+        let missing = |what: &str| Fault::failure(format!("no {what} for {}", sample.path.display()));
         match self {
             Self::Text(text) => Ok(Prompt { text: with_folder(text, sample)?, shared: true }),
             Self::Table(table) => {
-                let text = table.prompt(sample).ok_or_else(|| format!("no prompt for {}", sample.path.display()))?;
+                let text = table.prompt(sample).ok_or_else(|| missing("prompt"))?;
                 Ok(Prompt { text: text.to_owned(), shared: false })
             }
             Self::Captions(captions) => {
-                let path = captions.file(sample).ok_or_else(|| format!("no caption for {}", sample.path.display()))?;
+                let path = captions.file(sample).ok_or_else(|| missing("caption"))?;
                 Ok(Prompt { text: read_text(path)?, shared: false })
             }
         }
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path) -> Result<String, Fault> {
     std::fs::read_to_string(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => format!("{}: the prompt is not UTF-8 text", path.display()),
-        _ => format!("{}: {error}", path.display()),
+        std::io::ErrorKind::InvalidData => Fault::failure(format!("{}: the prompt is not UTF-8 text", path.display())),
+        _ => Fault::failure(format!("{}: {error}", path.display())),
     })
 }
 
 /// A folder with a file for each image: captions `NAME.txt`, condition images `NAME.png`. NAME is the image's file name without its
 /// extension, behind its parent folder's name if outputs are nested.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Companions {
     folder: PathBuf,
     nested: bool,
     /// `NAME` to the file.
-    files: HashMap<String, PathBuf>,
+    files: BTreeMap<String, PathBuf>,
     what: &'static str,
 }
 
@@ -107,8 +108,8 @@ impl Companions {
     }
 
     fn read(folder: &Path, nested: bool, what: &'static str, accept: impl Fn(&Path) -> bool + Copy) -> Result<Self, Fault> {
-        let mut files = HashMap::new();
-        for path in files_in(folder, usize::from(nested)).map_err(Fault::failure)?.into_iter().filter(|path| accept(path)) {
+        let mut files = BTreeMap::new();
+        for path in files_in(folder, usize::from(nested))?.into_iter().filter(|path| accept(path)) {
             let inside = path.parent().is_some_and(|parent| parent != folder);
             let name = original_name(&path, nested && inside)?;
             if let Some(other) = files.insert(name, path.clone()) {
@@ -139,8 +140,8 @@ impl Companions {
 }
 
 /// The files in a folder, and `depth` folders deep below it.
-fn files_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, String> {
-    let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
+fn files_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
+    let unreadable = |error: std::io::Error| Fault::failure(format!("{}: {error}", folder.display()));
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

@@ -1,6 +1,6 @@
 //! A table of prompts: a CSV file with a header line, one row per image.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Sample;
@@ -12,11 +12,11 @@ const IMAGE: [&str; 5] = ["image", "file_name", "filename", "file", "name"];
 const PROMPT: [&str; 3] = ["prompt", "text", "caption"];
 
 /// Prompts by image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PromptTable {
     path: PathBuf,
     /// By what the image column has: a path, a file name, or a file name without its extension.
-    prompts: HashMap<String, String>,
+    prompts: BTreeMap<String, String>,
 }
 
 impl PromptTable {
@@ -39,7 +39,7 @@ impl PromptTable {
             found.ok_or_else(|| format!("has no column `{}`; its first line has to name the columns", names[0]))
         };
         let (image, prompt) = (column(&IMAGE)?, column(&PROMPT)?);
-        let mut prompts = HashMap::new();
+        let mut prompts = BTreeMap::new();
         for row in rows.records() {
             let row = row.map_err(|error| error.to_string())?;
             // The reader refuses rows of another length than the first.

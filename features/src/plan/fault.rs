@@ -21,6 +21,15 @@ impl Fault {
     pub fn failure(message: impl Into<String>) -> Self {
         Self::Failure(message.into())
     }
+
+    /// The same with the name of what is wrong in front.
+    #[must_use]
+    pub fn of(self, place: &str) -> Self {
+        match self {
+            Self::Usage(message) => Self::Usage(format!("{place}{message}")),
+            Self::Failure(message) => Self::Failure(format!("{place}{message}")),
+        }
+    }
 }
 
 impl fmt::Display for Fault {

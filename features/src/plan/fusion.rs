@@ -1,45 +1,27 @@
-//! Feature sets made of other sets: the suppressed feature of the paper is such a one.
-
-use serde::Deserialize;
+//! The sets that are made of others, as the settings mean them; checked.
 
 use super::settings::SetSettings;
-use super::{Fault, Faults, FeatureSet};
-
-/// How features of several sets become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FusionMode {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// Their channels behind each other, in the order of the names.
-    Concat,
-}
-
-/// A set made of others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fusion {
-    /// Its folder in the output.
-    pub name: String,
-    /// Numbers of the sets that it is made of.
-    pub of: Vec<usize>,
-    /// How.
-    pub mode: FusionMode,
-}
+use super::{Fault, Faults};
+use crate::ids::IdMap;
+use crate::set::{FeatureSet, Fusion};
 
 /// The fusions among the settings' sets, made of `sets`.
 ///
 /// # Errors
 /// When one names a set that is not there, or holds options of an extraction.
-pub(super) fn fusions(all: &[SetSettings], sets: &[FeatureSet]) -> Result<Vec<Fusion>, Fault> {
+pub(super) fn fusions(all: &[SetSettings], sets: &IdMap<FeatureSet, FeatureSet>) -> Result<IdMap<Fusion, Fusion>, Fault> {
     let mut faults = Faults::default();
-    let wanted = all.iter().filter(|set| !set.fuse.is_empty());
-    let fusions = wanted.filter_map(|set| faults.keep(fusion(set, sets))).collect();
+    let mut fusions = IdMap::new();
+    for set in all.iter().filter(|set| !set.fuse.is_empty()) {
+        if let Some(fusion) = faults.keep(fusion(set, sets)) {
+            fusions.push(fusion);
+        }
+    }
     faults.check()?;
     Ok(fusions)
 }
 
-fn fusion(set: &SetSettings, sets: &[FeatureSet]) -> Result<Fusion, Fault> {
+fn fusion(set: &SetSettings, sets: &IdMap<FeatureSet, FeatureSet>) -> Result<Fusion, Fault> {
     let name = set.name.clone().unwrap_or_default();
     let wrong = |problem: String| Fault::failure(format!("set `{name}`: {problem}"));
     let plain =
@@ -47,18 +29,21 @@ fn fusion(set: &SetSettings, sets: &[FeatureSet]) -> Result<Fusion, Fault> {
     if *set != plain {
         return Err(wrong("is made of other sets by `fuse` and takes nothing else but `name` and `fuse_mode`".to_owned()));
     }
-    let names: Vec<&str> = sets.iter().filter_map(|set| set.name.as_deref()).collect();
-    let number = |source: &String| {
-        let found = names.iter().position(|name| name == source);
-        found.ok_or_else(|| wrong(format!("fuse names `{source}`; expected sets that are extracted: {}", names.join(", "))))
+    let id = |source: &String| {
+        let found = sets.iter().find(|(_, set)| set.name.as_ref() == Some(source));
+        let names = || sets.values().filter_map(|set| set.name.as_deref()).collect::<Vec<_>>().join(", ");
+        found
+            .map(|(id, _)| id)
+            .ok_or_else(|| wrong(format!("fuse names `{source}`; expected sets that are extracted: {}", names())))
     };
-    let of = set.fuse.iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    if of.len() < 2 {
+    let sources = set.fuse.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    let [first, others @ ..] = &sources[..] else { return Err(wrong("fuse names no set; expected two or more".to_owned())) };
+    if others.is_empty() {
         return Err(wrong("fuse names one set; expected two or more".to_owned()));
     }
-    if of.iter().any(|source| sets[*source].model != sets[of[0]].model) {
+    if others.iter().any(|source| sets[*source].pass.model != sets[*first].pass.model) {
         let advice = "make adapters of the merged models with `convert extract-lora`, or fuse the files of two runs";
         return Err(wrong(format!("fuses sets of different models, of which one is loaded at a time; {advice}")));
     }
-    Ok(Fusion { name, of, mode: set.fuse_mode.unwrap_or_default() })
+    Ok(Fusion { name, first: *first, others: others.to_vec(), mode: set.fuse_mode.unwrap_or_default() })
 }

@@ -5,8 +5,7 @@
 
 mod fault;
 mod fusion;
-mod layer_file;
-mod lora_file;
+mod models;
 mod sets;
 mod settings;
 mod shard;
@@ -15,17 +14,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use fault::{Fault, Faults, both};
-pub use fusion::{Fusion, FusionMode};
-pub use layer_file::LayerChoice;
-pub use lora_file::LoraFile;
-pub use sets::{FeatureSet, Steering};
+pub use models::ModelChoice;
 pub use settings::{
     ControlSetting, ControlTable, InputSettings, LayerSetting, LoraSetting, LoraTable, OutputSettings, SetSettings, Settings,
 };
 pub use shard::Shard;
 
+use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
+use crate::set::{FeatureSet, Fusion};
 use crate::stores::OutputRule;
+
+use models::Models;
 
 /// The model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
@@ -34,17 +34,6 @@ const DEFAULT_CONTROLNETS: [(&str, &str); 2] =
     [("canny", "lllyasviel/sd-controlnet-canny"), ("depth", "lllyasviel/sd-controlnet-depth")];
 /// The side to which images are resized: Stable Diffusion 1.5's. The original's default, 1024, is SDXL's, its default model.
 const DEFAULT_IMG_SIZE: usize = 512;
-
-/// Which model.
-#[derive(Clone, Debug)]
-pub struct ModelChoice {
-    /// Folder, file or hub id.
-    pub model: String,
-    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
-    pub base: String,
-    /// Branch, tag or commit of a hub id.
-    pub revision: Option<String>,
-}
 
 /// How the condition images of a ControlNet come about.
 #[derive(Clone, Debug)]
@@ -67,8 +56,8 @@ pub struct ControlChoice {
 /// Everything about one run.
 #[derive(Debug)]
 pub struct RunPlan {
-    /// The models, each with the numbers of the sets that it computes; one is loaded at a time.
-    pub models: Vec<(ModelChoice, Vec<usize>)>,
+    /// The models; one is loaded at a time.
+    pub models: IdMap<ModelChoice, ModelChoice>,
     /// Side of the images in pixels.
     pub img_size: usize,
     /// This shard's images.
@@ -76,9 +65,9 @@ pub struct RunPlan {
     /// Images of all shards.
     pub image_count: usize,
     /// The feature sets that are extracted, in order.
-    pub sets: Vec<FeatureSet>,
+    pub sets: IdMap<FeatureSet, FeatureSet>,
     /// The feature sets that are made of these.
-    pub fusions: Vec<Fusion>,
+    pub fusions: IdMap<Fusion, Fusion>,
     /// The ControlNets that any set uses, by kind.
     pub controls: BTreeMap<String, ControlChoice>,
     /// Where features go.
@@ -103,17 +92,17 @@ impl RunPlan {
         check_numbers(settings, img_size, batch_size, &mut faults);
         let (samples, image_count) = faults.take(find_samples(settings, batch_size));
         let nested = settings.input.nested;
-        let sets = faults.take(sets::feature_sets(settings, img_size, &samples));
+        let mut models = Models::new(settings);
+        let sets = faults.take(sets::feature_sets(settings, img_size, &samples, &mut models));
         // Without the sets there would be a second complaint about each name.
-        let fusions = if sets.is_empty() { Vec::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
-        for (number, set) in sets.iter().enumerate().filter(|(_, set)| !set.written) {
-            let is_used = fusions.iter().any(|fusion: &Fusion| fusion.of.contains(&number));
+        let fusions = if sets.is_empty() { IdMap::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
+        for (id, set) in sets.iter().filter(|(_, set)| !set.keep.written) {
+            let is_used = fusions.values().any(|fusion: &Fusion| fusion.sources().any(|source| source == id));
             let name = set.name.as_deref().unwrap_or_default();
             faults.require(is_used, || {
                 Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
             });
         }
-        let models = models(settings, &sets);
         let controls = faults.take(control_choices(settings, &samples, nested));
         let output = faults.keep(output_rule(settings));
         faults.check()?;
@@ -124,7 +113,7 @@ impl RunPlan {
             None => output.dir.join("failed.jsonl"),
         };
         Ok(Self {
-            models,
+            models: models.finish(),
             img_size,
             samples,
             image_count,
@@ -147,31 +136,6 @@ fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults
     if let Some(threads) = settings.threads {
         faults.require((1..=1024).contains(&threads), || Fault::usage(format!("--threads {threads}: expected 1 to 1024")));
     }
-}
-
-/// The run's model and those of sets, in the order of the sets. A set's model in one file borrows its tokenizer and configurations from
-/// `base` if there is one, else from the run's model.
-fn models(settings: &Settings, sets: &[FeatureSet]) -> Vec<(ModelChoice, Vec<usize>)> {
-    let named = settings.model.as_deref().unwrap_or(DEFAULT_MODEL);
-    let run = || ModelChoice {
-        model: named.to_owned(),
-        base: settings.base.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-        revision: settings.revision.clone(),
-    };
-    let own = |model: &String| ModelChoice {
-        model: model.clone(),
-        base: settings.base.clone().unwrap_or_else(|| named.to_owned()),
-        revision: None,
-    };
-    let mut models: Vec<(ModelChoice, Vec<usize>)> = Vec::new();
-    for (number, set) in sets.iter().enumerate() {
-        let model = set.model.as_deref().unwrap_or(named);
-        match models.iter_mut().find(|(choice, _)| choice.model == model) {
-            Some((_, users)) => users.push(number),
-            None => models.push((set.model.as_ref().map_or_else(run, own), vec![number])),
-        }
-    }
-    models
 }
 
 /// This shard's images, and the number of all.

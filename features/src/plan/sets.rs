@@ -1,93 +1,28 @@
-//! Feature sets: what each is to hold, checked.
+//! The sets that are extracted, as the settings mean them; checked.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use driftless::taps::AttentionCategory;
-
+use super::models::Models;
 use super::settings::{ControlSetting, ControlTable, LayerSetting, SetSettings};
-use super::{Fault, Faults, LayerChoice, LoraFile, Settings, is_plain_name};
-use crate::inputs::{Companions, PromptSource, PromptTable, Sample, with_folder};
-
-/// One technique: a prompt, adapters, ControlNets, a noise level, and the layers to keep.
-#[derive(Clone, Debug)]
-pub struct FeatureSet {
-    /// Its folder in the output; `None` on the command line, where the output's own folder is used.
-    pub name: Option<String>,
-    /// The prompts.
-    pub prompt: PromptSource,
-    /// Noise level, 0..=999.
-    pub t: usize,
-    /// Start of denoising.
-    pub denoising_from: Option<usize>,
-    /// Inversion instead of noise.
-    pub use_ddim_inversion: bool,
-    /// Image number i draws from this + i.
-    pub seed: u64,
-    /// The layers.
-    pub layers: LayerChoice,
-    /// Categories of aggregated attention, in order.
-    pub attention: Vec<AttentionCategory>,
-    /// Features are averaged over squares of this side.
-    pub feature_resize: usize,
-    /// ControlNets, in order.
-    pub control: Vec<Steering>,
-    /// Adapters with their strengths; `{folder}` in a file's name stands for the name of an image's folder.
-    pub lora: Vec<LoraFile>,
-    /// A merged model in the place of the run's: folder, file or hub id.
-    pub model: Option<String>,
-    /// Whether its features are written.
-    pub written: bool,
-}
-
-impl FeatureSet {
-    /// The adapters of an image.
-    ///
-    /// # Errors
-    /// When they depend on the image's folder, and it has no name.
-    pub fn adapters(&self, sample: &Sample) -> Result<Vec<LoraFile>, Fault> {
-        self.lora.iter().map(|lora| of_folder(lora, sample)).collect::<Result<_, _>>().map_err(Fault::failure)
-    }
-
-    /// Whether this and another set ask the network for the same pass, and differ in what they keep of it and where alone.
-    pub fn shares_pass_with(&self, other: &Self) -> bool {
-        let attention_agrees = self.attention == other.attention || self.attention.is_empty() || other.attention.is_empty();
-        self.prompt == other.prompt
-            && (self.t, self.denoising_from, self.use_ddim_inversion) == (other.t, other.denoising_from, other.use_ddim_inversion)
-            && self.seed == other.seed
-            && self.control == other.control
-            && self.lora == other.lora
-            && self.model == other.model
-            && attention_agrees
-    }
-}
-
-fn of_folder(lora: &LoraFile, sample: &Sample) -> Result<LoraFile, String> {
-    // A name that is no text has no place for another in it.
-    let Some(text) = lora.file.to_str() else { return Ok(lora.clone()) };
-    Ok(LoraFile { file: with_folder(text, sample)?.into(), scale: lora.scale })
-}
-
-/// How a ControlNet steers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Steering {
-    /// Its kind.
-    pub kind: String,
-    /// What its residuals are multiplied with.
-    pub scale: f64,
-    /// The part of the steps that it steers, as shares of their number.
-    pub steps: RangeInclusive<f64>,
-}
+use super::{Fault, Faults, Settings, is_plain_name};
+use crate::ids::IdMap;
+use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
+use crate::set::{FeatureSet, Finite, Keep, LayerChoice, LoraFile, PassKey, Steering};
 
 /// The sets of a run.
 ///
 /// # Errors
 /// Every fault of every set.
-pub(super) fn feature_sets(settings: &Settings, img_size: usize, samples: &[Sample]) -> Result<Vec<FeatureSet>, Fault> {
+pub(super) fn feature_sets(
+    settings: &Settings,
+    img_size: usize,
+    samples: &[Sample],
+    models: &mut Models,
+) -> Result<IdMap<FeatureSet, FeatureSet>, Fault> {
     let mut faults = Faults::default();
     let mut names = HashSet::new();
-    let mut sets = Vec::new();
+    let mut sets = IdMap::new();
     for (number, set) in settings.sets.iter().enumerate() {
         if settings.file.is_some() {
             check_name(set, number, &mut names, &mut faults);
@@ -99,7 +34,9 @@ pub(super) fn feature_sets(settings: &Settings, img_size: usize, samples: &[Samp
             Some(name) => format!("set `{name}`: "),
             None => String::new(),
         };
-        sets.extend(faults.keep(feature_set(set, &place, settings.input.nested, img_size, samples)));
+        if let Some(set) = faults.keep(feature_set(set, &place, settings.input.nested, img_size, samples, models)) {
+            sets.push(set);
+        }
     }
     faults.check()?;
     Ok(sets)
@@ -117,7 +54,14 @@ fn check_name<'a>(set: &'a SetSettings, number: usize, names: &mut HashSet<&'a s
     }
 }
 
-fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, samples: &[Sample]) -> Result<FeatureSet, Fault> {
+fn feature_set(
+    set: &SetSettings,
+    place: &str,
+    nested: bool,
+    img_size: usize,
+    samples: &[Sample],
+    models: &mut Models,
+) -> Result<FeatureSet, Fault> {
     let mut faults = Faults::default();
     let wrong = |problem: String| Fault::usage(format!("{place}{problem}"));
     faults.require(set.fuse_mode.is_none(), || wrong("fuse_mode without fuse; name the sets to fuse".to_owned()));
@@ -137,65 +81,60 @@ fn feature_set(set: &SetSettings, place: &str, nested: bool, img_size: usize, sa
     });
     let prompt = faults.keep(prompt_source(set, place, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));
     let layers = faults.keep(layer_choice(set, place));
-    let attention =
-        faults.take(parse_all(&set.attention, |name| name.parse().map_err(|e: driftless::Error| e.to_string()), &wrong));
-    let lora = faults.take(parse_all(&set.lora, |lora| lora.file(), &wrong));
+    let category = |name: &String| name.parse().map_err(|error: driftless::Error| wrong(error.to_string()));
+    let attention = faults.take(set.attention.iter().map(category).collect());
+    let lora = set.lora.iter().map(|lora| lora.file().map_err(|fault| fault.of(place)));
+    let lora: Vec<LoraFile> = faults.take(lora.collect());
     for lora in &lora {
-        faults.keep(check_adapter(lora, samples).map_err(|problem| Fault::failure(format!("{place}{problem}"))));
+        faults.keep(check_adapter(lora, samples).map_err(|fault| fault.of(place)));
     }
     let mut kinds = HashSet::new();
     for control in &set.control {
         faults.require(kinds.insert(control.kind()), || wrong(format!("--control names `{}` twice", control.kind())));
     }
-    let control = faults.take(parse_all(&set.control, steering, &wrong));
+    let control = set.control.iter().map(|control| steering(control).map_err(|fault| fault.of(place)));
+    let control = faults.take(control.collect());
     faults.check()?;
     // Both have noted a fault above if they are missing.
     let (Some(prompt), Some(layers)) = (prompt, layers) else { return Err(wrong("cannot be planned".to_owned())) };
-    Ok(FeatureSet {
-        name: set.name.clone(),
+    let pass = PassKey {
+        model: models.of_set(set.model.as_deref()),
         prompt,
         t,
         denoising_from: set.denoising_from,
         use_ddim_inversion: set.use_ddim_inversion,
         seed: set.seed.unwrap_or(0),
-        layers,
-        attention,
-        feature_resize,
         control,
         lora,
-        model: set.model.clone(),
-        written: set.write.unwrap_or(true),
-    })
+    };
+    let keep = Keep { layers, attention, feature_resize, written: set.write.unwrap_or(true) };
+    Ok(FeatureSet { name: set.name.clone(), pass, keep })
 }
 
 /// Every image's adapter has to be there.
-fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), String> {
-    let names = samples.iter().map(|sample| of_folder(lora, sample).map(|lora| lora.file));
+fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), Fault> {
+    let names = samples.iter().map(|sample| lora.of_folder(sample).map(|lora| lora.file));
     let files: BTreeSet<PathBuf> = names.collect::<Result<_, _>>()?;
     match files.iter().find(|file| !file.exists()) {
-        Some(file) => Err(format!("{}: no such adapter file", file.display())),
+        Some(file) => Err(Fault::failure(format!("{}: no such adapter file", file.display()))),
         None => Ok(()),
     }
 }
 
-fn steering(control: &ControlSetting) -> Result<Steering, String> {
+fn steering(control: &ControlSetting) -> Result<Steering, Fault> {
     let ControlTable { kind, scale, start, end } = control.table();
-    let (scale, start, end) = (scale.unwrap_or(1.0), start.unwrap_or(0.0), end.unwrap_or(1.0));
-    if !scale.is_finite() {
-        return Err(format!("the scale of `{kind}` is not finite"));
+    let share = |share: Option<f64>, otherwise: f64| Finite::new(share.unwrap_or(otherwise));
+    let scale = Finite::new(scale.unwrap_or(1.0)).ok_or_else(|| Fault::usage(format!("the scale of `{kind}` is not finite")))?;
+    match (share(start, 0.0), share(end, 1.0)) {
+        (Some(start), Some(end)) if 0.0 <= start.get() && start.get() < end.get() && end.get() <= 1.0 => {
+            Ok(Steering { kind, scale, start, end })
+        }
+        _ => {
+            let (start, end) = (start.unwrap_or(0.0), end.unwrap_or(1.0));
+            let expected = "expected shares of the steps, 0 <= start < end <= 1";
+            Err(Fault::usage(format!("`{kind}` steers from {start} to {end}; {expected}")))
+        }
     }
-    if !(0.0..=1.0).contains(&start) || !(0.0..=1.0).contains(&end) || start >= end {
-        return Err(format!("`{kind}` steers from {start} to {end}; expected shares of the steps, 0 <= start < end <= 1"));
-    }
-    Ok(Steering { kind, scale, steps: start..=end })
-}
-
-fn parse_all<A, B>(
-    values: &[A],
-    parse: impl Fn(&A) -> Result<B, String>,
-    wrong: &impl Fn(String) -> Fault,
-) -> Result<Vec<B>, Fault> {
-    values.iter().map(|value| parse(value).map_err(wrong)).collect()
 }
 
 /// Where the prompts are: text, else file, else captions, else table, else the original's `prompt.txt`.
@@ -229,16 +168,21 @@ mod tests {
         SetSettings { prompt: Some("a cat".to_owned()), t: Some(50), ..SetSettings::default() }
     }
 
+    fn planned(settings: &Settings) -> Result<IdMap<FeatureSet, FeatureSet>, Fault> {
+        feature_sets(settings, 512, &[], &mut Models::new(settings))
+    }
+
     fn plan(set: SetSettings) -> Result<FeatureSet, String> {
         let settings = Settings { sets: vec![set], ..Settings::default() };
-        feature_sets(&settings, 512, &[]).map(|mut sets| sets.remove(0)).map_err(|fault| fault.to_string())
+        let sets = planned(&settings).map_err(|fault| fault.to_string())?;
+        Ok(sets.values().next().unwrap().clone())
     }
 
     #[test]
     fn defaults() {
         let set = plan(set()).unwrap();
-        assert_eq!((set.t, set.seed, set.feature_resize, set.name), (50, 0, 1, None));
-        assert_eq!(set.layers, LayerChoice::Everything);
+        assert_eq!((set.pass.t, set.pass.seed, set.keep.feature_resize, set.name), (50, 0, 1, None));
+        assert_eq!(set.keep.layers, LayerChoice::Everything);
     }
 
     #[test]
@@ -273,11 +217,11 @@ mod tests {
             file: Some("sets.toml".into()),
             ..Settings::default()
         };
-        assert!(feature_sets(&settings(&["a", "b"]), 512, &[]).is_ok());
+        assert!(planned(&settings(&["a", "b"])).is_ok());
         for wrong in [["a", "a"], ["a", ".."], ["a", "x/y"], ["a", ""]] {
-            assert!(feature_sets(&settings(&wrong), 512, &[]).is_err(), "{wrong:?}");
+            assert!(planned(&settings(&wrong)).is_err(), "{wrong:?}");
         }
         let nameless = Settings { sets: vec![set()], file: Some("sets.toml".into()), ..Settings::default() };
-        assert!(feature_sets(&nameless, 512, &[]).unwrap_err().to_string().contains("has no name"));
+        assert!(planned(&nameless).unwrap_err().to_string().contains("has no name"));
     }
 }

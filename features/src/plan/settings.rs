@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Fault, FusionMode, LoraFile, Shard};
+use super::{Fault, Shard};
+use crate::set::{Finite, FusionMode, LoraFile, NotALoraFile};
 use crate::stores::{OutputFormat, OutputPrecision};
 
 /// A whole configuration file.
@@ -214,12 +215,12 @@ impl LoraSetting {
     ///
     /// # Errors
     /// When the text form is malformed or the strength is no finite number.
-    pub fn file(&self) -> Result<LoraFile, String> {
+    pub fn file(&self) -> Result<LoraFile, Fault> {
         match self {
-            Self::Text(text) => text.parse(),
-            Self::Table(LoraTable { file, scale }) => match scale.unwrap_or(1.0) {
-                scale if scale.is_finite() => Ok(LoraFile { file: file.clone(), scale }),
-                _ => Err("the scale is not finite".to_owned()),
+            Self::Text(text) => text.parse().map_err(|error: NotALoraFile| Fault::usage(error.to_string())),
+            Self::Table(LoraTable { file, scale }) => match Finite::new(scale.unwrap_or(1.0)) {
+                Some(scale) => Ok(LoraFile { file: file.clone(), scale }),
+                None => Err(Fault::usage("the scale is not finite")),
             },
         }
     }
@@ -289,8 +290,8 @@ mod tests {
         assert_eq!((second.t, second.seed, second.denoising_from), (Some(50), Some(0), Some(60)));
         assert!(matches!(&second.layer, Some(LayerSetting::File(path)) if path.ends_with("legacy.json")));
         let loras: Vec<LoraFile> = second.lora.iter().map(|lora| lora.file().unwrap()).collect();
-        assert_eq!(loras[0], LoraFile { file: "horse-a.safetensors".into(), scale: 0.5 });
-        assert_eq!(loras[1], LoraFile { file: "b.safetensors".into(), scale: 2.0 });
+        assert_eq!(loras[0], LoraFile { file: "horse-a.safetensors".into(), scale: Finite::new(0.5).unwrap() });
+        assert_eq!(loras[1], LoraFile { file: "b.safetensors".into(), scale: Finite::new(2.0).unwrap() });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use driftless::checkpoint::read_config;
 use driftless::taps::{LayerId, Layout};
 use serde_json::Value;
 
-use super::Fault;
+use crate::plan::Fault;
 
 /// The layers of a feature set, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,51 @@
+//! The models of a run, each once, in the order in which sets first use them.
+
+use super::{DEFAULT_MODEL, Settings};
+use crate::ids::{IdMap, ModelId};
+
+/// Which model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelChoice {
+    /// Folder, file or hub id.
+    pub model: String,
+    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
+    pub base: String,
+    /// Branch, tag or commit of a hub id.
+    pub revision: Option<String>,
+}
+
+/// The models that sets use.
+#[derive(Debug)]
+pub(super) struct Models<'a> {
+    settings: &'a Settings,
+    models: IdMap<ModelChoice, ModelChoice>,
+}
+
+impl<'a> Models<'a> {
+    /// None yet.
+    pub fn new(settings: &'a Settings) -> Self {
+        Self { settings, models: IdMap::new() }
+    }
+
+    /// The run's model, or a set's own. A set's model in one file borrows its tokenizer and configurations from the run's `base` if
+    /// there is one, else from the run's model.
+    pub fn of_set(&mut self, own: Option<&str>) -> ModelId {
+        let Settings { model, base, revision, .. } = self.settings;
+        let run = model.as_deref().unwrap_or(DEFAULT_MODEL);
+        let wanted = own.unwrap_or(run);
+        if let Some((id, _)) = self.models.iter().find(|(_, choice)| choice.model == wanted) {
+            return id;
+        }
+        let (lender, revision) = match own {
+            Some(_) => (run, None),
+            None => (DEFAULT_MODEL, revision.clone()),
+        };
+        let base = base.as_deref().unwrap_or(lender).to_owned();
+        self.models.push(ModelChoice { model: wanted.to_owned(), base, revision })
+    }
+
+    /// All of them.
+    pub fn finish(self) -> IdMap<ModelChoice, ModelChoice> {
+        self.models
+    }
+}

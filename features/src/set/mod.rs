@@ -1,0 +1,100 @@
+//! Feature sets: a pass of the network, and what is kept of it.
+//!
+//! Sets of one [`PassKey`] share a pass. Whatever changes what the network computes belongs into the key, so that sharing cannot
+//! forget it.
+
+mod finite;
+mod fusion;
+mod layer_choice;
+mod lora_file;
+
+use driftless::taps::AttentionCategory;
+
+pub use finite::Finite;
+pub use fusion::{Fusion, FusionMode};
+pub use layer_choice::LayerChoice;
+pub use lora_file::{LoraFile, NotALoraFile};
+
+use crate::ids::ModelId;
+use crate::inputs::{PromptSource, Sample, with_folder};
+use crate::plan::Fault;
+
+/// One technique: what is computed, and what is kept.
+#[derive(Clone, Debug)]
+pub struct FeatureSet {
+    /// Its folder in the output; `None` where the output's own folder is used.
+    pub name: Option<String>,
+    /// What decides a pass of the network.
+    pub pass: PassKey,
+    /// What is kept of it.
+    pub keep: Keep,
+}
+
+/// All that decides what one pass of the network computes for an image.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PassKey {
+    /// The model.
+    pub model: ModelId,
+    /// The prompts.
+    pub prompt: PromptSource,
+    /// Noise level, 0..=999.
+    pub t: usize,
+    /// Start of denoising.
+    pub denoising_from: Option<usize>,
+    /// Inversion instead of noise.
+    pub use_ddim_inversion: bool,
+    /// Image number i draws from this + i.
+    pub seed: u64,
+    /// ControlNets, in order.
+    pub control: Vec<Steering>,
+    /// Adapters with their strengths; `{folder}` in a file's name stands for the name of an image's folder.
+    pub lora: Vec<LoraFile>,
+}
+
+/// What is kept of a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The layers.
+    pub layers: LayerChoice,
+    /// Categories of aggregated attention, in order.
+    pub attention: Vec<AttentionCategory>,
+    /// Features are averaged over squares of this side.
+    pub feature_resize: usize,
+    /// Whether they are written; a set that only goes into others is not.
+    pub written: bool,
+}
+
+/// How a ControlNet steers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Steering {
+    /// Its kind.
+    pub kind: String,
+    /// What its residuals are multiplied with.
+    pub scale: Finite,
+    /// The first of the steps that it steers, as a share of their number, 0 to 1.
+    pub start: Finite,
+    /// The end of them, 0 to 1.
+    pub end: Finite,
+}
+
+impl PassKey {
+    /// The adapters of an image.
+    ///
+    /// # Errors
+    /// When they depend on the image's folder, and it has no name.
+    pub fn adapters(&self, sample: &Sample) -> Result<Vec<LoraFile>, Fault> {
+        self.lora.iter().map(|lora| lora.of_folder(sample)).collect()
+    }
+}
+
+impl LoraFile {
+    /// The adapter of an image.
+    ///
+    /// # Errors
+    /// When it depends on the image's folder, and it has no name.
+    pub fn of_folder(&self, sample: &Sample) -> Result<Self, Fault> {
+        // A name that is no text has no place for another in it.
+        let Some(text) = self.file.to_str() else { return Ok(self.clone()) };
+        Ok(Self { file: with_folder(text, sample)?.into(), scale: self.scale })
+    }
+}
