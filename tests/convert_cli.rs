@@ -3,9 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
-use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{Component, WeightFile, write_safetensors};
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
+use driftless::model_family::naming::ldm::Part;
+use driftless::weights::Component;
 use std::collections::BTreeMap;
 use std::path::Path;
 use testkit::{Program, listing, message};

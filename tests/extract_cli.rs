@@ -8,9 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use candle_core::{DType, Device};
-use driftless::checkpoint::naming::ldm::{self, Part};
-use driftless::checkpoint::{Component, WeightFile, write_safetensors};
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_images, write_model};
+use driftless::model_family::naming::ldm;
+use driftless::model_family::naming::ldm::Part;
+use driftless::weights::Component;
 use place::*;
 use serde_json::Value;
 use testkit::{files, message, names, relative_error};

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use driftless::miniature::{Size, write_images, write_model};
 use testkit::{Program, files, message};
 

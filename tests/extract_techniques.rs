@@ -6,7 +6,7 @@ mod place;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use driftless::miniature::write_images;
 use place::*;
 use serde_json::Value;

@@ -7,7 +7,7 @@ mod place;
 
 use candle_core::Device;
 use driftless::adapter::AdapterFile;
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use driftless::vision::Rgb;
 use place::*;
 use std::path::Path;

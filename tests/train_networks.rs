@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::Network;
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use driftless::miniature::{Size, write_dataset, write_model};
 use std::path::Path;
 use std::process::{Command, Output};

@@ -7,7 +7,7 @@ use crate::plain::Plain;
 use crate::report::Report;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
-use driftless::checkpoint::{AtomicFolder, WeightFile};
+use driftless::formats::{AtomicFolder, WeightFile};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 

@@ -5,10 +5,10 @@ use crate::output;
 use crate::pipeline_folder::Transform;
 use crate::report::Report;
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::naming::{ldm, ldm::Part, vae_attention};
-use driftless::checkpoint::{
-    Component, TensorSpec, cast, kind, require_finite, write_safetensors_streaming, write_torch_streaming,
-};
+use driftless::formats::{TensorSpec, cast, require_finite, write_safetensors_streaming, write_torch_streaming};
+use driftless::model_family::naming::ldm::Part;
+use driftless::model_family::naming::{ldm, vae_attention};
+use driftless::weights::{Component, kind};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

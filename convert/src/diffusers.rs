@@ -3,7 +3,8 @@
 use crate::args::DiffusersOptions;
 use crate::report::Report;
 use crate::{adapters, pipeline_folder};
-use driftless::checkpoint::{ModelKind, WeightFile, model_kind};
+use driftless::formats::WeightFile;
+use driftless::weights::{ModelKind, model_kind};
 use driftless::{Error, Result};
 use std::sync::Arc;
 

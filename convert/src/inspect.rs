@@ -5,7 +5,8 @@ use crate::report::Report;
 use driftless::Result;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::UnknownKeys;
-use driftless::checkpoint::{LdmCheckpoint, ModelKind, UnetWeights, WeightFile, model_kind};
+use driftless::formats::WeightFile;
+use driftless::weights::{LdmCheckpoint, ModelKind, UnetWeights, model_kind};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -55,7 +56,7 @@ fn describe(file: &Arc<WeightFile>) -> Result<Map<String, Value>> {
         ModelKind::LdmCheckpoint => {
             found.insert("format".into(), "LDM".into());
             let checkpoint = LdmCheckpoint::from_weights(file.clone(), UnetWeights::Trained)?;
-            let count = |component: &driftless::checkpoint::Component| component.names().len();
+            let count = |component: &driftless::weights::Component| component.names().len();
             let (unet, vae, text_encoder) = (count(&checkpoint.unet), count(&checkpoint.vae), count(&checkpoint.text_encoder));
             found.insert("weights".into(), json!({ "unet": unet, "vae": vae, "text_encoder": text_encoder }));
             found.insert("left_out".into(), checkpoint.dropped.len().into());

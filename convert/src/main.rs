@@ -28,7 +28,7 @@ static ALLOCATOR: driftless::ops::ReusingAllocator = driftless::ops::ReusingAllo
 fn main() -> ExitCode {
     let arguments = args::parse();
     let handler = ctrlc::set_handler(|| {
-        driftless::checkpoint::remove_unfinished();
+        driftless::formats::remove_unfinished();
         eprintln!("convert: interrupted, nothing was written; run the same command again");
         std::process::exit(INTERRUPTED);
     });

@@ -11,8 +11,8 @@ use crate::{adapters, checkpoint_file, output};
 use candle_core::{DType, Tensor};
 use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
-use driftless::checkpoint::Component;
-use driftless::checkpoint::naming::ldm::Part;
+use driftless::model_family::naming::ldm::Part;
+use driftless::weights::Component;
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 

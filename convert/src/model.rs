@@ -2,9 +2,10 @@
 
 use crate::report::Report;
 use driftless::adapter::files::Network;
-use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{Component, LdmCheckpoint, UnetWeights, WeightFile};
+use driftless::formats::WeightFile;
 use driftless::hub::{self, HubOptions};
+use driftless::model_family::naming::ldm::Part;
+use driftless::weights::{Component, LdmCheckpoint, UnetWeights};
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -7,11 +7,11 @@ use crate::args::{DiffusersOptions, Precision, TextEncoder};
 use crate::report::{Progress, Report};
 use crate::{model, output};
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::naming::ldm::Part;
-use driftless::checkpoint::{
-    AtomicFolder, Component, LdmCheckpoint, TensorSpec, UnetWeights, WeightFile, cast, kind, read_config, require_finite,
-    write_atomically, write_safetensors_streaming,
+use driftless::formats::{
+    AtomicFolder, TensorSpec, WeightFile, cast, read_config, require_finite, write_atomically, write_safetensors_streaming,
 };
+use driftless::model_family::naming::ldm::Part;
+use driftless::weights::{Component, LdmCheckpoint, UnetWeights, kind};
 use driftless::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{Entries, Network};
-use driftless::checkpoint::naming::{LayerKind, layer_kind};
+use driftless::model_family::{LayerKind, layer_kind};
 use driftless::{Error, Result};
 use rayon::prelude::*;
 

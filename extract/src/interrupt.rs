@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use driftless::checkpoint::remove_unfinished;
+use driftless::formats::remove_unfinished;
 
 /// The exit status of an interrupted run, as shells report SIGINT.
 pub const EXIT_STATUS: u8 = 130;

@@ -1,7 +1,7 @@
 //! `extract layers` and `--show_all_layers`: every layer id with its shape. Nothing is computed for it (the original runs a batch).
 
 use anyhow::{Context, Result};
-use driftless::checkpoint::write_atomically;
+use driftless::formats::write_atomically;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 use features::plan::Fault;

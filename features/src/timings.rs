@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use driftless::checkpoint::write_atomically;
+use driftless::formats::write_atomically;
 use serde::Serialize;
 
 /// A stage of the work, in the order of the report.

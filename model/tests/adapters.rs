@@ -306,7 +306,7 @@ fn attached_families_compute_what_merged_ones_do() {
             } else {
                 path
             };
-            if driftless::checkpoint::naming::layer_kind(network, &path).is_some() {
+            if driftless::model_family::layer_kind(network, &path).is_some() {
                 entries.insert((network, path), moved.unwrap());
             }
         }

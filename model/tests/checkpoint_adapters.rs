@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{Network, UnknownKeys};
 use driftless::adapter::{Adapter, Factors, Lora};
-use driftless::checkpoint::{WeightFile, write_safetensors};
+use driftless::formats::{WeightFile, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! LDM names against diffusers' own conversion, both ways.
 
-use driftless::checkpoint::naming::ldm::{Part, ema_name, is_dropped, table, table_to_ldm};
-use driftless::checkpoint::naming::{text_encoder, vae_attention};
+use driftless::model_family::naming::ldm::{Part, ema_name, is_dropped, table, table_to_ldm};
+use driftless::model_family::naming::{text_encoder, vae_attention};
 use std::collections::BTreeMap;
 
 #[derive(serde::Deserialize)]

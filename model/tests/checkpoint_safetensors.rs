@@ -1,7 +1,7 @@
 //! safetensors files: our bytes against the library's, reading by position, and headers that lie.
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::{WeightFile, remove_unfinished, write_atomically, write_safetensors};
+use driftless::formats::{WeightFile, remove_unfinished, write_atomically, write_safetensors};
 use driftless::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Torch files: the good ones that torch wrote, read to the last number, and bad ones, refused in words.
 
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::{Format, TensorSpec, WeightFile, write_torch_streaming};
+use driftless::formats::{Format, TensorSpec, WeightFile, write_torch_streaming};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor, Var};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::Trainable;
 use driftless::adapter::files::kohya_name;
-use driftless::checkpoint::naming::Network;
+use driftless::model_family::Network;
 use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
 use driftless::unet::{TextContext, UnetInput};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 
 /// The path of a file under `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-"""Files written by torch.save, in every form that model/src/checkpoint/pickle reads, with the numbers that they hold.
+"""Files written by torch.save, in every form that model/src/formats/pickle reads, with the numbers that they hold.
 
 Run: /path/to/venv/bin/python tests/reference/checkpoint_torch.py
 Writes tests/fixtures/checkpoint/torch/*.ckpt and expected.json, which states the versions.

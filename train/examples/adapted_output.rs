@@ -8,7 +8,7 @@
 //! encoder's, with the adapter) and `prediction` at timestep 261.
 
 use candle_core::{DType, Device};
-use driftless::checkpoint::{WeightFile, write_safetensors};
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless::unet::{TextContext, UnetInput};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM: the first lets the step in hand finish, the second ends the process at once; neither leaves a partial file.
 
-use driftless::checkpoint::remove_unfinished;
+use driftless::formats::remove_unfinished;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit status of an interrupted run, as shells report SIGINT.

@@ -7,7 +7,8 @@ use driftless::adapter::Adapter;
 use driftless::adapter::files::Network;
 use driftless::adapter::low_rank::Spectrum;
 use driftless::adapter::plain::lora_of;
-use driftless::checkpoint::{Component, require_finite};
+use driftless::formats::require_finite;
+use driftless::weights::Component;
 use driftless::{Error, Result};
 
 /// A layer of both models.

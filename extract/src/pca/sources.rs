@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use features::plan::Fault;
 use features::stores::{AGGREGATE_KEY, Array, Feature, read_npy};
 

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use driftless::checkpoint::remove_stale;
+use driftless::formats::remove_stale;
 use driftless::pipeline::ModelOptions;
 use driftless::unet::UnetConfig;
 

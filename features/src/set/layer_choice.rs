@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use driftless::checkpoint::read_config;
+use driftless::formats::read_config;
 use driftless::taps::{LayerId, Layout};
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use driftless::checkpoint::write_safetensors;
+use driftless::formats::write_safetensors;
 use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
@@ -166,7 +166,7 @@ mod tests {
         let rule = OutputRule { dir: folder.path().to_owned(), ..rule(false, false, OutputFormat::Safetensors) };
         let feature = |value| Feature { shape: [1, 1, 2], values: vec![value; 2] };
         rule.write(None, "a", &[(LayerId::UnetIn, feature(1.0)), (LayerId::UnetOut, feature(2.0))]).unwrap();
-        let file = driftless::checkpoint::WeightFile::open(folder.path().join("a.safetensors")).unwrap();
+        let file = driftless::formats::WeightFile::open(folder.path().join("a.safetensors")).unwrap();
         let tensor = file.tensor("unet-out", &candle_core::Device::Cpu).unwrap();
         assert_eq!((tensor.dims(), tensor.dtype()), ([1, 1, 2].as_slice(), DType::F16));
     }

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use candle_core::DType;
-use driftless::checkpoint::write_atomically;
+use driftless::formats::write_atomically;
 use driftless::{Error, Result};
 use half::f16;
 use npyz::{Order, TypeStr, WriteOptions, WriterBuilder};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::read_config;
+use crate::formats::read_config;
 use crate::unet::UnetConfig;
 use crate::{Error, Result};
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
 use super::source::SeededSource;
-use crate::checkpoint::{write_atomically, write_safetensors};
 use crate::controlnet::{ControlNet, ControlNetConfig};
+use crate::formats::{write_atomically, write_safetensors};
 use crate::layers::{WeightType, Weights};
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
 use crate::tokenizer::{self, Padding};

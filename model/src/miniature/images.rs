@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::checkpoint::write_atomically;
+use crate::formats::write_atomically;
 use crate::rng::Generator;
 use crate::vision::Rgb;
 use crate::{Error, Result};

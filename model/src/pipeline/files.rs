@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::source::FileSource;
-use crate::checkpoint::{WeightFile, naming, read_config};
+use crate::formats::{WeightFile, read_config};
 use crate::layers::TensorSource;
+use crate::model_family::naming;
 use crate::{Error, Result};
 
 /// A part of a pipeline that has weights.

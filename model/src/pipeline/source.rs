@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use crate::Result;
-use crate::checkpoint::WeightFile;
+use crate::formats::WeightFile;
 use crate::layers::{TensorSource, missing_tensor};
 
 /// A view of a weight file through a table of names.

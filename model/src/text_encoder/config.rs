@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::read_config;
+use crate::formats::read_config;
 use crate::{Error, Result};
 
 /// The activation of the feed-forward layers.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::read_config;
+use crate::formats::read_config;
 use crate::{Error, Result};
 
 /// The entries of `vae/config.json` (diffusers 0.32 `AutoencoderKL`) that SD1.5 needs; a missing one takes SD1.5's value.

@@ -3,7 +3,7 @@
 use crate::monitor::Console;
 use crate::options::Options;
 use anyhow::{Result, bail};
-use driftless::checkpoint::read_config;
+use driftless::formats::read_config;
 use serde_json::Value;
 use std::path::Path;
 

@@ -60,7 +60,7 @@ impl Metrics {
             Ok(text) if done > 0 => text.lines().filter(|line| belongs(line)).map(|line| format!("{line}\n")).collect(),
             _ => String::new(),
         };
-        driftless::checkpoint::write_atomically(&path, |file| file.write_bytes(kept.as_bytes()))?;
+        driftless::formats::write_atomically(&path, |file| file.write_bytes(kept.as_bytes()))?;
         let file = OpenOptions::new().append(true).open(&path).with_context(named)?;
         Ok(Self { path, file })
     }

@@ -9,7 +9,7 @@ use crate::network::TrainedNetwork;
 use crate::options::{Options, Precision};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::WeightFile;
+use driftless::formats::WeightFile;
 use driftless::layers::{TensorSource, WeightType, Weights};
 use driftless::text_encoder::{TextEncoder, TextEncoderConfig};
 use driftless::unet::{Unet, UnetConfig};

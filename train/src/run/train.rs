@@ -16,7 +16,7 @@ use crate::training::loader::Source;
 use crate::training::validation::Validation;
 use crate::training::{NotANumber, Outcome, Position, Trainer, state};
 use anyhow::{Context, Result, anyhow};
-use driftless::checkpoint::remove_stale;
+use driftless::formats::remove_stale;
 use driftless::pipeline::{ModelOptions, Pipeline};
 use std::collections::HashMap;
 use std::path::Path;

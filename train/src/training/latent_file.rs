@@ -8,7 +8,7 @@ use crate::data::Sample;
 use crate::options::Interpolation;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::{WeightFile, write_safetensors};
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::vae::Posterior;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ use crate::optimizer::{Group, State};
 use crate::options::identity::{self, Configuration, Difference};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use driftless::checkpoint::{AtomicFolder, WeightFile, write_safetensors};
+use driftless::formats::{AtomicFolder, WeightFile, write_safetensors};
 use driftless::rng::Generator;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

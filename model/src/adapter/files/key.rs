@@ -14,7 +14,8 @@
 
 use super::kohya_name::{self, KohyaName};
 pub use crate::adapter::Part;
-use crate::checkpoint::naming::{Network, layer_kind, text_encoder};
+use crate::model_family::naming::text_encoder;
+use crate::model_family::{Network, layer_kind};
 
 /// A family of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

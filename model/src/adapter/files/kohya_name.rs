@@ -1,7 +1,7 @@
 //! kohya's names for layers (sd-scripts `networks/lora.py`): `lora_unet_` or `lora_te_`, then the module path with every dot
 //! turned into an underscore.
 
-use crate::checkpoint::naming::{Network, modules};
+use crate::model_family::{self, Network};
 
 /// What a kohya layer name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn parse(name: &str) -> Option<KohyaName> {
         // `time_embed_` is also how `time_embedding_linear_1` begins, without the underscore after `embed`.
         return Some(KohyaName::Sdxl);
     }
-    Some(match modules::resolve_underscored(network, rest) {
+    Some(match model_family::resolve_underscored(network, rest) {
         Some(path) => KohyaName::Layer(network, path),
         None => KohyaName::Unknown,
     })

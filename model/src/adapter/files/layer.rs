@@ -5,9 +5,9 @@ use super::peft_config::Scales;
 use super::read::Layer;
 use crate::adapter::Part;
 use crate::adapter::{Adapter, Factors, Ia3, KroneckerFactor, Loha, Lokr, Lora};
-use crate::checkpoint::WeightFile;
-use crate::checkpoint::naming::{LayerKind, Network};
 use crate::error::{Error, Result};
+use crate::formats::WeightFile;
+use crate::model_family::{LayerKind, Network};
 use candle_core::Tensor;
 
 /// One layer's parts in a file.

@@ -3,9 +3,9 @@
 use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
 use crate::adapter::{Factors, Part};
-use crate::checkpoint::naming::{LayerKind, layer_kind};
-use crate::checkpoint::safetensors::{Hashes, hash_tensors};
 use crate::error::Result;
+use crate::formats::{Hashes, hash_tensors};
+use crate::model_family::{LayerKind, layer_kind};
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 

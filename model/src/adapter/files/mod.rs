@@ -22,7 +22,7 @@ mod write_diffusers;
 mod write_kohya;
 mod write_peft;
 
-pub use crate::checkpoint::naming::Network;
+pub use crate::model_family::Network;
 pub use key::Scheme;
 pub use metadata::{kohya_metadata, tensor_hashes};
 pub use read::UnknownKeys;
@@ -30,8 +30,8 @@ pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
 pub use write_peft::fits_peft;
 
 use crate::adapter::Adapter;
-use crate::checkpoint::WeightFile;
 use crate::error::Result;
+use crate::formats::WeightFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,9 @@
 //! Reads the tensors of a layer's parts, in the form of the layer's kind.
 
-use crate::checkpoint::WeightFile;
-use crate::checkpoint::naming::LayerKind;
-use crate::checkpoint::require_finite;
 use crate::error::{Error, Result};
+use crate::formats::WeightFile;
+use crate::formats::require_finite;
+use crate::model_family::LayerKind;
 use candle_core::{Device, Tensor};
 
 /// Reads parts of a layer of a kind.

@@ -5,10 +5,10 @@
 //! `utils.other.get_pattern_key`).
 
 use super::key::Scheme;
-use crate::checkpoint::WeightFile;
-use crate::checkpoint::naming::Network;
-use crate::checkpoint::read_config;
 use crate::error::{Error, Result};
+use crate::formats::WeightFile;
+use crate::formats::read_config;
+use crate::model_family::Network;
 use regex::Regex;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};

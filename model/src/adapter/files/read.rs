@@ -5,10 +5,11 @@ use super::key::{self, AdapterKey, Scheme};
 use super::layer::LayerParts;
 use super::peft_config::Scales;
 use crate::adapter::Part;
-use crate::checkpoint::WeightFile;
-use crate::checkpoint::kind::{self, ModelKind};
-use crate::checkpoint::naming::{Network, layer_kind};
 use crate::error::{Error, Result};
+use crate::formats::WeightFile;
+use crate::model_family::{Network, layer_kind};
+use crate::weights::kind;
+use crate::weights::kind::ModelKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do about keys that are not understood.

@@ -7,9 +7,9 @@
 use super::metadata::without_network_entries;
 use super::{AdapterFile, Entries, Network};
 use crate::adapter::{Adapter, Factors, Lora};
-use crate::checkpoint::cast;
-use crate::checkpoint::safetensors::write_safetensors;
 use crate::error::{Error, Result};
+use crate::formats::cast;
+use crate::formats::write_safetensors;
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;

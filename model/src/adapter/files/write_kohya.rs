@@ -4,9 +4,9 @@ use super::kohya_name;
 use super::metadata::{kohya_metadata, tensor_hashes};
 use super::{AdapterFile, Entries};
 use crate::adapter::{Factors, Part};
-use crate::checkpoint::cast;
-use crate::checkpoint::safetensors::write_safetensors;
 use crate::error::{Error, Result};
+use crate::formats::cast;
+use crate::formats::write_safetensors;
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn alpha_dtype(alpha: f64, dtype: DType) -> Result<DType> {
 mod tests {
     use super::*;
     use crate::adapter::{Adapter, Lora};
-    use crate::checkpoint::naming::Network;
+    use crate::model_family::Network;
 
     // Found by fuzzing: an alpha of 1e-9 beside float16 factors became 0.
     #[test]

@@ -2,9 +2,9 @@
 
 use super::component::Component;
 use super::kind::{self, ModelKind, model_kind};
-use super::naming::ldm::{self, EMA_PREFIX, Part};
-use super::weight_file::WeightFile;
 use crate::error::{Error, Result};
+use crate::formats::WeightFile;
+use crate::model_family::naming::ldm::{self, EMA_PREFIX, Part};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;

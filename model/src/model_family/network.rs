@@ -1,15 +1,4 @@
-//! What the same layer is called in different files: LDM, diffusers, kohya and PEFT names.
-//!
-//! Everything in here works on names alone; no tensor is touched. The common name of a layer is its diffusers or transformers
-//! module path (`down_blocks.0.resnets.1.conv1`, `text_model.encoder.layers.3.mlp.fc2`). Tables are one to one, do not know
-//! widths and take any number of levels, so miniature models map as full-size ones do.
-
-pub mod ldm;
-pub mod modules;
-pub mod text_encoder;
-pub mod vae_attention;
-
-pub use modules::{LayerKind, layer_kind};
+//! The networks of a base model.
 
 /// The two networks of SD1.5 that adapters are trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

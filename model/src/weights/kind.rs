@@ -1,9 +1,8 @@
 //! What a weight file is, by its keys and never by its name.
 
-use super::shown::shown;
-use super::weight_file::WeightFile;
 use crate::adapter::files::key::{self, AdapterKey};
 use crate::error::Error;
+use crate::formats::{WeightFile, shown};
 use std::path::Path;
 
 /// What a weight file holds.
@@ -51,7 +50,7 @@ pub fn model_kind(file: &WeightFile) -> ModelKind {
     if let Some(what) = other_architecture(file) {
         return ModelKind::Refused(what);
     }
-    if any(file, |key| super::naming::ldm::Part::ALL.iter().any(|part| key.starts_with(part.prefix()))) {
+    if any(file, |key| crate::model_family::naming::ldm::Part::ALL.iter().any(|part| key.starts_with(part.prefix()))) {
         return ModelKind::LdmCheckpoint;
     }
     let mut refused = None;

@@ -1,10 +1,10 @@
 //! One network's weights under the names and shapes of today's diffusers and transformers, whatever the file calls them.
 
-use super::naming::ldm::Part;
-use super::naming::{text_encoder, vae_attention};
-use super::shown::shown;
-use super::weight_file::{TensorInfo, WeightFile};
 use crate::error::{Error, Result};
+use crate::formats::shown;
+use crate::formats::{TensorInfo, WeightFile};
+use crate::model_family::naming::ldm::Part;
+use crate::model_family::naming::{text_encoder, vae_attention};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ impl Component {
     }
 
     /// A view by pairs of diffusers name and stored name, both of which exist.
-    pub(super) fn from_pairs(part: Part, file: Arc<WeightFile>, pairs: Vec<(String, String)>) -> Result<Self> {
+    pub(crate) fn from_pairs(part: Part, file: Arc<WeightFile>, pairs: Vec<(String, String)>) -> Result<Self> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for (name, stored) in pairs {
             let Some(mut info) = file.info(&stored).cloned() else {
