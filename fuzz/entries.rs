@@ -10,8 +10,8 @@ use driftless::adapter::{Adapter, Factors};
 use driftless::formats::WeightFile;
 use driftless::model_family::layer_kind;
 use driftless::model_family::naming::ldm;
-use driftless::model_family::naming::ldm::Part;
-use driftless::weights::{LdmCheckpoint, UnetWeights, model_kind};
+use driftless::model_family::recognition::model_kind;
+use driftless::weights::{LdmCheckpoint, UnetWeights};
 use peak_alloc::PeakAlloc;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,9 +101,9 @@ fn read_file(path: &Path) -> Option<AdapterFile> {
     let file = Arc::new(file);
     for weights in [UnetWeights::Trained, UnetWeights::MovingAverage] {
         let Ok(checkpoint) = LdmCheckpoint::from_weights(file.clone(), weights) else { continue };
-        for part in Part::ALL {
-            let component = checkpoint.component(part);
-            let _ = ldm::table_to_ldm(component.names(), part);
+        for network in Network::PIPELINE {
+            let Some(component) = checkpoint.component(network) else { continue };
+            let _ = ldm::table_to_ldm(component.names(), checkpoint.family, network);
             component.names().for_each(|name| drop(component.tensor(name, &Device::Cpu)));
         }
     }

@@ -6,7 +6,6 @@ use driftless::adapter::files::{Entries, Network};
 use driftless::adapter::{Adapter, Factors, Loha, Lora};
 use driftless::formats::WeightFile;
 use driftless::miniature::{Size, write_model};
-use driftless::model_family::naming::ldm::Part;
 use driftless::rng::Generator;
 use driftless::weights::Component;
 use std::collections::BTreeMap;
@@ -50,8 +49,13 @@ const LAYERS: [(Network, &str); 6] = [
 
 /// The weight of a layer in a folder.
 fn weight(model: &Path, network: Network, name: &str) -> Tensor {
-    let part = if network == Network::Unet { Part::Unet } else { Part::TextEncoder };
-    Component::open(part, model).unwrap().tensor(name, &Device::Cpu).unwrap().to_dtype(DType::F32).unwrap()
+    let part = if network == Network::Unet { Network::Unet } else { Network::TextEncoder };
+    Component::open(part, &model.join(part.name()), false)
+        .unwrap()
+        .tensor(name, &Device::Cpu)
+        .unwrap()
+        .to_dtype(DType::F32)
+        .unwrap()
 }
 
 fn error(found: &Tensor, expected: &Tensor) -> f64 {
@@ -199,8 +203,11 @@ fn merged_adapters_are_what_merging_says() {
         assert!(error <= 1e-7, "{path}: {error:e}");
     }
     // Everything else is the base's, to the bit, and the folder is a whole pipeline.
-    for part in Part::ALL {
-        let (base, merged) = (Component::open(part, &base).unwrap(), Component::open(part, &merged).unwrap());
+    for part in Network::PIPELINE {
+        let (base, merged) = (
+            Component::open(part, &base.join(part.name()), false).unwrap(),
+            Component::open(part, &merged.join(part.name()), false).unwrap(),
+        );
         assert_eq!(base.names().collect::<Vec<_>>(), merged.names().collect::<Vec<_>>());
         let changed: Vec<String> = LAYERS.iter().map(|(_, path)| format!("{path}.weight")).collect();
         for name in base.names().filter(|name| !changed.iter().any(|changed| changed == name)) {

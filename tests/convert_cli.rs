@@ -5,7 +5,7 @@ use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
 use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
-use driftless::model_family::naming::ldm::Part;
+use driftless::model_family::Network;
 use driftless::weights::Component;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -140,10 +140,10 @@ fn checkpoints_become_the_folder_they_came_from() {
     assert!(ldm.contains("model.diffusion_model.time_embed.0.weight"));
     let said = CONVERT.stdout(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]);
     assert!(said.contains("text_encoder") && said.contains("from the checkpoint"), "{said}");
-    for part in Part::ALL {
+    for part in Network::PIPELINE {
         let (first, again) = (
-            Component::open(part, &folder.path().join("model")).unwrap(),
-            Component::open(part, &folder.path().join("again")).unwrap(),
+            Component::open(part, &folder.path().join("model").join(part.name()), false).unwrap(),
+            Component::open(part, &folder.path().join("again").join(part.name()), false).unwrap(),
         );
         assert_eq!(first.names().collect::<Vec<_>>(), again.names().collect::<Vec<_>>());
         for name in first.names() {
@@ -205,7 +205,12 @@ fn checkpoints_in_parts_take_the_rest_from_the_base() {
     );
     let name = "text_model.final_layer_norm.weight";
     let read = |model: &str| {
-        numbers(&Component::open(Part::TextEncoder, &folder.path().join(model)).unwrap().tensor(name, &Device::Cpu).unwrap())
+        numbers(
+            &Component::open(Network::TextEncoder, &folder.path().join(model).join("text_encoder"), false)
+                .unwrap()
+                .tensor(name, &Device::Cpu)
+                .unwrap(),
+        )
     };
     assert_eq!(read("paper"), read("model"));
     assert!(read("own").iter().zip(read("model")).all(|(own, base)| (own - base - 1.0).abs() < 2e-3));

@@ -11,7 +11,7 @@ use candle_core::{DType, Device};
 use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_images, write_model};
 use driftless::model_family::naming::ldm;
-use driftless::model_family::naming::ldm::Part;
+use driftless::model_family::{Network, sd15};
 use driftless::weights::Component;
 use place::*;
 use serde_json::Value;
@@ -247,9 +247,9 @@ fn wrong_models_are_refused() {
 /// The miniature model as one file in LDM naming.
 fn write_checkpoint(path: &Path) {
     let mut tensors = Vec::new();
-    for part in Part::ALL {
-        let component = Component::open(part, &world().join("model")).unwrap();
-        for (name, stored) in ldm::table_to_ldm(component.names(), part).unwrap() {
+    for part in Network::PIPELINE {
+        let component = Component::open(part, &world().join("model").join(part.name()), false).unwrap();
+        for ldm::Renaming { name, stored, .. } in ldm::table_to_ldm(component.names(), &sd15::FAMILY, part).unwrap() {
             tensors.push((stored, component.tensor(&name, &Device::Cpu).unwrap()));
         }
     }

@@ -4,7 +4,7 @@ use crate::args::DiffusersOptions;
 use crate::report::Report;
 use crate::{adapters, pipeline_folder};
 use driftless::formats::WeightFile;
-use driftless::weights::{ModelKind, model_kind};
+use driftless::model_family::recognition::{ModelKind, model_kind};
 use driftless::{Error, Result};
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use std::sync::Arc;
 pub fn run(options: &DiffusersOptions, report: &Report) -> Result<()> {
     let file = Arc::new(WeightFile::open(&options.adapter.input)?);
     match model_kind(&file) {
-        ModelKind::LdmCheckpoint => pipeline_folder::run(file, options, report),
+        ModelKind::LdmCheckpoint(_) => pipeline_folder::run(file, options, report),
         ModelKind::Component(part) => {
             let problem = format!("is the {part} of a diffusers pipeline already");
             Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
         }
-        _ => {
+        ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => {
             for (given, option) in [(options.text_encoder.is_some(), "--text-encoder"), (options.ema, "--ema")] {
                 if given {
                     return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));

@@ -4,9 +4,11 @@ use crate::adapters::{families, summary};
 use crate::report::Report;
 use driftless::Result;
 use driftless::adapter::AdapterFile;
-use driftless::adapter::files::UnknownKeys;
+use driftless::adapter::files::{UnknownKeys, is_adapter};
 use driftless::formats::WeightFile;
-use driftless::weights::{LdmCheckpoint, ModelKind, UnetWeights, model_kind};
+use driftless::model_family::recognition::{ModelKind, model_kind, of_adapter, of_shapes};
+use driftless::model_family::sd15;
+use driftless::weights::{LdmCheckpoint, UnetWeights};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -46,14 +48,22 @@ fn describe(file: &Arc<WeightFile>) -> Result<Map<String, Value>> {
     let kind = model_kind(file);
     let mut found = Map::new();
     found.insert("file".into(), file.path().display().to_string().into());
-    found.insert("kind".into(), kind_name(kind).into());
-    found.insert("description".into(), kind.to_string().into());
-    let supported = matches!(kind, ModelKind::LdmCheckpoint | ModelKind::Adapter | ModelKind::Component(_));
-    found.insert("architecture".into(), if supported { "stable-diffusion-v1".into() } else { Value::Null });
+    let (name, description, family) = match kind {
+        ModelKind::LdmCheckpoint(family) => ("checkpoint", kind.to_string(), Some(family)),
+        // An autoencoder or a text encoder alone does not tell; the default family's have the same names.
+        ModelKind::Component(network) => (network.name(), kind.to_string(), Some(of_shapes(file).unwrap_or(&sd15::FAMILY))),
+        ModelKind::Unknown if is_adapter(file) => ("adapter", "an adapter".into(), Some(of_adapter(file))),
+        ModelKind::Refused(_) => ("unsupported", kind.to_string(), None),
+        ModelKind::Empty => ("empty", kind.to_string(), None),
+        ModelKind::Unknown => ("unknown", kind.to_string(), None),
+    };
+    found.insert("kind".into(), name.into());
+    found.insert("description".into(), description.into());
+    found.insert("architecture".into(), family.map_or(Value::Null, |family| family.architecture.into()));
     found.insert("container".into(), file.format().to_string().into());
     match kind {
-        ModelKind::Adapter => describe_adapter(file, &mut found),
-        ModelKind::LdmCheckpoint => {
+        ModelKind::Unknown if name == "adapter" => describe_adapter(file, &mut found),
+        ModelKind::LdmCheckpoint(_) => {
             found.insert("format".into(), "LDM".into());
             let checkpoint = LdmCheckpoint::from_weights(file.clone(), UnetWeights::Trained)?;
             let count = |component: &driftless::weights::Component| component.names().len();
@@ -65,7 +75,7 @@ fn describe(file: &Arc<WeightFile>) -> Result<Map<String, Value>> {
         ModelKind::Component(_) => {
             found.insert("format".into(), "diffusers".into());
         }
-        _ => {}
+        ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => {}
     }
     let mut dtypes: BTreeMap<String, usize> = BTreeMap::new();
     let mut keys = Vec::new();
@@ -110,17 +120,5 @@ fn one_or_all(mut values: Vec<Value>) -> Value {
         0 => Value::Null,
         1 => values.remove(0),
         _ => Value::Array(values),
-    }
-}
-
-/// The kind in one word.
-fn kind_name(kind: ModelKind) -> &'static str {
-    match kind {
-        ModelKind::LdmCheckpoint => "checkpoint",
-        ModelKind::Adapter => "adapter",
-        ModelKind::Component(part) => part,
-        ModelKind::Refused(_) => "unsupported",
-        ModelKind::Empty => "empty",
-        ModelKind::Unknown => "unknown",
     }
 }

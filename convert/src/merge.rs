@@ -4,20 +4,20 @@
 //! computed in float32, rounded once.
 
 use crate::args::{MergeOptions, ScaledAdapter};
-use crate::model::{Model, part};
+use crate::model::Model;
 use crate::pipeline_folder::{Chosen, Folder};
 use crate::report::Report;
 use crate::{adapters, checkpoint_file, output};
 use candle_core::{DType, Tensor};
 use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
-use driftless::model_family::naming::ldm::Part;
+use driftless::model_family::Network;
 use driftless::weights::Component;
 use driftless::{Error, Result};
 use std::collections::BTreeMap;
 
 /// Adapters of one layer, by network and module path.
-type Changes = BTreeMap<(Part, String), Vec<Adapter>>;
+type Changes = BTreeMap<(Network, String), Vec<Adapter>>;
 
 /// Merges and writes.
 pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
@@ -30,14 +30,14 @@ pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
         output::prepare(&scaled.file, &options.output)?;
     }
     output::prepare(&base.path, &options.output)?;
-    let transform = |part: Part, name: &str, tensor: Tensor| merged(&changes, part, name, tensor);
+    let transform = |network: Network, name: &str, tensor: Tensor| merged(&changes, network, name, tensor);
     let dtype = options.dtype.map(|dtype| dtype.dtype());
-    let present: Vec<&Component> = Part::ALL.iter().filter_map(|part| base.component(*part)).collect();
+    let present: Vec<&Component> = Network::PIPELINE.iter().filter_map(|network| base.network(*network)).collect();
     if looks_like_a_file(options) {
         checkpoint_file::refuse_other_names(&options.output)?;
-        checkpoint_file::write(&options.output, &present, dtype, &transform, report)?;
+        checkpoint_file::write(&options.output, &present, base.family, dtype, &transform, report)?;
     } else {
-        let Some(folder) = base.folder().filter(|_| present.len() == Part::ALL.len()) else {
+        let Some(folder) = base.folder().filter(|_| present.len() == Network::PIPELINE.len()) else {
             let problem = "is to be a folder, but the base has no configurations or lacks a network";
             return Err(Error::file(
                 &options.output,
@@ -71,15 +71,15 @@ fn add(changes: &mut Changes, scaled: &ScaledAdapter, base: &Model, report: &Rep
             let problem = "changes a bias, and the base model has none there";
             return Err(Error::tensor(&scaled.file, format!("{network}.{path}"), problem));
         }
-        changes.entry((part(network), path)).or_default().push(adapter.scaled(scaled.scale));
+        changes.entry((network, path)).or_default().push(adapter.scaled(scaled.scale));
     }
     Ok(())
 }
 
 /// A weight with all changes; others as they are.
-fn merged(changes: &Changes, part: Part, name: &str, tensor: Tensor) -> Result<Tensor> {
+fn merged(changes: &Changes, network: Network, name: &str, tensor: Tensor) -> Result<Tensor> {
     let Some((path, what)) = name.rsplit_once('.') else { return Ok(tensor) };
-    let Some(adapters) = changes.get(&(part, path.to_owned())) else { return Ok(tensor) };
+    let Some(adapters) = changes.get(&(network, path.to_owned())) else { return Ok(tensor) };
     let base = tensor.to_dtype(DType::F32)?;
     let mut sum = base.clone();
     for adapter in adapters {

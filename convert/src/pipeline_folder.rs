@@ -8,10 +8,11 @@ use crate::report::{Progress, Report};
 use crate::{model, output};
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::{
-    AtomicFolder, TensorSpec, WeightFile, cast, read_config, require_finite, write_atomically, write_safetensors_streaming,
+    AtomicFolder, TensorSpec, WeightFile, cast, read_config, require_finite, unknown_keys_error, write_atomically,
+    write_safetensors_streaming,
 };
-use driftless::model_family::naming::ldm::Part;
-use driftless::weights::{Component, LdmCheckpoint, UnetWeights, kind};
+use driftless::model_family::{Network, refused};
+use driftless::weights::{Component, LdmCheckpoint, ModelWeights, UnetWeights};
 use driftless::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -56,13 +57,18 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
     }
     let weights = if options.ema { UnetWeights::MovingAverage } else { UnetWeights::Trained };
     let checkpoint = LdmCheckpoint::from_weights(file.clone(), weights)?;
+    let base_weights = ModelWeights::open_folder(base)?;
+    if base_weights.family() != checkpoint.family {
+        let problem = format!("is a {} checkpoint, and the base is a {} model", checkpoint.family, base_weights.family());
+        return Err(Error::file(file.path(), problem, "give a base of the same family with --base"));
+    }
     let mut unknown = checkpoint.unknown.clone();
     let mut parts = Vec::new();
-    for part in Part::ALL {
-        parts.push(choose(&checkpoint, part, base, options, &mut unknown)?);
+    for network in Network::PIPELINE {
+        parts.push(choose(&checkpoint, network, &base_weights, options, &mut unknown)?);
     }
     if !unknown.is_empty() && !options.adapter.allow_unknown {
-        return Err(kind::unknown_keys_error(file.path(), &unknown));
+        return Err(unknown_keys_error(file.path(), &unknown));
     }
     report.unknown_keys(&unknown);
     checkpoint.dropped.iter().for_each(|key| report.detail(format!("left out: {key}")));
@@ -70,7 +76,7 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
     let folder = Folder { base, dtype: options.adapter.dtype.map(|dtype| dtype.dtype()), transform: &|_, _, tensor| Ok(tensor) };
     folder.write(target, &parts, report)?;
     for chosen in &parts {
-        report.say(format!("{}: {} weights {}", chosen.component.part(), chosen.names.len(), chosen.origin));
+        report.say(format!("{}: {} weights {}", chosen.component.network(), chosen.names.len(), chosen.origin));
     }
     report.say(format!("{}", target.display()));
     Ok(())
@@ -89,24 +95,23 @@ pub struct Chosen {
 /// The checkpoint's weights of a network where it has them and they are wanted, the base's otherwise; checked against the base.
 fn choose(
     checkpoint: &LdmCheckpoint,
-    part: Part,
-    base: &Path,
+    network: Network,
+    base: &ModelWeights,
     options: &DiffusersOptions,
     unknown: &mut Vec<String>,
 ) -> Result<Chosen> {
-    let own = checkpoint.component(part);
-    let expected = Component::open(part, base)?;
+    let expected = base.component(network, false)?;
     let names: Vec<String> = expected.names().map(str::to_owned).collect();
-    if part == Part::TextEncoder && options.text_encoder == Some(TextEncoder::Base) {
+    if network == Network::TextEncoder && options.text_encoder == Some(TextEncoder::Base) {
         return Ok(Chosen { component: expected, names, origin: "from the base (as asked)" });
     }
-    if own.is_empty() {
+    let Some(own) = checkpoint.component(network).filter(|own| !own.is_empty()) else {
         return Ok(Chosen { component: expected, names, origin: "from the base (the checkpoint has none)" });
-    }
+    };
     let path = own.file().path();
     for name in &names {
         let (Some(info), Some(wanted)) = (own.info(name), expected.info(name)) else {
-            return Err(Error::tensor(path, format!("{part}.{name}"), "is missing; the base model has it"));
+            return Err(Error::tensor(path, format!("{network}.{name}"), "is missing; the base model has it"));
         };
         let stored = own.stored_name(name).unwrap_or(name);
         if info.shape != wanted.shape {
@@ -137,8 +142,8 @@ pub struct Folder<'a> {
     pub transform: &'a Transform<'a>,
 }
 
-/// What becomes of a weight of a part.
-pub type Transform<'a> = dyn Fn(Part, &str, Tensor) -> Result<Tensor> + 'a;
+/// What becomes of a weight of a network.
+pub type Transform<'a> = dyn Fn(Network, &str, Tensor) -> Result<Tensor> + 'a;
 
 impl Folder<'_> {
     /// Writes the folder; nothing or an empty folder may stand there.
@@ -171,11 +176,8 @@ impl Folder<'_> {
     /// Writes one network's weights under the names of today's diffusers.
     fn write_weights(&self, chosen: &Chosen, folder: &Path, progress: &Progress) -> Result<()> {
         let component = &chosen.component;
-        let name = match component.part() {
-            Part::TextEncoder => "model.safetensors",
-            Part::Unet | Part::Vae => "diffusion_pytorch_model.safetensors",
-        };
-        let path = folder.join(component.part().folder()).join(name);
+        let network = component.network();
+        let path = folder.join(network.name()).join(format!("{}.safetensors", network.stem()));
         let mut specs = Vec::with_capacity(chosen.names.len());
         for name in &chosen.names {
             if let Some(info) = component.info(name)
@@ -192,7 +194,7 @@ impl Folder<'_> {
             };
             let tensor = component.tensor(&spec.name, &Device::Cpu)?;
             require_finite(&tensor).map_err(wrong)?;
-            let tensor = (self.transform)(component.part(), &spec.name, tensor)?;
+            let tensor = (self.transform)(network, &spec.name, tensor)?;
             progress.advance();
             cast(&tensor, spec.dtype).map_err(wrong)
         })
@@ -201,16 +203,9 @@ impl Folder<'_> {
 
 /// The base's list of parts, without those that are not written.
 fn model_index(base: &Path) -> Result<Map<String, Value>> {
+    refused::in_folder(base)?;
     let path = base.join("model_index.json");
     let mut index: Map<String, Value> = read_config(&path)?;
-    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if !class.starts_with("StableDiffusion") || class.contains("XL") || base.join("text_encoder_2").exists() {
-        return Err(Error::config(
-            path,
-            "_class_name",
-            format!("is `{class}`; a StableDiffusionPipeline of version 1.5 is expected"),
-        ));
-    }
     index.insert("_class_name".into(), "StableDiffusionPipeline".into());
     for part in ["safety_checker", "feature_extractor", "image_encoder"] {
         index.insert(part.into(), json!([null, null]));

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::DType;
 use driftless::hub::{self, HubOptions};
-use driftless::pipeline::{ModelFiles, Part};
+use driftless::model_family::Network;
+use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
 use features::engine::LocalModel;
 use features::plan::ModelChoice;
@@ -32,7 +33,7 @@ pub fn find(choice: &ModelChoice, dtype: DType, reporter: &Reporter) -> Result<L
 /// When it is neither here nor on the hub, or no model of Stable Diffusion 1.5.
 pub fn unet_config_of(model: &str, reporter: &Reporter) -> Result<UnetConfig> {
     if Path::new(model).exists() {
-        return Ok(UnetConfig::from_file(&ModelFiles::open(Path::new(model), None, false)?.config(Part::Unet))?);
+        return Ok(UnetConfig::from_file(&ModelFiles::open(Path::new(model), None, false)?.config(Network::Unet))?);
     }
     let file = hub::download(model, "unet/config.json", &hub_options(None, DType::F32, reporter)).context("--model")?;
     Ok(UnetConfig::from_file(&file)?)

@@ -1,8 +1,14 @@
 //! LDM names against diffusers' own conversion, both ways.
 
-use driftless::model_family::naming::ldm::{Part, ema_name, is_dropped, table, table_to_ldm};
+use driftless::model_family::naming::ldm::{Renaming, ema_name, is_dropped, table, table_to_ldm};
 use driftless::model_family::naming::{text_encoder, vae_attention};
+use driftless::model_family::{Network, sd15};
 use std::collections::BTreeMap;
+
+/// Both names.
+fn pair(renaming: &Renaming) -> (&str, &str) {
+    (&renaming.name, &renaming.stored)
+}
 
 #[derive(serde::Deserialize)]
 struct Fixture {
@@ -26,14 +32,14 @@ fn names_are_those_of_diffusers_both_ways() {
     for case in fixture.cases {
         // Both networks in one file, as in a checkpoint.
         let stored: Vec<String> = case.unet.iter().chain(&case.vae).map(|(_, ldm)| ldm.clone()).collect();
-        for (part, pairs) in [(Part::Unet, &case.unet), (Part::Vae, &case.vae)] {
+        for (part, pairs) in [(Network::Unet, &case.unet), (Network::Vae, &case.vae)] {
             let expected: BTreeMap<&str, &str> = pairs.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect();
             assert_eq!(expected.len(), pairs.len());
-            let found = table(stored.iter().map(String::as_str), part);
-            assert_eq!(found.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect::<BTreeMap<_, _>>(), expected);
+            let found = table(stored.iter().map(String::as_str), &sd15::FAMILY, part);
+            assert_eq!(found.iter().map(pair).collect::<BTreeMap<_, _>>(), expected);
             assert_eq!(found.len(), pairs.len());
-            let back = table_to_ldm(expected.keys().copied(), part).unwrap();
-            assert_eq!(back.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect::<BTreeMap<_, _>>(), expected);
+            let back = table_to_ldm(expected.keys().copied(), &sd15::FAMILY, part).unwrap();
+            assert_eq!(back.iter().map(pair).collect::<BTreeMap<_, _>>(), expected);
         }
     }
 }
@@ -53,10 +59,13 @@ fn names_of_no_weight_are_not_translated() {
         "",
     ] {
         let bad = format!("model.diffusion_model.{bad}");
-        let found = table(good.iter().copied().chain([bad.as_str()]), Part::Unet);
-        assert_eq!(found.iter().filter(|(_, ldm)| *ldm == bad && !bad.contains("output")).count(), 0, "{bad}");
+        let found = table(good.iter().copied().chain([bad.as_str()]), &sd15::FAMILY, Network::Unet);
+        assert_eq!(found.iter().filter(|found| found.stored == bad && !bad.contains("output")).count(), 0, "{bad}");
     }
-    assert_eq!(table_to_ldm(["down_blocks.0.resnets.0.conv1.weight", "x"].into_iter(), Part::Unet), Err(vec!["x".to_owned()]));
+    assert_eq!(
+        table_to_ldm(["down_blocks.0.resnets.0.conv1.weight", "x"].into_iter(), &sd15::FAMILY, Network::Unet),
+        Err(vec!["x".to_owned()])
+    );
 }
 
 #[test]
@@ -78,9 +87,9 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
             format!("first_stage_model.decoder.mid.attn_1.{part}.bias"),
             "first_stage_model.decoder.up.0.block.0.conv1.weight".into(),
         ];
-        table(names.iter().map(String::as_str), Part::Vae)
+        table(names.iter().map(String::as_str), &sd15::FAMILY, Network::Vae)
             .into_iter()
-            .map(|(name, _)| name)
+            .map(|found| found.name)
             .find(|name| name.contains("attentions"))
     };
     for (part, now) in [
@@ -104,8 +113,8 @@ fn text_encoders_have_one_name_with_and_without_their_level() {
         "cond_stage_model.transformer.embeddings.position_ids",
         "cond_stage_model.transformer.embeddings.token_embedding.weight",
     ];
-    let found = table(names.into_iter(), Part::TextEncoder);
-    assert_eq!(found, [("text_model.embeddings.token_embedding.weight".to_owned(), names[1].to_owned())]);
+    let found = table(names.into_iter(), &sd15::FAMILY, Network::TextEncoder);
+    assert_eq!(found.iter().map(pair).collect::<Vec<_>>(), [("text_model.embeddings.token_embedding.weight", names[1])]);
 }
 
 #[test]

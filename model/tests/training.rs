@@ -26,6 +26,7 @@ fn attach(pipeline: &Pipeline, file: &str) -> BTreeMap<String, Var> {
         let slots = match network {
             Network::Unet => pipeline.unet.slots(),
             Network::TextEncoder => pipeline.text_encoder.slots(),
+            Network::Vae | Network::ControlNet => panic!("no adapters on the {network}"),
         };
         slots.get(path).unwrap_or_else(|| panic!("no layer {path}")).attach(path, trainable.adapter).unwrap();
         let name = kohya_name::name(*network, path);

@@ -10,13 +10,13 @@ mod noise;
 mod tell;
 
 use crate::args::ExtractOptions;
-use crate::model::{Model, part};
+use crate::model::Model;
 use crate::output;
 use crate::report::Report;
 use candle_core::{DType, Device};
 use driftless::adapter::AdapterFile;
-use driftless::adapter::files::{Entries, Network};
-use driftless::model_family::layer_kind;
+use driftless::adapter::files::Entries;
+use driftless::model_family::{Network, layer_kind};
 use driftless::weights::Component;
 use driftless::{Error, Result};
 use layer::{Layer, Outcome};
@@ -81,7 +81,7 @@ fn compare<'a>(network: Network, tuned: &'a Component, base: &'a Component, work
         let path = name.strip_suffix(".weight").filter(|path| layer_kind(network, path).is_some());
         match path {
             Some(path) => work.push(Layer { network, path: path.to_owned(), tuned, base }),
-            None if part(network) == base.part() => {
+            None => {
                 let read = |component: &Component| -> Result<Vec<f32>> {
                     Ok(component.tensor(name, &Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
                 };
@@ -89,7 +89,6 @@ fn compare<'a>(network: Network, tuned: &'a Component, base: &'a Component, work
                 let differs = |(a, b): (f32, f32)| !noise::rounds_to(a, b, step);
                 others += usize::from(read(tuned)?.into_iter().zip(read(base)?).any(differs));
             }
-            None => {}
         }
     }
     Ok(others)

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use driftless::controlnet::ControlNet;
-use driftless::pipeline::{ModelFiles, ModelOptions, Part, Pipeline};
+use driftless::model_family::Network;
+use driftless::pipeline::{ModelFiles, ModelOptions, Pipeline};
 use driftless::unet::UnetConfig;
 
 use crate::set::PassKey;
@@ -30,7 +31,7 @@ impl LocalModel {
     /// When this is no model of a family that driftless has.
     pub fn unet_config(&self, dtype: DType) -> driftless::Result<UnetConfig> {
         let files = ModelFiles::open(&self.path, self.base.as_deref(), dtype != DType::F32)?;
-        UnetConfig::from_file(&files.config(Part::Unet))
+        UnetConfig::from_file(&files.config(Network::Unet))
     }
 
     /// Loads it.

@@ -34,4 +34,5 @@ pub use pickle::write_torch_streaming;
 pub(crate) use safetensors::{Hashes, hash_tensors};
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};
 pub(crate) use shown::shown;
+pub use shown::unknown_keys_error;
 pub use weight_file::{Format, TensorInfo, WeightFile};

@@ -11,9 +11,6 @@ use crate::{Error, Result};
 
 /// Named tensors of one network, under diffusers' names (`down_blocks.0.resnets.0.conv1.weight`).
 pub trait TensorSource: Send + Sync {
-    /// Whether the source has a tensor of this name.
-    fn contains(&self, name: &str) -> bool;
-
     /// The tensor of this name in its stored type, on the CPU or on `device`. `shape` is what the network needs; a source that
     /// makes its tensors up needs it, one that reads them may ignore it (the caller checks).
     ///
@@ -77,11 +74,6 @@ impl Weights {
     /// The full name of `name` under this path.
     pub fn full_name(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
-    }
-
-    /// Whether the source has `name` under this path.
-    pub fn contains(&self, name: &str) -> bool {
-        self.source.contains(&self.full_name(name))
     }
 
     /// A frozen weight in its storage type.

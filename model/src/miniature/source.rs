@@ -27,11 +27,6 @@ impl SeededSource {
 }
 
 impl TensorSource for SeededSource {
-    fn contains(&self, name: &str) -> bool {
-        // Names that exist in two spellings: the modern one is written.
-        name.starts_with("text_model.")
-    }
-
     fn tensor(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (center, spread) = distribution(name, shape);

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::Pipeline;
 use crate::adapter::files::{AdapterFile, Network};
-use crate::layers::Slots;
 use crate::{Error, Result};
 
 /// What diffusers and PEFT call the adapter in a folder.
@@ -35,8 +34,11 @@ impl Pipeline {
             let (slots, count) = match network {
                 Network::Unet => (self.unet.slots(), &mut report.unet),
                 Network::TextEncoder => (self.text_encoder.slots(), &mut report.text_encoder),
+                Network::Vae | Network::ControlNet => {
+                    return Err(Error::tensor(path, format!("{network}.{layer}"), "is for a network that takes no adapters"));
+                }
             };
-            let slot = find(slots, layer).ok_or_else(|| {
+            let slot = slots.get(layer).ok_or_else(|| {
                 Error::tensor(
                     path,
                     format!("{}.{layer}", network.name()),
@@ -78,9 +80,4 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
         return Err(Error::file(path, problem, "give the adapter's file"));
     }
     Ok(found)
-}
-
-/// The slot at a path; text encoders are addressed with and without the leading `text_model.`.
-fn find(slots: &Slots, path: &str) -> Option<std::sync::Arc<crate::layers::Slot>> {
-    slots.get(path).or_else(|| slots.get(path.strip_prefix("text_model.")?)).or_else(|| slots.get(&format!("text_model.{path}")))
 }

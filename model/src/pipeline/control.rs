@@ -2,15 +2,17 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::files::network_weights;
 use super::{ModelOptions, Pipeline};
 use crate::Result;
 use crate::controlnet::{self, ControlNet, ControlNetConfig, Hint};
 use crate::layers::Weights;
+use crate::model_family::Network;
 use crate::unet::{Residuals, TextContext};
+use crate::weights::Component;
 
 /// One ControlNet with the embedding of its condition images.
 pub struct Condition<'a> {
@@ -65,8 +67,8 @@ impl ControlNet {
     /// When it is missing, damaged, or not a ControlNet of Stable Diffusion 1.5.
     pub fn open(folder: &Path, options: &ModelOptions) -> Result<Self> {
         let config = ControlNetConfig::from_file(&folder.join("config.json"))?;
-        let source = network_weights(folder, options.prefer_half())?;
-        Self::load(&config, Weights::new(source, &options.device, options.types()))
+        let source = Component::open(Network::ControlNet, folder, options.prefer_half())?;
+        Self::load(&config, Weights::new(Arc::new(source), &options.device, options.types()))
     }
 }
 

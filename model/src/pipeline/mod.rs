@@ -7,7 +7,6 @@ mod extraction;
 mod files;
 mod images;
 mod sampling;
-mod source;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -18,11 +17,12 @@ use candle_core::{DType, Device};
 pub use adapters::AdapterReport;
 pub use control::{Condition, Step, sum_residuals};
 pub use extraction::{Extracted, Extraction, Stage};
-pub use files::{ModelFiles, Part};
+pub use files::ModelFiles;
 pub use sampling::{Sampling, Start, Watched, WatchedCall};
 
 use crate::Result;
 use crate::layers::{WeightType, Weights};
+use crate::model_family::Network;
 use crate::scheduler::SchedulerConfig;
 use crate::text_encoder::{TextEncoder, TextEncoderConfig};
 use crate::tokenizer::Tokenizer;
@@ -47,8 +47,8 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
-    fn weights(&self, files: &ModelFiles, part: Part) -> Result<Weights> {
-        Ok(Weights::new(files.weights(part)?, &self.device, self.types()))
+    fn weights(&self, files: &ModelFiles, network: Network) -> Result<Weights> {
+        Ok(Weights::new(files.weights(network)?, &self.device, self.types()))
     }
 
     fn types(&self) -> WeightType {
@@ -84,9 +84,9 @@ impl Pipeline {
     pub fn load(model: &Path, options: &ModelOptions) -> Result<Self> {
         let files = ModelFiles::open(model, options.base.as_deref(), options.prefer_half())?;
         // Small things first: a wrong configuration or tokenizer shows before gigabytes are read.
-        UnetConfig::from_file(&files.config(Part::Unet))?;
-        VaeConfig::from_file(&files.config(Part::Vae))?;
-        TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?;
+        UnetConfig::from_file(&files.config(Network::Unet))?;
+        VaeConfig::from_file(&files.config(Network::Vae))?;
+        TextEncoderConfig::from_file(&files.config(Network::TextEncoder))?;
         let scheduler_config = SchedulerConfig::from_file(files.scheduler_config())?;
         let tokenizer = Arc::new(Tokenizer::from_folder(&files.tokenizer())?);
         Ok(Self {
@@ -116,7 +116,7 @@ impl Unet {
     /// # Errors
     /// When it is missing, damaged, or not Stable Diffusion 1.5's.
     pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
-        Self::load(UnetConfig::from_file(&files.config(Part::Unet))?, options.weights(files, Part::Unet)?)
+        Self::load(UnetConfig::from_file(&files.config(Network::Unet))?, options.weights(files, Network::Unet)?)
     }
 }
 
@@ -126,7 +126,7 @@ impl Vae {
     /// # Errors
     /// When it is missing, damaged, or not Stable Diffusion 1.5's.
     pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
-        Self::load(VaeConfig::from_file(&files.config(Part::Vae))?, options.weights(files, Part::Vae)?)
+        Self::load(VaeConfig::from_file(&files.config(Network::Vae))?, options.weights(files, Network::Vae)?)
     }
 }
 
@@ -136,6 +136,9 @@ impl TextEncoder {
     /// # Errors
     /// When it is missing, damaged, or not Stable Diffusion 1.5's.
     pub fn open(files: &ModelFiles, options: &ModelOptions) -> Result<Self> {
-        Self::load(TextEncoderConfig::from_file(&files.config(Part::TextEncoder))?, options.weights(files, Part::TextEncoder)?)
+        Self::load(
+            TextEncoderConfig::from_file(&files.config(Network::TextEncoder))?,
+            options.weights(files, Network::TextEncoder)?,
+        )
     }
 }

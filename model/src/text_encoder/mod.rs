@@ -27,13 +27,12 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Reads the network; names with and without the leading `text_model.` are understood.
+    /// Reads the network.
     ///
     /// # Errors
     /// When a tensor is missing or does not have the shape that `config` asks for.
     pub fn load(config: TextEncoderConfig, weights: Weights) -> Result<Self> {
-        let bare = weights.contains("embeddings.token_embedding.weight");
-        let model = if bare { weights.clone() } else { weights.pp("text_model") };
+        let model = weights.pp("text_model");
         let width = config.hidden_size;
         let embeddings = model.pp("embeddings");
         let token_embedding = embeddings.weight("token_embedding.weight", &[config.vocab_size, width])?;

@@ -54,17 +54,15 @@ struct AttentionBlock {
 }
 
 impl AttentionBlock {
-    /// Reads the block under today's names or those of diffusers before 0.17 (which SD1.5's published files still have).
+    /// Reads the block.
     fn load(width: usize, groups: usize, weights: Weights) -> Result<Self> {
-        let old = weights.contains("query.weight");
-        let [q, k, v, out] = if old { ["query", "key", "value", "proj_attn"] } else { ["to_q", "to_k", "to_v", "to_out.0"] };
         let linear = |name: &str| Linear::load(width, width, weights.pp(name));
         Ok(Self {
             group_norm: GroupNorm::load(groups, width, EPS, weights.pp("group_norm"))?,
-            to_q: linear(q)?,
-            to_k: linear(k)?,
-            to_v: linear(v)?,
-            to_out: linear(out)?,
+            to_q: linear("to_q")?,
+            to_k: linear("to_k")?,
+            to_v: linear("to_v")?,
+            to_out: linear("to_out.0")?,
         })
     }
 

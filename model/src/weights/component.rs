@@ -1,19 +1,22 @@
 //! One network's weights under the names and shapes of today's diffusers and transformers, whatever the file calls them.
 
+use super::folder;
 use crate::error::{Error, Result};
-use crate::formats::shown;
-use crate::formats::{TensorInfo, WeightFile};
-use crate::model_family::naming::ldm::Part;
+use crate::formats::{TensorInfo, WeightFile, shown};
+use crate::layers::{TensorSource, missing_tensor};
+use crate::model_family::naming::ldm::{self, Packing, Renaming, VAE_PREFIX};
 use crate::model_family::naming::{text_encoder, vae_attention};
+use crate::model_family::recognition::{ModelKind, model_kind};
+use crate::model_family::{FAMILIES, ModelFamily, Network, recognition, refused};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A view of a weight file: diffusers names, each with the stored tensor that it is.
+/// A view of a weight file: diffusers names, each with the stored tensor that it is, or is a part of.
 #[derive(Debug, Clone)]
 pub struct Component {
-    part: Part,
+    network: Network,
     file: Arc<WeightFile>,
     entries: BTreeMap<String, Entry>,
 }
@@ -21,77 +24,91 @@ pub struct Component {
 #[derive(Debug, Clone)]
 struct Entry {
     stored: String,
+    packing: Packing,
     info: TensorInfo,
 }
 
 impl Component {
-    /// A view of one network of a pipeline folder. Older spellings of the VAE's attention layer and text encoders without the
+    /// Opens a network's own folder by its usual file names: safetensors, its `fp16` variant, a sharded index, or torch's `.bin`;
+    /// of both precisions the half one first with `prefer_half`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when none of them is there, and those of [`WeightFile::open`].
+    pub fn open(network: Network, folder: &Path, prefer_half: bool) -> Result<Self> {
+        Self::from_diffusers(network, Arc::new(folder::open(folder, network, prefer_half)?))
+    }
+
+    /// Opens one network of a file: of a checkpoint in LDM naming, of a network alone in diffusers' naming, or of an autoencoder
+    /// alone in LDM naming, which goes without its prefix then.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file does not hold the network, and those of [`WeightFile::open`].
+    pub fn open_file(network: Network, path: &Path) -> Result<Self> {
+        let file = Arc::new(WeightFile::open(path)?);
+        let component = match model_kind(&file) {
+            ModelKind::Refused(what) => return Err(refused::error(&file, what)),
+            ModelKind::LdmCheckpoint(family) => {
+                let table = ldm::table(file.names(), family, network);
+                Self::from_table(network, file.clone(), table)?
+            }
+            ModelKind::Component(found) if found == network => Self::from_diffusers(network, file.clone())?,
+            ModelKind::Component(_) | ModelKind::Empty | ModelKind::Unknown => {
+                let table = match network {
+                    Network::Vae => vae_without_prefix(&file),
+                    Network::Unet | Network::TextEncoder | Network::ControlNet => Vec::new(),
+                };
+                Self::from_table(network, file.clone(), table)?
+            }
+        };
+        if component.is_empty() {
+            let problem = format!("holds no {network}");
+            return Err(Error::file(path, problem, "`convert inspect` says what the file is"));
+        }
+        Ok(component)
+    }
+
+    /// A view of one network in diffusers' naming. Older spellings of the VAE's attention layer and text encoders without the
     /// `text_model.` level are understood; lists of positions are left out.
     ///
     /// # Errors
     /// [`Error::Tensor`] when a weight stands there under two spellings.
-    pub fn from_diffusers(part: Part, file: Arc<WeightFile>) -> Result<Self> {
-        let stored: Vec<String> = file.names().map(str::to_owned).collect();
-        let pairs = stored.into_iter().filter(|name| !text_encoder::is_position_ids(name)).map(|name| match part {
-            Part::Unet => (name.clone(), name),
-            Part::Vae => (vae_attention::to_current(&name), name),
-            Part::TextEncoder => (text_encoder::with_level(&name), name),
-        });
-        Self::from_pairs(part, file, pairs.collect())
-    }
-
-    /// Opens one network of a pipeline folder by its usual file names: safetensors, its `fp16` variant, a sharded index, or
-    /// torch's `.bin`.
-    ///
-    /// # Errors
-    /// [`Error::File`] when none of them is there, and those of [`WeightFile::open`].
-    pub fn open(part: Part, pipeline: &Path) -> Result<Self> {
-        let folder = pipeline.join(part.folder());
-        let (stem, torch) = match part {
-            Part::Unet | Part::Vae => ("diffusion_pytorch_model", "diffusion_pytorch_model"),
-            Part::TextEncoder => ("model", "pytorch_model"),
+    pub fn from_diffusers(network: Network, file: Arc<WeightFile>) -> Result<Self> {
+        let current = |name: &str| match network {
+            Network::Unet | Network::ControlNet => name.to_owned(),
+            Network::Vae => vae_attention::to_current(name),
+            Network::TextEncoder => text_encoder::with_level(name),
         };
-        let names = [
-            format!("{stem}.safetensors"),
-            format!("{stem}.safetensors.index.json"),
-            format!("{stem}.fp16.safetensors"),
-            format!("{torch}.bin"),
-        ];
-        let found: Option<PathBuf> = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-        match found {
-            Some(path) => Self::from_diffusers(part, Arc::new(WeightFile::open(path)?)),
-            None => {
-                let problem = format!("has no weights: {} and its variants are not there", names[0]);
-                Err(Error::file(folder, problem, "give a diffusers pipeline folder with all its parts"))
-            }
-        }
+        let names = file.names().filter(|name| !text_encoder::is_position_ids(name));
+        let whole = |name: &str| Renaming { name: current(name), stored: name.to_owned(), packing: Packing::Whole };
+        let table = names.map(whole).collect();
+        Self::from_table(network, file, table)
     }
 
-    /// A view by pairs of diffusers name and stored name, both of which exist.
-    pub(crate) fn from_pairs(part: Part, file: Arc<WeightFile>, pairs: Vec<(String, String)>) -> Result<Self> {
+    /// A view by a table of names, all of which exist in the file.
+    pub(super) fn from_table(network: Network, file: Arc<WeightFile>, table: Vec<Renaming>) -> Result<Self> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        for (name, stored) in pairs {
-            let Some(mut info) = file.info(&stored).cloned() else {
+        for Renaming { name, stored, packing } in table {
+            let Some(info) = file.info(&stored) else {
                 return Err(Error::tensor(file.path(), shown(&stored), "is missing"));
             };
-            if part == Part::Vae
-                && vae_attention::is_projection_weight(&name)
-                && info.shape[2.min(info.shape.len())..].iter().all(|s| *s == 1)
-            {
-                info.shape.truncate(2);
-            }
+            let info = view(&file, network, &name, &stored, packing, info)?;
             if let Some(other) = entries.get(&name) {
                 let problem = format!("and `{}` are both `{}`", shown(&other.stored), shown(&name));
                 return Err(Error::tensor(file.path(), shown(&stored), problem));
             }
-            entries.insert(name, Entry { stored, info });
+            entries.insert(name, Entry { stored, packing, info });
         }
-        Ok(Self { part, file, entries })
+        Ok(Self { network, file, entries })
     }
 
     /// Which network this is.
-    pub fn part(&self) -> Part {
-        self.part
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The family of a UNet or ControlNet, by its shapes; others are not told apart by them.
+    pub fn family(&self) -> Option<&'static ModelFamily> {
+        recognition::of_shapes(&self.file)
     }
 
     /// The file behind.
@@ -124,9 +141,58 @@ impl Component {
     /// # Errors
     /// As [`WeightFile::tensor`].
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
-        let Some(entry) = self.entries.get(name) else {
-            return Err(Error::tensor(self.file.path(), name, "is missing"));
+        let entry = self.entries.get(name).ok_or_else(|| missing_tensor(self.file.path(), name))?;
+        let stored = self.file.tensor(&entry.stored, device)?;
+        let tensor = match entry.packing {
+            Packing::Whole => stored,
+            Packing::Third(third) => stored.narrow(0, third * entry.info.shape[0], entry.info.shape[0])?.contiguous()?,
         };
-        Ok(self.file.tensor(&entry.stored, device)?.reshape(entry.info.shape.as_slice())?)
+        Ok(tensor.reshape(entry.info.shape.as_slice())?)
     }
+}
+
+impl TensorSource for Component {
+    fn tensor(&self, name: &str, _shape: &[usize], device: &Device) -> Result<Tensor> {
+        Self::tensor(self, name, device)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.file.path().to_owned()
+    }
+}
+
+/// Type and shape of a weight as diffusers has it.
+fn view(
+    file: &WeightFile,
+    network: Network,
+    name: &str,
+    stored: &str,
+    packing: Packing,
+    info: &TensorInfo,
+) -> Result<TensorInfo> {
+    let mut info = info.clone();
+    match packing {
+        Packing::Third(_) => match info.shape.first_mut() {
+            Some(rows) if *rows > 0 && rows.is_multiple_of(3) => *rows /= 3,
+            Some(_) | None => {
+                let problem = format!("has shape {:?}; three equal runs of rows are expected (query, key, value)", info.shape);
+                return Err(Error::tensor(file.path(), shown(stored), problem));
+            }
+        },
+        Packing::Whole => {
+            let ones = info.shape[2.min(info.shape.len())..].iter().all(|side| *side == 1);
+            if network == Network::Vae && vae_attention::is_projection_weight(name) && ones {
+                info.shape.truncate(2);
+            }
+        }
+    }
+    Ok(info)
+}
+
+/// The table of an autoencoder alone in LDM naming, which goes without the prefix that it has in a checkpoint.
+fn vae_without_prefix(file: &WeightFile) -> Vec<Renaming> {
+    let prefixed: Vec<String> = file.names().map(|name| format!("{VAE_PREFIX}{name}")).collect();
+    // The autoencoder's names are the same in every family.
+    let table = ldm::table(prefixed.iter().map(String::as_str), FAMILIES[0], Network::Vae);
+    table.into_iter().map(|one| Renaming { stored: one.stored[VAE_PREFIX.len()..].to_owned(), ..one }).collect()
 }

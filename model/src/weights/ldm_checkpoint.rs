@@ -1,10 +1,11 @@
-//! A whole SD1.5 checkpoint in LDM naming, as three networks under diffusers' names.
+//! A whole checkpoint in LDM naming, as three networks under diffusers' names.
 
 use super::component::Component;
-use super::kind::{self, ModelKind, model_kind};
 use crate::error::{Error, Result};
 use crate::formats::WeightFile;
-use crate::model_family::naming::ldm::{self, EMA_PREFIX, Part};
+use crate::model_family::naming::ldm::{self, EMA_PREFIX, Renaming};
+use crate::model_family::recognition::{ModelKind, model_kind};
+use crate::model_family::{ModelFamily, Network, refused};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub enum UnetWeights {
 /// A checkpoint's networks. A network that the file lacks is empty.
 #[derive(Debug, Clone)]
 pub struct LdmCheckpoint {
+    /// What it is a model of.
+    pub family: &'static ModelFamily,
     /// The noise predictor.
     pub unet: Component,
     /// The autoencoder.
@@ -46,45 +49,49 @@ impl LdmCheckpoint {
     /// Sorts an open file's keys by network.
     ///
     /// # Errors
-    /// [`Error::File`] when the file is no SD1.x checkpoint, named as what it is, or lacks the moving averages that were asked
+    /// [`Error::File`] when the file is no checkpoint of a supported family, named as what it is, or lacks the moving averages that were asked
     /// for; [`Error::Tensor`] when a weight stands there under two spellings.
     pub fn from_weights(file: Arc<WeightFile>, unet_weights: UnetWeights) -> Result<Self> {
-        match model_kind(&file) {
-            ModelKind::LdmCheckpoint => {}
-            ModelKind::Refused(what) => return Err(kind::refused(&file, what)),
-            other => {
+        let family = match model_kind(&file) {
+            ModelKind::LdmCheckpoint(family) => family,
+            ModelKind::Refused(what) => return Err(refused::error(&file, what)),
+            other @ (ModelKind::Component(_) | ModelKind::Empty | ModelKind::Unknown) => {
                 let problem = format!("is {other}, not a whole checkpoint in LDM naming");
-                return Err(Error::file(file.path(), problem, "give a Stable Diffusion 1.5 checkpoint"));
+                return Err(Error::file(file.path(), problem, format!("give a {} checkpoint", ModelFamily::all_names())));
             }
-        }
-        let mut understood = BTreeSet::new();
-        let mut component = |part| {
-            let mut pairs = ldm::table(file.names(), part);
-            understood.extend(pairs.iter().map(|(_, stored)| stored.clone()));
-            if part == Part::Unet && unet_weights == UnetWeights::MovingAverage {
-                take_averages(&file, &mut pairs)?;
-            }
-            Component::from_pairs(part, file.clone(), pairs)
         };
-        let (unet, vae, text_encoder) = (component(Part::Unet)?, component(Part::Vae)?, component(Part::TextEncoder)?);
+        let mut understood = BTreeSet::new();
+        let mut component = |network| {
+            let mut table = ldm::table(file.names(), family, network);
+            understood.extend(table.iter().map(|renaming| renaming.stored.clone()));
+            if network == Network::Unet && unet_weights == UnetWeights::MovingAverage {
+                take_averages(&file, &mut table)?;
+            }
+            Component::from_table(network, file.clone(), table)
+        };
+        let unet = component(Network::Unet)?;
+        let (vae, text_encoder) = (component(Network::Vae)?, component(Network::TextEncoder)?);
+        let unused: BTreeSet<String> = ldm::unused(file.names(), family).into_iter().collect();
         let others = file.names().chain(file.not_tensors().map(|(key, _)| key)).filter(|key| !understood.contains(*key));
-        let (dropped, unknown) = others.map(str::to_owned).partition(|key: &String| ldm::is_dropped(key));
-        Ok(Self { unet, vae, text_encoder, dropped, unknown })
+        let is_dropped = |key: &String| ldm::is_dropped(key) || unused.contains(key);
+        let (dropped, unknown) = others.map(str::to_owned).partition(is_dropped);
+        Ok(Self { family, unet, vae, text_encoder, dropped, unknown })
     }
 
-    /// One of the networks.
-    pub fn component(&self, part: Part) -> &Component {
-        match part {
-            Part::Unet => &self.unet,
-            Part::Vae => &self.vae,
-            Part::TextEncoder => &self.text_encoder,
+    /// One of the networks; a ControlNet is in no checkpoint.
+    pub fn component(&self, network: Network) -> Option<&Component> {
+        match network {
+            Network::Unet => Some(&self.unet),
+            Network::Vae => Some(&self.vae),
+            Network::TextEncoder => Some(&self.text_encoder),
+            Network::ControlNet => None,
         }
     }
 }
 
 /// Replaces the UNet's weights by their moving averages, all of which must be there.
-fn take_averages(file: &WeightFile, pairs: &mut [(String, String)]) -> Result<()> {
-    for (_, stored) in pairs {
+fn take_averages(file: &WeightFile, table: &mut [Renaming]) -> Result<()> {
+    for Renaming { stored, .. } in table {
         let average = ldm::ema_name(stored).filter(|average| file.contains(average));
         *stored = average.ok_or_else(|| {
             let problem = format!("has no moving average ({EMA_PREFIX}*) of `{stored}`");

@@ -1,16 +1,18 @@
-//! A network's weights under the names and shapes of today's diffusers and transformers, whatever file they are in and whatever it
-//! calls them.
+//! The one door to a network's weights: whatever file they are in and whatever it calls them, they come out under the names and
+//! shapes of today's diffusers and transformers. Older spellings are resolved here and nowhere else.
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`Component`] | one network's weights |
-//! | [`LdmCheckpoint`] | the networks of a whole model in one file, in LDM naming |
-//! | [`kind`] | what a weight file holds, by its keys |
+//! | [`ModelWeights`] | a whole model: a pipeline folder, or one file in LDM naming |
+//! | [`Component`] | one network's weights, out of either, or out of a file or folder of its own |
+//! | `folder` | which file of a network's folder holds its weights |
+//! | [`LdmCheckpoint`] | the networks of a file in LDM naming |
 
 mod component;
-pub mod kind;
+mod folder;
 mod ldm_checkpoint;
+mod model;
 
 pub use component::Component;
-pub use kind::{ModelKind, model_kind};
 pub use ldm_checkpoint::{LdmCheckpoint, UnetWeights};
+pub use model::ModelWeights;

@@ -98,7 +98,7 @@ impl TrainedNetwork {
             let mut trainable = self.first_values(&slot, &options, &mut generator, device)?;
             trainable.adapter.dropout = self.dropout(seed);
             slot.attach(&path, trainable.adapter.clone())?;
-            self.layers.push(TrainedLayer { network: part, path: canonical(part, path), trainable });
+            self.layers.push(TrainedLayer { network: part, path, trainable });
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl TrainedNetwork {
     ) -> Result<()> {
         for layer in &self.layers {
             let slots = if layer.network == Network::Unet { unet } else { text_encoder };
-            if let Some(slot) = slot(slots, &layer.path) {
+            if let Some(slot) = slots.get(&layer.path) {
                 slot.detach();
                 slot.attach(&layer.path, adapter(layer)?)?;
             }
@@ -254,15 +254,4 @@ impl TrainedLayer {
 /// A part's name in states.
 fn short_name(part: Part) -> &'static str {
     part.name().trim_end_matches(".weight")
-}
-
-/// Text encoders are addressed with and without the leading `text_model.`; files have it.
-fn canonical(network: Network, path: String) -> String {
-    let bare = network == Network::TextEncoder && !path.starts_with("text_model.");
-    if bare { format!("text_model.{path}") } else { path }
-}
-
-/// The slot of a layer by its canonical path.
-fn slot(slots: &Slots, path: &str) -> Option<Arc<Slot>> {
-    slots.get(path).or_else(|| slots.get(path.strip_prefix("text_model.")?))
 }

@@ -42,6 +42,8 @@ pub fn name(network: Network, path: &str) -> String {
     let prefix = match network {
         Network::Unet => "lora_unet_",
         Network::TextEncoder => "lora_te_",
+        Network::Vae => "lora_vae_",
+        Network::ControlNet => "lora_controlnet_",
     };
     format!("{prefix}{}", path.replace('.', "_"))
 }

@@ -25,13 +25,14 @@ mod write_peft;
 pub use crate::model_family::Network;
 pub use key::Scheme;
 pub use metadata::{kohya_metadata, tensor_hashes};
-pub use read::UnknownKeys;
+pub use read::{UnknownKeys, is_adapter};
 pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
 pub use write_peft::fits_peft;
 
 use crate::adapter::Adapter;
 use crate::error::Result;
 use crate::formats::WeightFile;
+use crate::model_family::ModelFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub type Entries = BTreeMap<(Network, String), Adapter>;
 pub struct AdapterFile {
     /// Where it was read.
     pub path: PathBuf,
+    /// What it is an adapter for, as far as the file tells.
+    pub family: &'static ModelFamily,
     /// What stands on each layer, by network and module path (`down_blocks.0.resnets.1.conv1`,
     /// `text_model.encoder.layers.3.mlp.fc2`).
     pub entries: Entries,

@@ -6,10 +6,9 @@ use super::layer::LayerParts;
 use super::peft_config::Scales;
 use crate::adapter::Part;
 use crate::error::{Error, Result};
-use crate::formats::WeightFile;
-use crate::model_family::{Network, layer_kind};
-use crate::weights::kind;
-use crate::weights::kind::ModelKind;
+use crate::formats::{WeightFile, shown, unknown_keys_error};
+use crate::model_family::recognition::{self, ModelKind};
+use crate::model_family::{Network, refused};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do about keys that are not understood.
@@ -35,21 +34,23 @@ struct Sorted {
 pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<AdapterFile> {
     let sorted = sort_keys(file)?;
     if sorted.layers.is_empty() {
-        return Err(kind::no_adapter(file));
+        return Err(no_adapter(file));
     }
     if !sorted.unknown.is_empty() && unknown_keys == UnknownKeys::Refuse {
-        return Err(kind::unknown_keys(file, &sorted.unknown));
+        return Err(unknown_keys_error(file.path(), &sorted.unknown));
     }
+    let family = recognition::of_adapter(file);
     let scales = Scales::of(file, &sorted.schemes)?;
     let mut entries = BTreeMap::new();
     for ((network, path), layer) in &sorted.layers {
         // Every path in an adapter file came out of the table of layers.
-        let Some(kind) = layer_kind(*network, path) else { continue };
+        let Some(kind) = family.layer_kind(*network, path) else { continue };
         let parts = LayerParts { file, network: *network, path, kind, layer };
         entries.insert((*network, path.clone()), parts.read(&scales)?);
     }
     Ok(AdapterFile {
         path: file.path().to_owned(),
+        family,
         entries,
         metadata: file.metadata().clone(),
         schemes: sorted.schemes,
@@ -60,8 +61,8 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
 /// Sorts the file's keys by layer and part.
 fn sort_keys(file: &WeightFile) -> Result<Sorted> {
     let mut sorted = Sorted::default();
-    if let ModelKind::Refused(what) = kind::model_kind(file) {
-        return Err(kind::refused(file, what));
+    if let Some(what) = refused::in_weights(file) {
+        return Err(refused::error(file, what));
     }
     for key in file.names().chain(file.not_tensors().map(|(key, _)| key)) {
         match key::parse(key) {
@@ -78,9 +79,30 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
                 let problem = format!("belongs to an adapter of type {name}; supported are {known}");
                 return Err(Error::tensor(file.path(), key, problem));
             }
-            AdapterKey::Refused(what) => return Err(kind::refused(file, what)),
+            AdapterKey::Refused(what) => return Err(refused::error(file, what)),
             AdapterKey::Unknown => sorted.unknown.push(key.to_owned()),
         }
     }
     Ok(sorted)
+}
+
+/// Whether the file has a key of an adapter, of a supported kind or not.
+pub fn is_adapter(file: &WeightFile) -> bool {
+    file.names().any(|key| match key::parse(key) {
+        AdapterKey::Part { .. } | AdapterKey::OtherType(_) => true,
+        AdapterKey::Refused(_) | AdapterKey::Unknown => false,
+    })
+}
+
+/// The error for a file without a key of an adapter.
+fn no_adapter(file: &WeightFile) -> Error {
+    let advice = "give a LoRA in kohya, diffusers or PEFT naming";
+    match (recognition::model_kind(file), file.names().next()) {
+        (ModelKind::Refused(what), _) => refused::error(file, what),
+        (ModelKind::Unknown, Some(key)) => {
+            let problem = format!("is no adapter: no key is understood, the first is `{}`", shown(key));
+            Error::file(file.path(), problem, advice)
+        }
+        (kind, _) => Error::file(file.path(), format!("is {kind}, not an adapter"), advice),
+    }
 }

@@ -5,5 +5,6 @@
 //! widths and take any number of levels, so miniature models map as full-size ones do.
 
 pub mod ldm;
+pub mod open_clip;
 pub mod text_encoder;
 pub mod vae_attention;
