@@ -1,20 +1,23 @@
 //! The items of work that are timed, by criterion (`benches/networks.rs`) and beside PyTorch (`examples/bench_step.rs`).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
-use driftless::adapter::targets::UnetTargets;
-use driftless::adapter::{Algorithm, Trainable, TrainableOptions};
+use candle_core::{DType, Device, Tensor};
 use driftless::controlnet::ControlNet;
+use driftless::layers::Slots;
 use driftless::model_family::Network;
-use driftless::ops::{AdamW, GradientSink};
 use driftless::pipeline::{ModelFiles, ModelOptions};
 use driftless::rng::Generator;
 use driftless::text_encoder::TextEncoder;
 use driftless::unet::{TextContext, Unet, UnetConfig, UnetInput};
-use driftless::vae::Vae;
+use driftless::vae::{Posterior, Vae};
 use driftless::{Error, Result};
+use driftless_train::model::{Denoiser, Model};
+use driftless_train::network::TrainedNetwork;
+use driftless_train::options::Options;
+use driftless_train::training::{Learner, Prepared};
 
 /// Names of the items.
 pub const ITEMS: [&str; 9] = [
@@ -28,13 +31,6 @@ pub const ITEMS: [&str; 9] = [
     "unet_bfloat16",
     "lora_step_bfloat16",
 ];
-/// Rank of the adapter in the LoRA steps.
-const RANK: usize = 64;
-/// The optimizer's rate.
-const RATE: f64 = 1e-4;
-/// What the norm of all gradients is clipped to.
-const MAX_NORM: f64 = 1.0;
-
 /// One item, ready to be repeated.
 pub type Work = Box<dyn FnMut() -> Result<()>>;
 
@@ -99,79 +95,67 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, amount: Amou
             })
         }
         "lora_step" | "lora_step_checkpointed" | "lora_step_bfloat16" => {
-            let unet = unet()?;
-            let noise = draw(&[batch, 4, size / 8, size / 8])?;
-            let variables = attach_lora(&unet)?;
-            let moment = |variable: &Var| Var::zeros(variable.shape(), DType::F32, &Device::Cpu);
-            let moments = |variable| Ok((moment(variable)?, moment(variable)?));
-            let moments = variables.iter().map(moments).collect::<Result<Vec<_>>>()?;
-            let mut steps = 0;
-            let sink = (item == "lora_step_checkpointed").then(|| GradientSink::new(variables.clone()));
-            Box::new(move || {
-                let mut gradients = gradients(&unet, &latents, &noise, &states, sink.as_ref())?;
-                clip(&mut gradients, &variables)?;
-                steps += 1;
-                let step = AdamW::new((0.9, 0.999), 1e-8, 0.01, RATE, steps);
-                for (variable, (mean, square)) in variables.iter().zip(&moments) {
-                    let gradient =
-                        gradients.get(variable).ok_or_else(|| Error::argument("lora_step", "a matrix has no gradient"))?;
-                    step.step(variable, mean, square, gradient)?;
-                }
-                Ok(())
-            })
+            let (batch, checkpointed) = (Prepared::of_latents(0, latents, &vec![""; batch]), item == "lora_step_checkpointed");
+            lora_step(Arc::new(unet()?), batch, states, checkpointed)
+                .map_err(|error| Error::argument("lora_step", error.to_string()))?
         }
         _ => return Err(Error::unknown("item", item, ITEMS)),
     })
 }
 
-/// A LoRA on kohya's UNet targets.
-fn attach_lora(unet: &Unet) -> Result<Vec<Var>> {
-    let mut generator = Generator::manual_seed(1);
-    let mut variables = Vec::new();
-    for (path, slot) in unet.slots().all() {
-        if UnetTargets::Transformers.matches(&path) {
-            let options =
-                TrainableOptions { algorithm: Algorithm::Lora, rank: RANK, alpha: RANK as f64 / 2.0, tucker: false, dora: None };
-            let lora = Trainable::init(slot.kind(), &slot.weight(), false, &options, &mut generator, &Device::Cpu)?;
-            slot.attach(&path, lora.adapter)?;
-            variables.extend(lora.variables.into_iter().map(|(_, variable)| variable));
-        }
-    }
-    Ok(variables)
+/// The trainer's own step: a LoRA of rank 64 on kohya's UNet targets, AdamW, gradients clipped to a norm of 1.
+fn lora_step(unet: Arc<Unet>, batch: Prepared, states: Tensor, checkpointed: bool) -> anyhow::Result<Work> {
+    let settings = ["--network_dim=64", "--network_alpha=32", "--network_train_unet_only", "--unet_lr=1e-4", "--max_grad_norm=1"];
+    let options = Options::from_arguments(settings.into_iter().chain(checkpointed.then_some("--gradient_checkpointing")))?;
+    let network = TrainedNetwork::attach(&options, 1, unet.slots(), &Slots::default(), &Device::Cpu)?;
+    // A benchmark's work lives as long as its process.
+    let model = Box::leak(Box::new(UnetAlone { denoiser: Denoiser::new(unet, DType::F32, &options, &network), states }));
+    let mut learner = Learner::new(&*model, network.groups(), &options, options.optimization.max_train_steps, 0)?;
+    let mut steps = 0;
+    Ok(Box::new(move || {
+        let step = learner.step(steps, [Ok(batch.clone())]);
+        steps += 1;
+        step.map(drop).map_err(|error| Error::argument("lora_step", error.to_string()))
+    }))
 }
 
-/// The gradients of a step's loss, with gradient checkpointing if there is a sink for what the blocks find.
-fn gradients(unet: &Unet, latents: &Tensor, noise: &Tensor, states: &Tensor, sink: Option<&GradientSink>) -> Result<GradStore> {
-    let context = TextContext::uncached(states.clone());
-    let noisy = ((latents + noise)? * 0.5f64.sqrt())?.to_dtype(DType::F32)?;
-    let prediction = match sink {
-        Some(sink) => {
-            // Gradient checkpointing needs a tracked input.
-            let noisy = Var::from_tensor(&noisy)?;
-            let input = UnetInput { sample: noisy.as_tensor(), timesteps: &[500.0], context: &context, residuals: None };
-            unet.forward_checkpointed(&input, sink)?
-        }
-        None => unet.forward(&UnetInput { sample: &noisy, timesteps: &[500.0], context: &context, residuals: None })?,
-    };
-    let loss = (prediction - noise)?.sqr()?.mean_all()?;
-    let mut gradients = loss.backward()?;
-    if let Some(sink) = sink {
-        sink.merge_into(&mut gradients)?;
-    }
-    Ok(gradients)
+/// What a step needs of a model where latents and text states are there already.
+struct UnetAlone {
+    denoiser: Denoiser,
+    /// `[b, n, c]`.
+    states: Tensor,
 }
 
-/// Scales all gradients so that their common norm is at most [`MAX_NORM`].
-fn clip(gradients: &mut GradStore, variables: &[Var]) -> Result<()> {
-    let mut squares = 0.0;
-    for gradient in variables.iter().filter_map(|variable| gradients.get(variable)) {
-        squares += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+impl Model for UnetAlone {
+    fn device(&self) -> &Device {
+        &Device::Cpu
     }
-    let scale = (MAX_NORM / (squares.sqrt() + 1e-6)).min(1.0);
-    for variable in variables {
-        if let Some(gradient) = gradients.remove(variable) {
-            gradients.insert(variable, (gradient * scale)?);
-        }
+
+    fn latent_shape(&self, (width, height): (usize, usize)) -> [usize; 3] {
+        [4, height / 8, width / 8]
     }
-    Ok(())
+
+    fn posterior(&self, _images: &Tensor) -> Result<Posterior> {
+        Err(Error::argument("images", "there is no autoencoder: the batches of this model are latents"))
+    }
+
+    fn latent_scale(&self) -> f64 {
+        1.0
+    }
+
+    fn encode_captions(&self, captions: &[&str]) -> Result<Tensor> {
+        Ok(self.states.narrow(0, 0, captions.len())?)
+    }
+
+    fn trains_text_encoder(&self) -> bool {
+        false
+    }
+
+    fn predict(&self, noisy: &Tensor, timesteps: &[usize], text: &Tensor) -> Result<Tensor> {
+        self.denoiser.predict(noisy, timesteps, text)
+    }
+
+    fn backward(&self, loss: &Tensor) -> Result<GradStore> {
+        self.denoiser.backward(loss)
+    }
 }

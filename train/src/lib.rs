@@ -1,5 +1,46 @@
 //! LoRA training for Stable Diffusion 1.5 with kohya's options, folders and files; the `train` command is a shell around [`run`].
 //!
+//! A [`training::Learner`] takes steps by itself, for programs that bring their own images and loop:
+//!
+//! ```
+//! use candle_core::{DType, Device};
+//! use driftless::miniature::{Size, write_model};
+//! use driftless::pipeline::{ModelOptions, Pipeline};
+//! use driftless::rng::Generator;
+//! use driftless::vision::Rgb;
+//! use driftless_train::model::{Model, StableDiffusion};
+//! use driftless_train::network::TrainedNetwork;
+//! use driftless_train::options::{Options, SaveFormat};
+//! use driftless_train::training::{Learner, Prepared};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! // A model of random weights; any diffusers folder or checkpoint file does.
+//! let folder = tempfile::tempdir()?;
+//! write_model(folder.path(), Size::Miniature, DType::F32, 0)?;
+//! let pipeline = Pipeline::load(folder.path(), &ModelOptions::default())?;
+//!
+//! // Options are those of the command line.
+//! let options = Options::from_arguments(["--network_dim=4", "--network_alpha=2", "--learning_rate=1e-4"])?;
+//! let seed = 0;
+//! let network = TrainedNetwork::attach(&options, seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &Device::Cpu)?;
+//! let model = StableDiffusion::new(pipeline, &options, &network);
+//! let steps = 2;
+//! let mut learner = Learner::new(&model, network.groups(), &options, steps, seed)?;
+//!
+//! let pixels = Rgb::filled(64, 64, [200, 80, 40]).to_tensor(&Device::Cpu)?;
+//! let noise = Generator::manual_seed(seed).randn_tensor(&[1, 4, 8, 8], &Device::Cpu)?;
+//! let latents = model.encode_images(&pixels, &noise)?;
+//! for done in 0..steps {
+//!     let batch = Prepared::of_latents(done as u64, latents.clone(), &["a photo of a street"]);
+//!     let step = learner.step(done, [Ok(batch)])?;
+//!     println!("loss {:?}, gradient norm {}", step.losses, step.gradient_norm);
+//!     assert!(step.gradient_norm > 0.0);
+//! }
+//! network.write(&folder.path().join("lora.safetensors"), SaveFormat::Safetensors, None, &Default::default())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | room | what lives there | knows about |
 //! | --- | --- | --- |
 //! | [`run`] | a run from options to files | all below |

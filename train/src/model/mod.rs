@@ -3,15 +3,18 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | [`stable_diffusion`] | the real one, on `driftless::pipeline` |
+//! | [`denoiser`] | its UNet: predictions and gradients |
 //! | [`place`] | where the model and the device are |
 //! | [`prediction`] | noise or velocity |
 //! | [`vae`] | an autoencoder that is not the model's own; which one a run has |
 
+pub mod denoiser;
 pub mod place;
 pub mod prediction;
 pub mod stable_diffusion;
 pub mod vae;
 
+pub use denoiser::Denoiser;
 pub use stable_diffusion::StableDiffusion;
 
 use candle_core::backprop::GradStore;

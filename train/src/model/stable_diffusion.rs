@@ -1,15 +1,13 @@
 //! Stable Diffusion 1.5 in training: `driftless::pipeline` with trained adapters in its slots.
 
-use super::Model;
+use super::{Denoiser, Model};
 use crate::network::TrainedNetwork;
 use crate::options::Options;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use driftless::Result;
 use driftless::adapter::BatchClock;
-use driftless::ops::GradientSink;
 use driftless::pipeline::Pipeline;
-use driftless::unet::{TextContext, UnetInput};
 use driftless::vae::Posterior;
 
 /// A pipeline, and how it is trained.
@@ -21,20 +19,20 @@ pub struct StableDiffusion {
     trains_text_encoder: bool,
     /// The batch in hand, for the adapter's dropout.
     clock: BatchClock,
-    /// Set with gradient checkpointing: gradients from inside recomputed blocks.
-    sink: Option<GradientSink>,
+    denoiser: Denoiser,
 }
 
 impl StableDiffusion {
     /// `pipeline` with the adapter matrices of `network` already in its slots.
     pub fn new(pipeline: Pipeline, options: &Options, network: &TrainedNetwork) -> Self {
+        let denoiser = Denoiser::new(pipeline.unet.clone(), pipeline.compute_dtype(), options, network);
         Self {
             pipeline,
             clip_skip: options.model.clip_skip.unwrap_or(1) as usize,
             max_token_length: options.model.max_token_length.unwrap_or(75),
             trains_text_encoder: network.trains_text_encoder(),
             clock: network.clock.clone(),
-            sink: options.optimization.gradient_checkpointing.then(|| GradientSink::new(network.variables())),
+            denoiser,
         }
     }
 }
@@ -68,7 +66,7 @@ impl Model for StableDiffusion {
             pieces.extend(self.pipeline.tokenizer.encode_kohya(caption, self.max_token_length)?.into_iter().map(Vec::from));
         }
         let encoder = &self.pipeline.text_encoder;
-        let states = match &self.sink {
+        let states = match self.denoiser.sink() {
             Some(sink) if self.trains_text_encoder => encoder.forward_checkpointed(&pieces, self.clip_skip, sink)?,
             _ => encoder.forward(&pieces, self.clip_skip)?,
         };
@@ -84,31 +82,12 @@ impl Model for StableDiffusion {
     }
 
     fn predict(&self, noisy: &Tensor, timesteps: &[usize], text: &Tensor) -> Result<Tensor> {
-        let timesteps: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
-        // Uncached: keys and values of the text change with every step.
-        let context = TextContext::uncached(text.clone());
-        let sample = noisy.to_dtype(self.pipeline.compute_dtype())?;
-        match &self.sink {
-            Some(sink) => {
-                // Recomputation starts where something is tracked, so the sample has to be.
-                let sample = Var::from_tensor(&sample)?.into_inner();
-                self.pipeline.unet.forward_checkpointed(&input(&sample, &timesteps, &context), sink)
-            }
-            None => self.pipeline.unet.forward(&input(&sample, &timesteps, &context)),
-        }
+        self.denoiser.predict(noisy, timesteps, text)
     }
 
     fn backward(&self, loss: &Tensor) -> Result<GradStore> {
-        let mut gradients = loss.backward()?;
-        if let Some(sink) = &self.sink {
-            sink.merge_into(&mut gradients)?;
-        }
-        Ok(gradients)
+        self.denoiser.backward(loss)
     }
-}
-
-fn input<'a>(sample: &'a Tensor, timesteps: &'a [f64], context: &'a TextContext) -> UnetInput<'a> {
-    UnetInput { sample, timesteps, context, residuals: None }
 }
 
 /// `[b * p, n, c]`, `p` pieces for each of `b` captions, to `[b, 1 + p (n - 2) + 1, c]`.

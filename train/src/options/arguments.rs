@@ -25,12 +25,24 @@ pub struct Parsed {
 }
 
 /// Why arguments were not accepted.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     /// `--help` or `--version`: a text for standard output.
+    #[error("{0}")]
     Shown(String),
     /// A sentence for standard error.
+    #[error("{0}")]
     Wrong(String),
+}
+
+impl Options {
+    /// The options that `arguments` ask for, each written as `--name=value`.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub fn from_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self, Rejected> {
+        parse(std::iter::once("train").chain(arguments).map(str::to_owned)).map(|parsed| parsed.options)
+    }
 }
 
 /// Reads the command line (with the program's name first) and the configuration file that it names.

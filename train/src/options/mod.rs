@@ -125,7 +125,6 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 impl Options {
     /// The options for `arguments`, as a test writes them.
     pub fn of(arguments: &[&str]) -> Self {
-        let arguments = std::iter::once("train").chain(arguments.iter().copied()).map(str::to_owned);
-        arguments::parse(arguments).expect("the test's arguments are valid").options
+        Self::from_arguments(arguments.iter().copied()).expect("the test's arguments are valid")
     }
 }

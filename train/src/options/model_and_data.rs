@@ -36,15 +36,8 @@ options! {
         clip_skip: Option<u32> => Fixed, metadata "clip_skip";
 
         /// Tokens per caption: 75, 150 or 225
-        #[arg(value_name = "N", value_parser = parse_token_length)]
+        #[arg(value_name = "N", value_parser = super::values::token_length)]
         max_token_length: Option<usize> => Fixed, by "ss_max_token_length";
-    }
-}
-
-fn parse_token_length(text: &str) -> Result<usize, String> {
-    match text {
-        "75" | "150" | "225" => Ok(text.parse().unwrap_or(75)),
-        _ => Err("one of 75, 150, 225".into()),
     }
 }
 

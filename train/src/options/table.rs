@@ -1,4 +1,4 @@
-//! One row for each option: flag, text of `--help`, key in the TOML file, place in kohya's metadata, and what it means to a run that
+//! One row for each option: flag, text of `--help`, key in the TOML file, key in kohya's metadata, and what it means to a run that
 //! goes on from a state.
 //!
 //! A row stands inside `options!`, in the group under whose heading `--help` shows it:

@@ -2,6 +2,34 @@
 
 use std::str::FromStr;
 
+/// Why a text is not such a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// 8 is one pixel of the latent; above 16384 is a slip of the keyboard.
+    #[error("`{0}` is not a size in pixels (8 to 16384)")]
+    Size(String),
+    /// Neither one size nor two.
+    #[error("give one size (512) or width,height (512,650)")]
+    Sizes,
+    /// No [`StepsOrShare`].
+    #[error("`{0}` is neither a number of steps (100) nor a share of them (0.1, 10%)")]
+    StepsOrShare(String),
+    /// No [`KeyValue`].
+    #[error("`{0}` is not of the form key=value")]
+    KeyValue(String),
+    /// The value of a [`KeyValue`] is not what its key needs.
+    #[error("`{argument}`: expected {expected}")]
+    Argument {
+        /// Key and value.
+        argument: KeyValue,
+        /// What the key needs.
+        expected: &'static str,
+    },
+    /// Not what is needed.
+    #[error("{0}")]
+    Needed(&'static str),
+}
+
 /// Width and height in pixels: `512` or `512,650`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
@@ -12,18 +40,17 @@ pub struct Resolution {
 }
 
 impl FromStr for Resolution {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let side = |text: &str| match text.trim().parse::<usize>() {
-            // 8: one pixel of the latent. 16384: more is a slip of the keyboard.
             Ok(side) if (8..=16384).contains(&side) => Ok(side),
-            _ => Err(format!("`{}` is not a size in pixels (8 to 16384)", text.trim())),
+            _ => Err(ValueError::Size(text.trim().to_owned())),
         };
         match text.split(',').collect::<Vec<_>>().as_slice() {
             [both] => side(both).map(|side| Self { width: side, height: side }),
             [width, height] => Ok(Self { width: side(width)?, height: side(height)? }),
-            _ => Err("give one size (512) or width,height (512,650)".into()),
+            _ => Err(ValueError::Sizes),
         }
     }
 }
@@ -59,10 +86,10 @@ impl StepsOrShare {
 }
 
 impl FromStr for StepsOrShare {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is neither a number of steps (100) nor a share of them (0.1, 10%)");
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong = || ValueError::StepsOrShare(text.to_owned());
         let share = match text.strip_suffix('%') {
             Some(percent) => percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0,
             // Whole numbers written as `100.0` come from TOML writers that know floats only.
@@ -95,10 +122,10 @@ pub struct KeyValue {
 }
 
 impl FromStr for KeyValue {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form key=value"))?;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (key, value) = text.split_once('=').ok_or_else(|| ValueError::KeyValue(text.to_owned()))?;
         let value = value.trim().trim_matches(['"', '\'']);
         Ok(Self { key: key.trim().to_owned(), value: value.to_owned() })
     }
@@ -114,61 +141,75 @@ impl KeyValue {
     /// The value as a number.
     ///
     /// # Errors
-    /// A sentence naming key and value.
-    pub fn number<T: FromStr>(&self) -> Result<T, String> {
-        self.value
-            .parse()
-            .map_err(|_| format!("`{}={}`: `{}` is not a number of the kind needed", self.key, self.value, self.value))
+    /// [`ValueError::Argument`].
+    pub fn number<T: FromStr>(&self) -> Result<T, ValueError> {
+        self.value.parse().map_err(|_| self.wrong("a number of the kind needed"))
     }
 
     /// The value as Python's `True` or `False`, in any case.
     ///
     /// # Errors
-    /// A sentence naming key and value.
-    pub fn flag(&self) -> Result<bool, String> {
+    /// [`ValueError::Argument`].
+    pub fn flag(&self) -> Result<bool, ValueError> {
         match self.value.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
-            _ => Err(format!("`{}={}`: expected True or False", self.key, self.value)),
+            _ => Err(self.wrong("True or False")),
         }
     }
 
     /// The value as two numbers: `0.9,0.999`, with or without brackets.
     ///
     /// # Errors
-    /// A sentence naming key and value.
-    pub fn pair(&self) -> Result<(f64, f64), String> {
+    /// [`ValueError::Argument`].
+    pub fn pair(&self) -> Result<(f64, f64), ValueError> {
         let inner = self.value.trim_matches(['(', ')', '[', ']']);
         let numbers: Vec<f64> = inner.split(',').filter_map(|number| number.trim().parse().ok()).collect();
         match numbers[..] {
             [first, second] => Ok((first, second)),
-            _ => Err(format!("`{}={}`: expected two numbers, like 0.9,0.999", self.key, self.value)),
+            _ => Err(self.wrong("two numbers, like 0.9,0.999")),
         }
+    }
+
+    fn wrong(&self, expected: &'static str) -> ValueError {
+        ValueError::Argument { argument: self.clone(), expected }
     }
 }
 
 /// A probability, in [0, 1].
 ///
 /// # Errors
-/// A sentence for the user.
-pub fn probability(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "a number from 0 to 1".into())
+/// [`ValueError::Needed`].
+pub fn probability(text: &str) -> Result<f64, ValueError> {
+    number(text, |p| (0.0..=1.0).contains(&p), "a number from 0 to 1")
 }
 
 /// A finite number above zero.
 ///
 /// # Errors
-/// A sentence for the user.
-pub fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite()).ok_or_else(|| "a number above 0".into())
+/// [`ValueError::Needed`].
+pub fn positive(text: &str) -> Result<f64, ValueError> {
+    number(text, |x| x > 0.0 && x.is_finite(), "a number above 0")
 }
 
 /// A finite number that is zero or above.
 ///
 /// # Errors
-/// A sentence for the user.
-pub fn not_negative(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|x: &f64| *x >= 0.0 && x.is_finite()).ok_or_else(|| "a number that is 0 or above".into())
+/// [`ValueError::Needed`].
+pub fn not_negative(text: &str) -> Result<f64, ValueError> {
+    number(text, |x| x >= 0.0 && x.is_finite(), "a number that is 0 or above")
+}
+
+fn number(text: &str, fits: impl Fn(f64) -> bool, needed: &'static str) -> Result<f64, ValueError> {
+    text.parse().ok().filter(|x| fits(*x)).ok_or(ValueError::Needed(needed))
+}
+
+/// Tokens per caption, as kohya's pieces of 75 allow.
+///
+/// # Errors
+/// [`ValueError::Needed`].
+pub fn token_length(text: &str) -> Result<usize, ValueError> {
+    text.parse().ok().filter(|tokens| [75, 150, 225].contains(tokens)).ok_or(ValueError::Needed("one of 75, 150, 225"))
 }
 
 #[cfg(test)]

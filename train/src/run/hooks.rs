@@ -137,7 +137,7 @@ impl<'a> Files<'a> {
         }
         let when = When::Step(step);
         let adapter = self.save_adapter(when, step, trainer.position.epoch + 1);
-        let state = trainer.optimizer.state().map(|_| self.save_state(trainer, when));
+        let state = trainer.learner.optimizer.state().map(|_| self.save_state(trainer, when));
         let named = |saved: Result<()>, path: PathBuf| match saved {
             Ok(()) => path.display().to_string(),
             Err(error) => format!("({} could not be saved: {})", path.display(), sentence(&error)),
@@ -244,7 +244,8 @@ impl<'a> Files<'a> {
             return Ok(true);
         }
         let (unet, text_encoder) = (model.pipeline.unet.slots(), model.pipeline.text_encoder.slots());
-        let measured = network.frozen(unet, text_encoder, || validation.loss(model, &trainer.objective, interrupt::requested))?;
+        let measured =
+            network.frozen(unet, text_encoder, || validation.loss(model, &trainer.learner.objective, interrupt::requested))?;
         let Some(validation_loss) = measured else { return Ok(false) };
         let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
         self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));

@@ -25,12 +25,6 @@ pub struct Plan {
     pub data: DataSet,
     /// How long the run is.
     pub steps: Steps,
-    /// What is learnt.
-    pub objective: Objective,
-    /// The course of the learning rate.
-    pub schedule: Schedule,
-    /// The optimizer.
-    pub optimizer: Choice,
     /// Names of files.
     pub names: Names,
     /// Seed of the run.
@@ -52,7 +46,7 @@ impl Plan {
         if !network.is_lora() && options.network.scale_weight_norms.take().is_some() {
             console.warn("--scale_weight_norms limits the norms of LoRA alone; with this algo it is left out");
         }
-        let objective = Objective::new(&options)?;
+        Objective::new(&options)?;
         let optimizer = Choice::new(&options.optimization)?;
         optimizer.notice.iter().for_each(|notice| console.info(notice));
         let saves_state = options.output.save_state || options.output.save_state_on_train_end || options.output.resume.is_some();
@@ -70,9 +64,9 @@ impl Plan {
             Latents::check(&data)?;
         }
         let steps = Steps::new(&options, data.batches_per_epoch())?;
-        let schedule = Schedule::new(&options.optimization, steps.total)?;
+        Schedule::new(&options.optimization, steps.total)?;
         let names = Names::new(&options.output);
-        Ok(Self { options, data, steps, objective, schedule, optimizer, names, seed, resume })
+        Ok(Self { options, data, steps, names, seed, resume })
     }
 }
 

@@ -8,17 +8,15 @@ use crate::model::{StableDiffusion, place, prediction, vae};
 use crate::monitor::Console;
 use crate::network::TrainedNetwork;
 use crate::output::metadata::{Facts, RunMetadata};
-use crate::seeds::{Purpose, generator};
 use crate::training::average::LossAverage;
 use crate::training::latent_file::LatentFiles;
 use crate::training::latents::Latents;
 use crate::training::loader::Source;
 use crate::training::validation::Validation;
-use crate::training::{NotANumber, Outcome, Position, Trainer, state};
+use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
 use anyhow::{Context, Result, anyhow};
 use driftless::formats::remove_stale;
 use driftless::pipeline::{ModelOptions, Pipeline};
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,19 +55,18 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let Some(latents) = cache_latents(&model, &place, plan, console)? else {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
-    let groups = network.groups();
-    let optimizer = plan.optimizer.build(&groups)?;
+    let learner = Learner::new(&model, network.groups(), options, plan.steps.total, plan.seed)?;
     let facts = Facts {
         options,
         data: &plan.data,
         steps: &plan.steps,
         seed: plan.seed,
-        optimizer: optimizer.description(),
+        optimizer: learner.optimizer.description(),
         names: &plan.names,
     };
     let metadata = RunMetadata::new(&facts);
     let mut trainer = Trainer {
-        model: &model,
+        learner,
         source: Source {
             set: &plan.data,
             latents: latents.training.as_ref(),
@@ -78,16 +75,9 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
             total_steps: plan.steps.total,
             accumulation: plan.steps.accumulation,
         },
-        objective: plan.objective.clone(),
         steps: plan.steps,
-        schedule: plan.schedule,
-        groups,
-        optimizer,
-        max_grad_norm: options.optimization.max_grad_norm,
-        generator: generator(plan.seed, Purpose::Noise, 0),
         position: Position::default(),
         average: LossAverage::default(),
-        texts: HashMap::new(),
     };
     if let (Some(record), Some(folder)) = (&plan.resume, &options.output.resume) {
         let changed = state::restore(&mut trainer, record.clone(), &metadata.configuration(), folder)?;

@@ -1,6 +1,6 @@
 //! Batches prepared in the background: captions drawn, images decoded, while the model computes.
 //!
-//! What chance has for a sample depends on seed, epoch and its place in the epoch alone, so it does not matter when or where it is
+//! What chance has for a sample depends on seed, epoch and its position in the epoch alone, so it does not matter when or where it is
 //! prepared, and a run that goes on in the middle of an epoch draws the same.
 
 use super::latents::Latents;
@@ -18,10 +18,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 /// A batch, ready for the model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Width and height in pixels.
-    pub size: (usize, usize),
+    /// A number that no other batch of the run has; the adapter's dropout follows from it.
+    pub number: u64,
     /// `[b, ..]` on the CPU.
     pub images: Images,
     /// One per sample.
@@ -33,6 +33,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// A batch of latents `[b, c, h, w]`, scaled as the predictor sees them, with one caption each.
+    pub fn of_latents(number: u64, latents: Tensor, captions: &[&str]) -> Self {
+        let captions: Vec<String> = captions.iter().map(|caption| (*caption).to_owned()).collect();
+        let weights = vec![1.0; captions.len()];
+        Self { number, images: Images::Latents(latents), captions, captions_are_fixed: true, weights }
+    }
+
     /// The latents: those that are cached, or a sample with noise from `generator`.
     ///
     /// # Errors
@@ -43,14 +50,15 @@ impl Prepared {
             Images::Latents(latents) => return Ok(latents.to_device(device)?),
             Images::Pixels(pixels) => pixels.to_device(device)?,
         };
-        let [channels, height, width] = model.latent_shape(self.size);
+        let (_, _, height, width) = pixels.dims4()?;
+        let [channels, height, width] = model.latent_shape((width, height));
         let noise = generator.randn_tensor(&[self.captions.len(), channels, height, width], device)?;
         Ok(model.encode_images(&pixels, &noise)?)
     }
 }
 
 /// What is known of the images.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Images {
     /// `[b, 3, h, w]` in -1..1.
     Pixels(Tensor),
@@ -107,10 +115,10 @@ impl<'a> Source<'a> {
         let dataset = &self.set.datasets[batch.dataset];
         let (mut images, mut captions, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         let mut captions_are_fixed = true;
-        for (place, &sample_index) in batch.samples.iter().enumerate() {
+        for (position, &sample_index) in batch.samples.iter().enumerate() {
             let sample = &dataset.samples[sample_index];
             let plan = &dataset.subsets[sample.subset].plan;
-            let draw_index = ((moment.epoch as u64) << 40) | ((index as u64) << 12) | place as u64;
+            let draw_index = ((moment.epoch as u64) << 40) | ((index as u64) << 12) | position as u64;
             let mut generator = generator(self.seed, Purpose::Augmentation, draw_index);
             captions.push(plan.captions.draw(&sample.caption, moment, &mut generator));
             captions_are_fixed &= plan.captions.is_fixed();
@@ -126,6 +134,8 @@ impl<'a> Source<'a> {
         }
         let stacked = Tensor::stack(&images, 0)?;
         let images = if self.latents.is_some() { Images::Latents(stacked) } else { Images::Pixels(stacked) };
-        Ok(Prepared { size: batch.bucket, images, captions, captions_are_fixed, weights })
+        // An epoch has fewer batches than 2^32.
+        let number = ((moment.epoch as u64 - 1) << 32) | index as u64;
+        Ok(Prepared { number, images, captions, captions_are_fixed, weights })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`trainer`] | the loop itself: epochs, batches, steps |
+//! | [`trainer`] | the loop: epochs of steps |
+//! | [`learner`] | one step: losses, gradients, the adapter's matrices moved |
 //! | [`loader`] | batches prepared in the background |
 //! | [`latents`], [`latent_file`] | images encoded once, before training; kept on disk |
 //! | [`average`] | kohya's moving average of the loss |
@@ -12,9 +13,12 @@
 pub mod average;
 pub mod latent_file;
 pub mod latents;
+pub mod learner;
 pub mod loader;
 pub mod state;
 pub mod trainer;
 pub mod validation;
 
-pub use trainer::{Hooks, NotANumber, Outcome, Position, StepReport, Trainer};
+pub use learner::{Learner, NotANumber};
+pub use loader::Prepared;
+pub use trainer::{Hooks, Outcome, Position, StepReport, Trainer};

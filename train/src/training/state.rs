@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `state.json` | place in the run, seed, losses of late, and the configuration that the state belongs to |
+//! | `state.json` | position in the run, seed, losses of the moving average, and the configuration that the state belongs to |
 //! | `adapter.safetensors` | the adapter's matrices, float32 |
 //! | `optimiser.safetensors` | the optimizer's moments, float32 |
 //! | `generator.bin` | the noise generator |
@@ -49,8 +49,8 @@ const GENERATOR: &str = "generator.bin";
 /// # Errors
 /// When the optimizer does not tell its state, or the folder cannot be written.
 pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &Configuration, folder: &Path) -> Result<()> {
-    let Some(state) = trainer.optimizer.state() else {
-        bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.optimizer.description());
+    let Some(state) = trainer.learner.optimizer.state() else {
+        bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.learner.optimizer.description());
     };
     let Position { epoch, batch, step } = trainer.position;
     let record = Record {
@@ -69,9 +69,9 @@ pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &Configuration, fold
     }
     let staging = AtomicFolder::create(&fresh)?;
     let inside = |name: &str| staging.path().join(name);
-    write_safetensors(inside(ADAPTER), matrices(&trainer.groups)?, &BTreeMap::new())?;
+    write_safetensors(inside(ADAPTER), matrices(&trainer.learner.groups)?, &BTreeMap::new())?;
     write_safetensors(inside(OPTIMIZER), on_cpu(state.tensors)?, &BTreeMap::new())?;
-    std::fs::write(inside(GENERATOR), trainer.generator.state()).with_context(|| folder.display().to_string())?;
+    std::fs::write(inside(GENERATOR), trainer.learner.generator.state()).with_context(|| folder.display().to_string())?;
     std::fs::write(inside(RECORD), serde_json::to_vec_pretty(&record)?).with_context(|| folder.display().to_string())?;
     staging.commit()?;
     // At every moment one whole state stands under one of the two names.
@@ -110,9 +110,9 @@ pub fn restore<M: Model>(
 ) -> Result<Vec<Difference>> {
     let changed =
         identity::compare(&record.configuration, configuration).with_context(|| format!("--resume {}", folder.display()))?;
-    let device = trainer.model.device().clone();
+    let device = trainer.learner.model.device().clone();
     let adapter = WeightFile::open(folder.join(ADAPTER))?;
-    for parameter in trainer.groups.iter().flat_map(|group| &group.parameters) {
+    for parameter in trainer.learner.groups.iter().flat_map(|group| &group.parameters) {
         let tensor = adapter.tensor(&parameter.key, &device)?;
         ensure!(
             tensor.dims() == parameter.var.dims() && tensor.dtype() == DType::F32,
@@ -126,9 +126,9 @@ pub fn restore<M: Model>(
     let names: Vec<String> = optimizer.names().map(str::to_owned).collect();
     let tensors = names.into_iter().map(|name| Ok((name.clone(), optimizer.tensor(&name, &device)?)));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    trainer.optimizer.restore(State { steps: record.optimizer_steps, tensors })?;
+    trainer.learner.optimizer.restore(State { steps: record.optimizer_steps, tensors })?;
     let generator = std::fs::read(folder.join(GENERATOR)).with_context(|| format!("--resume {}", folder.display()))?;
-    trainer.generator = Generator::from_state(&generator)?;
+    trainer.learner.generator = Generator::from_state(&generator)?;
     trainer.position = Position { epoch: record.epoch, batch: record.batch, step: record.step };
     trainer.average = LossAverage::from_losses(record.losses);
     Ok(changed)

@@ -1,49 +1,31 @@
 //! The loop: epochs of batches, gradients of some batches into one step, and hooks for all that is written and shown.
 
 use super::average::LossAverage;
+use super::learner::{Learner, Step};
 use super::loader::{Prepared, Source};
 use crate::model::Model;
-use crate::objective::Objective;
-use crate::optimizer::schedule::Schedule;
-use crate::optimizer::{Gradients, Group, Optimizer};
 use crate::steps::Steps;
-use anyhow::{Context, Result, anyhow};
-use candle_core::Tensor;
-use driftless::rng::Generator;
-use std::collections::HashMap;
+use anyhow::{Context, Result};
+use std::convert;
 use std::ops::Range;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-/// Everything that training changes, and what it needs to do so.
+/// A run: the learner, what it learns from, and where it stands.
 pub struct Trainer<'a, M> {
-    /// The model with the adapter in it.
-    pub model: &'a M,
+    /// What takes the steps.
+    pub learner: Learner<'a, M>,
     /// What batches are made from.
     pub source: Source<'a>,
-    /// What is learnt.
-    pub objective: Objective,
     /// How long.
     pub steps: Steps,
-    /// The course of the learning rate.
-    pub schedule: Schedule,
-    /// The adapter's matrices.
-    pub groups: Vec<Group>,
-    /// What moves them.
-    pub optimizer: Box<dyn Optimizer>,
-    /// Largest norm of all gradients; 0: no limit.
-    pub max_grad_norm: f64,
-    /// Noise, timesteps, and latents that are not cached.
-    pub generator: Generator,
     /// Where in the run it stands.
     pub position: Position,
-    /// The loss of late.
+    /// The moving average of the loss.
     pub average: LossAverage,
-    /// States of captions, while they do not change.
-    pub texts: HashMap<String, Tensor>,
 }
 
-/// A place in a run.
+/// How far a run is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     /// Epochs done.
@@ -96,26 +78,6 @@ pub trait Hooks<M> {
     fn after_epoch(&mut self, trainer: &Trainer<M>, epoch: usize) -> Result<()>;
 }
 
-/// The loss or its gradient is infinite or no number: whatever step followed would spoil the adapter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NotANumber {
-    what: &'static str,
-    value: f64,
-    step: usize,
-}
-
-impl std::fmt::Display for NotANumber {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { what, value, step } = self;
-        write!(
-            formatter,
-            "the {what} of step {step} is {value}, so the run stops; lower the learning rate, or use --mixed_precision no"
-        )
-    }
-}
-
-impl std::error::Error for NotANumber {}
-
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -161,8 +123,8 @@ impl<M: Model> Trainer<'_, M> {
         while next < count && self.position.step < self.steps.total {
             let last = (next / self.steps.accumulation + 1) * self.steps.accumulation;
             let batches = next..last.min(count);
-            let report = self.step_or_nothing(batches.clone(), prepared)?;
             next = batches.end;
+            let report = self.step(batches, prepared)?;
             self.position = Position { batch: next, step: self.position.step + 1, ..self.position };
             if !hooks.after_step(self, &report)? {
                 return Ok(Outcome::Stopped);
@@ -171,76 +133,23 @@ impl<M: Model> Trainer<'_, M> {
         Ok(Outcome::Finished)
     }
 
-    /// A step; when it fails, the trainer is as it was before, so that it can be saved.
-    fn step_or_nothing(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Prepared>>) -> Result<StepReport> {
-        let before = (self.generator.clone(), self.average.clone());
-        let report =
-            self.step(numbers, || prepared.recv().context("images are no longer prepared").and_then(std::convert::identity));
-        if report.is_err() {
-            (self.generator, self.average) = before;
-        }
-        report
-    }
-
-    /// One optimizer step over the batches with these numbers.
-    fn step(&mut self, numbers: Range<usize>, mut prepared: impl FnMut() -> Result<Prepared>) -> Result<StepReport> {
+    /// One optimizer step over the batches with these numbers; when it fails, the trainer is as it was before.
+    fn step(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Prepared>>) -> Result<StepReport> {
         let started = Instant::now();
-        let mut gradients = Gradients::new(&self.groups);
-        let (mut sum, count) = (0.0, numbers.len());
-        for number in numbers {
-            // An epoch has fewer batches than 2^32.
-            self.model.begin_batch(((self.position.epoch as u64) << 32) | number as u64);
-            let loss = self.loss(&prepared()?)?;
-            let value = loss.to_scalar::<f32>()?;
-            if !value.is_finite() {
-                return Err(NotANumber { what: "loss", value: value.into(), step: self.position.step + 1 }.into());
-            }
-            self.average.add(number, value);
-            sum += f64::from(value);
-            // Divided by the full number even where an epoch's last step has fewer batches, as in accelerate.
-            let mut store = self.model.backward(&(loss / self.steps.accumulation as f64)?)?;
-            gradients.add(&self.groups, &mut store)?;
+        let batches =
+            numbers.clone().map(|_| prepared.recv().context("images are no longer prepared").and_then(convert::identity));
+        let Step { losses, rates, gradient_norm } = self.learner.step(self.position.step, batches)?;
+        for (number, loss) in numbers.zip(&losses) {
+            self.average.add(number, *loss);
         }
-        let gradient_norm = gradients.clip(self.max_grad_norm)?;
-        if !gradient_norm.is_finite() {
-            return Err(NotANumber { what: "gradient", value: gradient_norm, step: self.position.step + 1 }.into());
-        }
-        let factor = self.schedule.factor(self.position.step);
-        let rates: Vec<f64> = self.groups.iter().map(|group| group.rate * factor).collect();
-        self.optimizer.step(&gradients, &rates)?;
         Ok(StepReport {
             step: self.position.step + 1,
             epoch: self.position.epoch + 1,
-            loss: sum / count as f64,
+            loss: losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64,
             loss_average: self.average.average(),
-            rates: self.groups.iter().map(|group| group.name.clone()).zip(rates).collect(),
+            rates,
             gradient_norm,
             seconds: started.elapsed().as_secs_f64(),
         })
-    }
-
-    fn loss(&mut self, batch: &Prepared) -> Result<Tensor> {
-        let latents = batch.latents(self.model, &mut self.generator)?;
-        let text = self.text(batch)?;
-        let noised = self.objective.noised(&latents, &mut self.generator)?;
-        let prediction = self.model.predict(&noised.noisy, &noised.timesteps, &text)?;
-        Ok(self.objective.loss(&prediction, &noised, &batch.weights)?)
-    }
-
-    /// States of the captions. They are kept where neither captions nor the text encoder change.
-    fn text(&mut self, batch: &Prepared) -> Result<Tensor> {
-        let captions: Vec<&str> = batch.captions.iter().map(String::as_str).collect();
-        if self.model.trains_text_encoder() || !batch.captions_are_fixed {
-            return Ok(self.model.encode_captions(&captions)?);
-        }
-        for caption in captions {
-            if !self.texts.contains_key(caption) {
-                let states = self.model.encode_captions(&[caption])?;
-                self.texts.insert(caption.to_owned(), states);
-            }
-        }
-        let states =
-            batch.captions.iter().map(|caption| self.texts.get(caption).ok_or_else(|| anyhow!("{caption}: was not encoded")));
-        Ok(Tensor::cat(&states.collect::<Result<Vec<_>>>()?, 0)?)
     }
 }
