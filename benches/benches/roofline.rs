@@ -192,8 +192,8 @@ fn passes(table: &Table) {
     let tracked = variable(gated.dims());
     table.pass("GEGLU 4096 x 2560, gradient", 5 * gated.elem_count() / 2, backward(ops::geglu(&tracked)));
     table.pass("tokens of 320 at 64x64", 2 * count, || drop(ops::to_tokens(&x)));
-    let mut sum = Some(x.copy().expect("a copy"));
-    table.pass("sum of two of 320 at 64x64", 3 * count, || sum = sum.take().and_then(|sum| ops::add(&x, sum).ok()));
+    let (x, mut sum) = (ops::Activation::shared(x.clone()), ops::Activation::copied(&x).ok());
+    table.pass("sum of two of 320 at 64x64", 3 * count, || sum = sum.take().and_then(|sum| sum.add(&x).ok()));
 }
 
 fn main() {

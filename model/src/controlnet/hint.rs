@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use super::ControlNetConfig;
+use crate::Result;
 use crate::layers::{Conv2d, Weights};
-use crate::ops::Padding;
-use crate::{Result, ops};
+use crate::ops::{Activation, Padding};
 
 /// Image in 0..1 to a map of the latents' size.
 #[derive(Debug)]
@@ -33,10 +33,10 @@ impl ConditioningEmbedding {
     }
 
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let mut hidden = ops::silu(&self.conv_in.forward(images)?)?;
+        let mut hidden = self.conv_in.forward(&Activation::shared(images.clone()))?.silu()?;
         for block in &self.blocks {
-            hidden = ops::silu(&block.forward(&hidden)?)?;
+            hidden = block.forward(&hidden)?.silu()?;
         }
-        self.conv_out.forward(&hidden)
+        self.conv_out.forward(&hidden).map(Activation::into_tensor)
     }
 }

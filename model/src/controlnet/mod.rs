@@ -9,6 +9,7 @@ use candle_core::Tensor;
 pub use config::{ChannelOrder, ControlNetConfig};
 
 use crate::layers::{Conv2d, Weights};
+use crate::ops::Activation;
 use crate::taps::{Stop, TapPlan};
 use crate::unet::{Pass, Residuals, TextContext, UnetEncoder};
 use crate::{Error, Result};
@@ -90,23 +91,23 @@ impl ControlNet {
         scale: f64,
     ) -> Result<Residuals> {
         let temb = self.encoder.time_embedding(timesteps, sample)?;
-        let hidden = self.encoder.conv_in(sample)?;
+        let hidden = self.encoder.conv_in(sample)?.into_tensor();
         let (expected, found) = (hidden.dims4()?, hint.0.dims4()?);
         if (expected.2, expected.3) != (found.2, found.3) || (found.0 != 1 && found.0 != expected.0) {
             let problem =
                 format!("image embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
             return Err(Error::argument("ControlNet condition", problem));
         }
-        let hidden = hidden.broadcast_add(&hint.0)?;
+        let hidden = Activation::shared(hidden.broadcast_add(&hint.0)?);
         let plan = TapPlan::nothing();
         let mut pass = Pass { temb, context, taps: &mut plan.taps(), checkpointing: None };
         let (mid, skips) = self.encoder.forward(hidden, &mut pass).map_err(Stop::into_error)?;
-        let scaled = |conv: &Conv2d, x: &Tensor| -> Result<Tensor> {
-            let residual = conv.forward(x)?;
+        let scaled = |conv: &Conv2d, x: &Activation| -> Result<Tensor> {
+            let residual = conv.forward(x)?.into_tensor();
             if scale == 1.0 { Ok(residual) } else { Ok((residual * scale)?) }
         };
-        let down =
-            self.controlnet_down_blocks.iter().zip(&skips).map(|(conv, skip)| scaled(conv, skip)).collect::<Result<_>>()?;
+        let down = self.controlnet_down_blocks.iter().zip(skips).map(|(conv, skip)| scaled(conv, &Activation::shared(skip)));
+        let down = down.collect::<Result<_>>()?;
         Ok(Residuals { down, mid: scaled(&self.controlnet_mid_block, &mid)? })
     }
 }

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
-
 use super::{Slot, Weights};
 use crate::Result;
 use crate::adapter::LayerKind;
-use crate::ops::{self, Padding};
+use crate::ops::{Activation, Padding};
 
 /// A square-kernel convolution with bias, any stride, zero padding per side.
 #[derive(Debug)]
@@ -49,26 +47,13 @@ impl Conv2d {
     /// `x` `[b, c_in, h, w]`; returns `[b, c_out, h', w']`.
     /// # Errors
     /// When the shapes disagree.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
         let weight = self.slot.weight();
-        let mut y = ops::conv2d(x, &weight, self.slot.bias().as_ref(), self.stride, self.padding)?;
+        let mut y = x.conv2d(&weight, self.slot.bias().as_ref(), self.stride, self.padding)?;
         for adapter in self.slot.adapters() {
-            if let Some(term) = adapter.conv2d(x, &weight, self.stride, self.padding)? {
-                y = ops::add(&term, y)?;
-                ops::discard(&term)?;
+            if let Some(term) = adapter.conv2d(x.saved(), &weight, self.stride, self.padding)? {
+                y = y.add(&Activation::new(term))?;
             }
-        }
-        Ok(y)
-    }
-
-    /// The same where nobody needs the values of `x` afterwards; in training they are freed unless an adapter's gradients need them.
-    ///
-    /// # Errors
-    /// As [`Conv2d::forward`].
-    pub fn forward_last(&self, x: Tensor) -> Result<Tensor> {
-        let y = self.forward(&x)?;
-        if self.slot.adapters().is_empty() {
-            ops::discard(&x)?;
         }
         Ok(y)
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Slot, Weights};
+use crate::Result;
 use crate::adapter::LayerKind;
-use crate::ops::{Before, LowRank};
-use crate::{Result, ops};
+use crate::ops::{Activation, Before, LowRank};
 
 /// `y = x W^T + b + adapters(x)`.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Linear {
     /// `x` `[.., c_in]`; returns `[.., c_out]`.
     /// # Errors
     /// When the shapes disagree.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
         self.run(x, Before::Nothing)
     }
 
@@ -53,26 +53,29 @@ impl Linear {
     /// `x` `[.., 2 c_in]`; returns `[.., c_out]`.
     /// # Errors
     /// When the shapes disagree.
-    pub fn forward_geglu(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward_geglu(&self, x: &Activation) -> Result<Activation> {
         self.run(x, Before::Geglu)
     }
 
-    fn run(&self, x: &Tensor, before: Before) -> Result<Tensor> {
+    fn run(&self, x: &Activation, before: Before) -> Result<Activation> {
         let (weight, bias, adapters) = (self.slot.weight(), self.slot.bias(), self.slot.adapters());
         if let [adapter] = adapters.as_slice()
-            && let Some((down, up, scale)) = adapter.as_plain_term(x)
+            && let Some((down, up, scale)) = adapter.as_plain_term(x.read())
         {
-            return ops::linear_low_rank(x, before, &weight, bias.as_ref(), LowRank { down, up, scale });
+            return x.linear_low_rank(before, &weight, bias.as_ref(), LowRank { down, up, scale });
         }
+        let gated;
         let x = match before {
-            Before::Nothing => x.clone(),
-            Before::Geglu => ops::geglu(x)?,
+            Before::Nothing => x,
+            Before::Geglu => {
+                gated = x.geglu()?;
+                &gated
+            }
         };
-        let mut y = ops::linear(&x, &weight, bias.as_ref())?;
+        let mut y = x.linear(&weight, bias.as_ref())?;
         for adapter in adapters {
-            if let Some(term) = adapter.linear(&x, &weight)? {
-                y = ops::add(&term, y)?;
-                ops::discard(&term)?;
+            if let Some(term) = adapter.linear(x.saved(), &weight)? {
+                y = y.add(&Activation::new(term))?;
             }
         }
         Ok(y)

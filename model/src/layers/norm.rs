@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use super::Weights;
-use crate::{Result, ops};
+use crate::Result;
+use crate::ops::Activation;
 
 /// Group normalization, optionally followed by SiLU in the same pass.
 #[derive(Debug)]
@@ -29,16 +30,16 @@ impl GroupNorm {
     /// `x` `[b, c, h, w]`; returns the same.
     /// # Errors
     /// When the channel count disagrees.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::group_norm(x, &self.weight, &self.bias, self.groups, self.eps, false)
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
+        x.group_norm(&self.weight, &self.bias, self.groups, self.eps, false)
     }
 
     /// SiLU of [`GroupNorm::forward`], in one pass.
     ///
     /// # Errors
     /// As [`GroupNorm::forward`].
-    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
-        ops::group_norm(x, &self.weight, &self.bias, self.groups, self.eps, true)
+    pub fn forward_silu(&self, x: &Activation) -> Result<Activation> {
+        x.group_norm(&self.weight, &self.bias, self.groups, self.eps, true)
     }
 }
 
@@ -65,7 +66,7 @@ impl LayerNorm {
     /// `x` `[.., features]`; returns the same.
     /// # Errors
     /// When the feature count disagrees.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
+        x.layer_norm(&self.weight, &self.bias, self.eps)
     }
 }

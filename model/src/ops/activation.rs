@@ -1,74 +1,107 @@
-//! Activation functions (`torch.nn.functional.silu` and `gelu`; `GEGLU` of diffusers; `quick_gelu` of transformers' CLIP), each one
-//! node of the graph.
+//! Activations with one owner: who was the last to need their values is a matter of types.
+//!
+//! candle's graph keeps every recorded tensor with its values until it is dropped itself, though most backward passes read few of
+//! them: a sum's none, a frozen convolution's none. An [`Activation`] knows whether its values will be read again. An operation
+//! whose backward pass reads its input takes it as [`Activation::saved`] (torch's `save_for_backward`), one that reads it now and
+//! never again as [`Activation::read`], and whoever else wants the values takes a handle by [`Activation::keep`]. When the owner lets
+//! go of an activation and nothing marked it, its values are freed, though its position in the graph stays; and a sum takes over the
+//! memory of a summand that it gets by value.
+//!
+//! Each operation's method stands in the file of the operation, beside the backward pass that it speaks for.
 
-use candle_core::{Device, Tensor};
+use std::cell::Cell;
 
-use super::graph::{Output, attach};
-use super::{composed, host};
-use crate::kernels::activation::geglu;
-use crate::kernels::activation::{self, Activation, Gelu, QuickGelu, Silu};
-use crate::{Error, Result};
+use candle_core::Tensor;
 
-/// `x sigmoid(x)`, any shape.
-pub fn silu(x: &Tensor) -> Result<Tensor> {
-    apply::<Silu>("silu", x, composed::silu, composed::silu_slope)
+use super::sum;
+use crate::Result;
+
+/// The values of an activation, which nobody else can reach but through a handle that marks them as needed.
+#[derive(Debug)]
+pub struct Activation {
+    tensor: Tensor,
+    /// Somebody else holds the values, or a backward pass will read them: they have to stay.
+    needed: Cell<bool>,
 }
 
-/// `x Phi(x)` with the normal distribution function by erf (torch's `approximate="none"`), any shape.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    apply::<Gelu>("gelu", x, composed::gelu, composed::gelu_slope)
+impl Activation {
+    /// What an operation just made and nobody else holds. The operation's backward pass must not read it.
+    pub(crate) fn new(result: Tensor) -> Self {
+        Self { tensor: result, needed: Cell::new(false) }
+    }
+
+    /// Values that others hold as well, or that the operation which made them reads in its backward pass: they stay whatever happens
+    /// to the activation.
+    pub fn shared(tensor: Tensor) -> Self {
+        Self { tensor, needed: Cell::new(true) }
+    }
+
+    /// Values of its own, copied.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn copied(tensor: &Tensor) -> Result<Self> {
+        Ok(Self::new(tensor.copy()?))
+    }
+
+    /// For an operation that reads the values now, and not in its backward pass.
+    pub(crate) fn read(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// For an operation that reads the values in its backward pass as well.
+    pub(crate) fn saved(&self) -> &Tensor {
+        self.needed.set(true);
+        &self.tensor
+    }
+
+    /// A handle to the values, which stay.
+    pub fn keep(&self) -> Tensor {
+        self.saved().clone()
+    }
+
+    /// Hands the values over.
+    pub fn into_tensor(self) -> Tensor {
+        self.keep()
+    }
+
+    /// The sum with another of the same shape, in the memory of this one where nothing needs its values.
+    ///
+    /// # Errors
+    /// When the shapes differ.
+    pub fn add(self, other: &Self) -> Result<Self> {
+        let sum = match self.needed.get() {
+            true => (other.read() + self.read())?,
+            false => sum::add(other.read(), &self.tensor)?,
+        };
+        Ok(Self::new(sum))
+    }
+
+    /// `[b, c, h, w]` plus `channels` `[b or 1, c]` at every pixel, in the memory of this one where nothing needs its values.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn add_channels(self, channels: &Self) -> Result<Self> {
+        let sum = match self.needed.get() {
+            true => sum::broadcast_channels(self.read(), channels.read())?,
+            false => sum::add_channels(&self.tensor, channels.read())?,
+        };
+        Ok(Self::new(sum))
+    }
+
+    /// `[b, c, h, w]` with the channels of `[b, d, h, w]` behind its own.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub(crate) fn concat_channels(self, other: &Tensor) -> Result<Self> {
+        Ok(Self::new(Tensor::cat(&[self.read(), other], 1)?))
+    }
 }
 
-/// `x sigmoid(1.702 x)`, any shape.
-pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    apply::<QuickGelu>("quick_gelu", x, composed::quick_gelu, composed::quick_gelu_slope)
-}
-
-/// `[.., 2c]` to `[.., c]`: the first half times the GELU of the second (Shazeer 2020, arXiv 2002.05202).
-///
-/// Errors where the last axis is odd or missing.
-pub fn geglu(x: &Tensor) -> Result<Tensor> {
-    let width = match x.dims().last() {
-        Some(&double) if double % 2 == 0 => double / 2,
-        _ => return Err(Error::argument("geglu", format!("expected [.., 2c], got {:?}", x.dims()))),
-    };
-    let input = host::activation("geglu", x)?;
-    let output = if input.device().is_cpu() {
-        let mut shape = x.dims().to_vec();
-        shape.pop();
-        shape.push(width);
-        Output::host(geglu::forward(&host::read(&input)?, width), shape)
-    } else {
-        composed::geglu(&input)?.into()
-    };
-    attach("geglu", &[x], output, move |call| {
-        let x = call.inputs[0].contiguous()?;
-        if !x.device().is_cpu() {
-            return Ok(vec![Some(composed::geglu_gradient(&x, &call.gradient)?)]);
+impl Drop for Activation {
+    fn drop(&mut self) {
+        if !self.needed.get() {
+            sum::discard(&self.tensor);
         }
-        let values = geglu::backward(&host::read(&x)?, &host::read(&call.gradient)?, width);
-        Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
-    })
-}
-
-fn apply<A: Activation>(
-    name: &'static str,
-    x: &Tensor,
-    value: fn(&Tensor) -> Result<Tensor>,
-    slope: fn(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
-    let input = host::activation(name, x)?;
-    let output = if input.device().is_cpu() {
-        Output::host(activation::forward::<A>(&host::read(&input)?), input.shape().clone())
-    } else {
-        value(&input)?.into()
-    };
-    attach(name, &[x], output, move |call| {
-        let x = call.inputs[0].contiguous()?;
-        if !x.device().is_cpu() {
-            return Ok(vec![Some(slope(&x)?.mul(&call.gradient)?)]);
-        }
-        let values = activation::backward::<A>(&host::read(&x)?, &host::read(&call.gradient)?);
-        Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
-    })
+    }
 }

@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{composed, host};
+use super::{Activation, composed, host};
 use crate::kernels::attention::backward::{self, Saved};
 use crate::kernels::attention::{self as kernel, Sizes};
 use crate::{Error, Result};
@@ -51,6 +51,16 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
         let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
         Ok(vec![Some(tensor(to_q, &q)?), Some(tensor(to_k, &k)?), Some(tensor(to_v, &v)?)])
     })
+}
+
+impl Activation {
+    /// [`attention`] with these as queries. The backward pass reads queries, keys, values and the result.
+    ///
+    /// # Errors
+    /// As [`attention`].
+    pub fn attention(&self, k: &Self, v: &Self, heads: usize, mask: Mask) -> Result<Self> {
+        attention(self.saved(), k.saved(), v.saved(), heads, mask).map(Self::shared)
+    }
 }
 
 /// Checks queries and keys against each other.

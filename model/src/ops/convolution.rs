@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{composed, host};
+use super::{Activation, composed, host};
 use crate::kernels::conv as kernel;
 use crate::kernels::conv::columns::Geometry;
 use crate::kernels::conv::filters::Filters;
@@ -58,6 +58,16 @@ pub fn conv2d_trainable(x: &Tensor, weight: &Tensor, stride: usize, padding: Pad
         let to_weight = call.tracked[1].then(|| weight_gradient(&x, &call.gradient, &shape)).transpose()?;
         Ok(vec![to_x, to_weight])
     })
+}
+
+impl Activation {
+    /// [`conv2d`]. The backward pass reads the weight alone.
+    ///
+    /// # Errors
+    /// As [`conv2d`].
+    pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: Padding) -> Result<Self> {
+        conv2d(self.read(), weight, bias, stride, padding).map(Self::new)
+    }
 }
 
 /// All sizes of one convolution, checked.

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{composed, host};
+use super::{Activation, composed, host};
 use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
 use crate::{Error, Result};
 
@@ -35,6 +35,16 @@ pub fn linear_trainable(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let to_weight = call.tracked[1].then(|| weight_gradient(&x, &call.gradient, &sizes)).transpose()?;
         Ok(vec![to_x, to_weight])
     })
+}
+
+impl Activation {
+    /// [`linear`]. The backward pass reads the weight alone.
+    ///
+    /// # Errors
+    /// As [`linear`].
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        linear(self.read(), weight, bias).map(Self::new)
+    }
 }
 
 /// `rows` vectors of `inputs` numbers to as many of `outputs`.

@@ -6,8 +6,8 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::host;
 use super::linear::{self, Sizes, with_last};
+use super::{Activation, host};
 use crate::kernels::activation::geglu;
 use crate::kernels::gemm::{Matrix, Threads, new_product};
 use crate::{Error, Result};
@@ -46,6 +46,16 @@ pub fn linear_low_rank(x: &Tensor, before: Before, weight: &Tensor, bias: Option
         let [x, down, up] = [call.inputs[0].contiguous()?, call.inputs[1].contiguous()?, call.inputs[2].contiguous()?];
         layer.backward([&x, &down, &up], &call.gradient, &call.tracked)
     })
+}
+
+impl Activation {
+    /// [`linear_low_rank`]. The backward pass reads the input.
+    ///
+    /// # Errors
+    /// As [`linear_low_rank`].
+    pub fn linear_low_rank(&self, before: Before, weight: &Tensor, bias: Option<&Tensor>, term: LowRank) -> Result<Self> {
+        linear_low_rank(self.saved(), before, weight, bias, term).map(Self::new)
+    }
 }
 
 /// What the node holds beside its inputs.

@@ -7,8 +7,8 @@
 //!   [`linear_trainable`] and [`conv2d_trainable`] give a weight gradient: adapter matrices go there.
 //! - **Fused.** Norm and SiLU, GEGLU, and attention are one node of the graph each, so autograd keeps their inputs and outputs
 //!   and nothing in between. Attention scores are never stored: a logarithm of a sum of exponentials per query is.
-//! - **Little is kept for the backward pass.** [`linear_low_rank`] is a layer with its LoRA in one node; [`add`], [`add_channels`] and
-//!   [`discard`] end the values that no backward pass reads, which candle's graph would keep.
+//! - **Little is kept for the backward pass.** [`linear_low_rank`] is a layer with its LoRA in one node; an [`Activation`] frees values
+//!   that no backward pass reads, which candle's graph would keep, and lends its memory to sums.
 //! - **Memory is used again.** Programs should make [`ReusingAllocator`] their allocator: fresh pages cost more than many operations.
 //! - **Weights of any float type.** On a CPU activations are float32; frozen weights may be float16 or bfloat16 and are converted
 //!   inside the operation, for the length of the call, by convolutions piece by piece as they read.
@@ -28,6 +28,7 @@ mod attention;
 mod checkpoint;
 mod composed;
 mod convolution;
+mod elementwise;
 mod graph;
 mod host;
 mod linear;
@@ -39,16 +40,16 @@ mod tokens;
 mod upsample;
 
 pub use crate::kernels::memory::reuse::ReusingAllocator;
-pub use activation::{geglu, gelu, quick_gelu, silu};
+pub use activation::Activation;
 pub use adamw::AdamW;
 pub use attention::{Mask, attention};
 pub use checkpoint::{GradientSink, checkpoint};
 pub use convolution::{Padding, conv2d, conv2d_trainable};
+pub use elementwise::{geglu, gelu, quick_gelu, silu};
 pub use graph::is_tracked;
 pub use linear::{linear, linear_trainable};
 pub use low_rank::{Before, LowRank, linear_low_rank};
 pub use normalization::{group_norm, layer_norm};
 pub use probabilities::{attention_probabilities, attention_probabilities_mean};
-pub use sum::{add, add_channels, discard};
 pub use tokens::{from_tokens, to_tokens};
 pub use upsample::upsample_nearest;

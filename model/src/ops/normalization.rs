@@ -5,7 +5,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{composed, host};
+use super::{Activation, composed, host};
 use crate::kernels::norm::{self as kernel, Groups};
 use crate::{Error, Result};
 
@@ -65,6 +65,25 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
         let values = kernel::layer_backward(&input, &host::read(&weight)?, &statistics, &gradient);
         Ok(vec![Some(Tensor::from_vec(values, x.shape(), &Device::Cpu)?)])
     })
+}
+
+/// The backward passes read the input.
+impl Activation {
+    /// [`group_norm`].
+    ///
+    /// # Errors
+    /// As [`group_norm`].
+    pub fn group_norm(&self, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64, silu: bool) -> Result<Self> {
+        group_norm(self.saved(), weight, bias, groups, eps, silu).map(Self::new)
+    }
+
+    /// [`layer_norm`].
+    ///
+    /// # Errors
+    /// As [`layer_norm`].
+    pub fn layer_norm(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Self> {
+        layer_norm(self.saved(), weight, bias, eps).map(Self::new)
+    }
 }
 
 fn check_affine(name: &'static str, channels: usize, weight: &Tensor, bias: &Tensor) -> Result<()> {

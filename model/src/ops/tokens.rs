@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::host;
+use super::{Activation, host};
 use crate::Result;
 use crate::kernels::memory::transpose::transposed;
 
@@ -22,6 +22,25 @@ pub fn from_tokens(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
         return Err(crate::Error::argument("from_tokens", format!("{tokens} tokens are not {height} x {width}")));
     }
     exchange(x, batch, tokens, channels, vec![batch, channels, height, width])
+}
+
+/// The backward passes read no values.
+impl Activation {
+    /// [`to_tokens`].
+    ///
+    /// # Errors
+    /// When it is not `[b, c, h, w]`.
+    pub fn to_tokens(&self) -> Result<Self> {
+        to_tokens(self.read()).map(Self::new)
+    }
+
+    /// [`from_tokens`].
+    ///
+    /// # Errors
+    /// As [`from_tokens`].
+    pub fn from_tokens(&self, height: usize, width: usize) -> Result<Self> {
+        from_tokens(self.read(), height, width).map(Self::new)
+    }
 }
 
 /// The transposed matrices `[rows, columns]` of a batch, in the given shape.

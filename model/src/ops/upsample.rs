@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::graph::{Output, attach};
-use super::{composed, host};
+use super::{Activation, composed, host};
 use crate::{Error, Result};
 
 /// Resizes `x` `[b, c, h, w]` to `height` x `width`: output row `i` is input row `floor(i * h / height)`, columns alike, with the
@@ -34,6 +34,16 @@ pub fn upsample_nearest(x: &Tensor, height: usize, width: usize) -> Result<Tenso
         let values = scatter(&gradient, batch * channels, in_height * in_width, in_width, &rows, &columns);
         Ok(vec![Some(Tensor::from_vec(values, (batch, channels, in_height, in_width), &Device::Cpu)?)])
     })
+}
+
+impl Activation {
+    /// [`upsample_nearest`]. The backward pass reads no values.
+    ///
+    /// # Errors
+    /// As [`upsample_nearest`].
+    pub fn upsample_nearest(&self, height: usize, width: usize) -> Result<Self> {
+        upsample_nearest(self.read(), height, width).map(Self::new)
+    }
 }
 
 /// The input index that each of `to` output indices takes, of `from`.

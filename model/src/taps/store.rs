@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::attention::CollectedMaps;
 use super::{AttentionCategory, LayerId, Layout, Place, Stop};
+use crate::ops::Activation;
 use crate::{Error, Result};
 
 /// What one forward pass is to keep. Made once per feature set and image size.
@@ -89,10 +90,10 @@ impl Taps<'_> {
     ///
     /// # Errors
     /// [`Stop::Complete`] when nothing is wanted any more.
-    pub(crate) fn keep(&mut self, id: LayerId, value: &Tensor) -> Result<(), Stop> {
+    pub(crate) fn keep(&mut self, id: LayerId, value: &Activation) -> Result<(), Stop> {
         if self.wants(id) {
             self.missing -= 1;
-            self.kept.push((id, value.detach()));
+            self.kept.push((id, value.keep().detach()));
         }
         self.stop_if_complete()
     }
@@ -101,13 +102,14 @@ impl Taps<'_> {
     ///
     /// # Errors
     /// When `n` is not `h * w`; [`Stop::Complete`] when nothing is wanted any more.
-    pub(crate) fn keep_tokens(&mut self, id: LayerId, tokens: &Tensor, (height, width): (usize, usize)) -> Result<(), Stop> {
+    pub(crate) fn keep_tokens(&mut self, id: LayerId, tokens: &Activation, (height, width): (usize, usize)) -> Result<(), Stop> {
         if !self.wants(id) {
             return self.stop_if_complete();
         }
+        let tokens = tokens.keep();
         let (batch, _, channels) = tokens.dims3()?;
         let image = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
-        self.keep(id, &image)
+        self.keep(id, &Activation::shared(image))
     }
 
     /// Keeps a head-averaged attention map `[b, queries, keys]` for the aggregate.
@@ -154,7 +156,7 @@ mod tests {
 
     /// The number of taps, of three, that a pass reaches.
     fn reached(plan: &TapPlan) -> usize {
-        let value = Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu).unwrap();
+        let value = Activation::shared(Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu).unwrap());
         let mut taps = plan.taps();
         let ids = [LayerId::UnetIn, LayerId::UnetAfterConvIn, LayerId::UnetOut];
         let stopped = ids.iter().position(|id| matches!(taps.keep(*id, &value), Err(Stop::Complete)));

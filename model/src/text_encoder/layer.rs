@@ -1,11 +1,10 @@
 //! One layer of the text encoder (transformers `CLIPEncoderLayer`).
 
-use candle_core::Tensor;
-
 use super::TextEncoderConfig;
-use super::config::Activation;
+use super::config::Activation as ActivationFunction;
+use crate::Result;
 use crate::layers::{LayerNorm, Linear, Weights};
-use crate::{Result, ops};
+use crate::ops::{Activation, Mask};
 
 /// Causal self-attention and a two-layer perceptron, each behind a layer norm and a residual.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(super) struct EncoderLayer {
     fc1: Linear,
     fc2: Linear,
     heads: usize,
-    activation: Activation,
+    activation: ActivationFunction,
 }
 
 impl EncoderLayer {
@@ -42,16 +41,16 @@ impl EncoderLayer {
     }
 
     /// `x` `[b, n, hidden_size]`; returns the same.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
         let normed = self.layer_norm1.forward(x)?;
         let (q, k, v) = (self.q_proj.forward(&normed)?, self.k_proj.forward(&normed)?, self.v_proj.forward(&normed)?);
-        let attended = ops::attention(&q, &k, &v, self.heads, ops::Mask::Causal)?;
-        let x = (self.out_proj.forward(&attended)? + x)?;
+        let attended = q.attention(&k, &v, self.heads, Mask::Causal)?;
+        let x = self.out_proj.forward(&attended)?.add(x)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
         let inner = match self.activation {
-            Activation::QuickGelu => ops::quick_gelu(&inner)?,
-            Activation::Gelu => ops::gelu(&inner)?,
+            ActivationFunction::QuickGelu => inner.quick_gelu()?,
+            ActivationFunction::Gelu => inner.gelu()?,
         };
-        Ok((self.fc2.forward(&inner)? + x)?)
+        self.fc2.forward(&inner)?.add(&x)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 pub use config::TextEncoderConfig;
 
 use crate::layers::{LayerNorm, Slots, Weights};
-use crate::ops::{self, GradientSink};
+use crate::ops::{self, Activation, GradientSink};
 use crate::{Error, Result};
 use layer::EncoderLayer;
 use std::sync::Arc;
@@ -86,16 +86,20 @@ impl TextEncoder {
             // Gradient checkpointing needs a tracked input, or candle sees nothing to differentiate.
             hidden = candle_core::Var::from_tensor(&hidden)?.into_inner();
         }
+        let mut hidden = Activation::shared(hidden);
         for layer in &self.layers[..used] {
             hidden = match sink {
                 Some(sink) => {
                     let layer = layer.clone();
-                    ops::checkpoint(sink, [&hidden, &hidden, &hidden], move |[x, _, _]| layer.forward(x))?
+                    let block =
+                        move |[x, _, _]: [&Tensor; 3]| layer.forward(&Activation::shared(x.clone())).map(Activation::into_tensor);
+                    let x = hidden.saved();
+                    Activation::new(ops::checkpoint(sink, [x, x, x], block)?)
                 }
                 None => layer.forward(&hidden)?,
             };
         }
-        self.final_layer_norm.forward(&hidden)
+        self.final_layer_norm.forward(&hidden).map(Activation::into_tensor)
     }
 
     fn embed(&self, ids: &[Vec<u32>]) -> Result<Tensor> {

@@ -3,13 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::Tensor;
-
 use super::context::{TextContext, expand_batch};
 use super::transformer::BlockPosition;
+use crate::Result;
 use crate::layers::{Linear, Weights};
+use crate::ops::{self, Activation, Mask};
 use crate::taps::{BlockPart, Stop, Taps};
-use crate::{Result, ops};
 
 /// Attention of the image's tokens to themselves.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl SelfAttention {
     }
 
     /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
-    pub fn forward(&self, x: &Tensor, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
+    pub fn forward(&self, x: &Activation, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfQ), &q, at.size)?;
         let k = self.to_k.forward(x)?;
@@ -41,7 +40,7 @@ impl SelfAttention {
         let v = self.to_v.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::SelfV), &v, at.size)?;
         keep_maps(&q, &k, self.heads, at, false, taps)?;
-        Ok(self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?)?)
+        Ok(self.to_out.forward(&q.attention(&k, &v, self.heads, Mask::None)?)?)
     }
 }
 
@@ -72,25 +71,28 @@ impl CrossAttention {
     }
 
     /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
-    pub fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
+    pub fn forward(&self, x: &Activation, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockPart::CrossQ), &q, at.size)?;
-        let (k, v) = context.keys_values(self.number, |states| Ok((self.to_k.forward(states)?, self.to_v.forward(states)?)))?;
-        let batch = x.dim(0)?;
-        let (k, v) = (expand_batch(&k, batch)?, expand_batch(&v, batch)?);
+        let (k, v) = context.keys_values(self.number, |states| {
+            let states = Activation::shared(states.clone());
+            Ok((self.to_k.forward(&states)?.into_tensor(), self.to_v.forward(&states)?.into_tensor()))
+        })?;
+        let batch = x.read().dim(0)?;
+        let [k, v] = [Activation::shared(expand_batch(&k, batch)?), Activation::shared(expand_batch(&v, batch)?)];
         keep_maps(&q, &k, self.heads, at, true, taps)?;
-        Ok(self.to_out.forward(&ops::attention(&q, &k, &v, self.heads, ops::Mask::None)?)?)
+        Ok(self.to_out.forward(&q.attention(&k, &v, self.heads, Mask::None)?)?)
     }
 }
 
 /// Makes and keeps the attention's probabilities where the taps want them: per head, averaged over heads, or both.
-fn keep_maps(q: &Tensor, k: &Tensor, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<(), Stop> {
+fn keep_maps(q: &Activation, k: &Activation, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<(), Stop> {
     let id = at.id(if cross { BlockPart::CrossMap } else { BlockPart::SelfMap });
     if taps.wants(id) {
-        taps.keep(id, &ops::attention_probabilities(q, k, heads)?)?;
+        taps.keep(id, &Activation::new(ops::attention_probabilities(q.read(), k.read(), heads)?))?;
     }
     if taps.wants_average(at.place, at.block, cross) {
-        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q, k, heads)?, at.size)?;
+        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q.read(), k.read(), heads)?, at.size)?;
     }
     Ok(())
 }

@@ -11,13 +11,13 @@ use super::resnet::{Downsample2D, ResnetBlock2D, ResnetSizes, Upsample2D};
 use super::transformer::Transformer2DModel;
 use crate::Result;
 use crate::layers::Weights;
-use crate::ops::{self, GradientSink};
+use crate::ops::{self, Activation, GradientSink};
 use crate::taps::{LayerId, Place, Stop, TapPlan, Taps};
 
 /// What a pass carries through every block.
 pub(crate) struct Pass<'a, 'plan> {
     /// The time embedding after SiLU, `[b or 1, time embedding]`.
-    pub temb: Tensor,
+    pub temb: Activation,
     pub context: &'a TextContext,
     pub taps: &'a mut Taps<'plan>,
     /// Set in training with gradient checkpointing: repeats are recomputed in the backward pass.
@@ -33,7 +33,7 @@ pub(super) struct Repeat {
 }
 
 impl Repeat {
-    fn forward(&self, x: &Tensor, temb: &Tensor, context: &TextContext, taps: &mut Taps) -> Result<Tensor, Stop> {
+    fn forward(&self, x: &Activation, temb: &Activation, context: &TextContext, taps: &mut Taps) -> Result<Activation, Stop> {
         let hidden = self.resnet.forward(x, temb, self.place, taps)?;
         match &self.attention {
             Some(attention) => attention.forward(&hidden, context, self.place, taps),
@@ -42,14 +42,18 @@ impl Repeat {
     }
 
     /// Runs the repeat in a pass; with checkpointing its activations are dropped and made again in the backward pass.
-    fn run(self: &Arc<Self>, x: &Tensor, pass: &mut Pass) -> Result<Tensor, Stop> {
+    fn run(self: &Arc<Self>, x: &Activation, pass: &mut Pass) -> Result<Activation, Stop> {
         let Some(sink) = pass.checkpointing else { return self.forward(x, &pass.temb, pass.context, pass.taps) };
         let repeat = self.clone();
         let block = move |[x, temb, states]: [&Tensor; 3]| {
             let context = TextContext::uncached(states.clone());
-            repeat.forward(x, temb, &context, &mut TapPlan::nothing().taps()).map_err(Stop::into_error)
+            let [x, temb] = [x, temb].map(|input| Activation::shared(input.clone()));
+            let out = repeat.forward(&x, &temb, &context, &mut TapPlan::nothing().taps()).map_err(Stop::into_error)?;
+            Ok(out.into_tensor())
         };
-        Ok(ops::checkpoint(sink, [x, &pass.temb, pass.context.states()], block)?)
+        // The inputs are read when the block is computed again, the result is not.
+        let out = ops::checkpoint(sink, [x.saved(), pass.temb.saved(), pass.context.states()], block)?;
+        Ok(Activation::new(out))
     }
 }
 
@@ -101,16 +105,16 @@ impl DownBlock {
     }
 
     /// Pushes every output onto `skips`; returns the last.
-    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Tensor, Stop> {
+    pub fn forward(&self, x: Activation, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Activation, Stop> {
         let mut hidden = x;
         for repeat in &self.repeats {
             hidden = repeat.run(&hidden, pass)?;
-            skips.push(hidden.clone());
+            skips.push(hidden.keep());
         }
         if let Some(downsampler) = &self.downsampler {
             hidden = downsampler.forward(&hidden)?;
             pass.taps.keep(LayerId::DownsamplerOut(self.level), &hidden)?;
-            skips.push(hidden.clone());
+            skips.push(hidden.keep());
         }
         Ok(hidden)
     }
@@ -137,7 +141,7 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor, Stop> {
+    pub fn forward(&self, x: &Activation, pass: &mut Pass) -> Result<Activation, Stop> {
         let hidden = self.first.run(x, pass)?;
         self.second.run(&hidden, pass)
     }
@@ -175,16 +179,11 @@ impl UpBlock {
     }
 
     /// Takes its skip connections off the end of `skips`; returns the level's output.
-    pub fn forward(&self, x: Tensor, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Tensor, Stop> {
+    pub fn forward(&self, x: Activation, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Activation, Stop> {
         let mut hidden = x;
         for repeat in &self.repeats {
             let skip = skips.pop().ok_or_else(|| crate::Error::argument("unet", "ran out of skip connections"))?;
-            let joined = Tensor::cat(&[&hidden, &skip], 1)?;
-            if pass.checkpointing.is_some() {
-                // Nothing else reads it: what made it, a repeat or an upsampler, does not need it in the backward pass.
-                ops::discard(&hidden)?;
-            }
-            hidden = repeat.run(&joined, pass)?;
+            hidden = repeat.run(&hidden.concat_channels(&skip)?, pass)?;
         }
         if let Some(upsampler) = &self.upsampler {
             // The next skip connection's size: twice this one's, or one less where the downsampler rounded up.

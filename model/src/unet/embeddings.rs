@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::Result;
 use crate::layers::{Linear, Weights};
-use crate::{Result, ops};
+use crate::ops::Activation;
 
 /// Sinusoidal features of timesteps: the cosine half first, then the sine half, frequencies `exp(-ln(10000) i / half)`.
 ///
@@ -55,9 +56,9 @@ impl TimestepEmbedding {
     /// `timesteps` `b` numbers; returns `[b, width]`.
     /// # Errors
     /// When a tensor operation fails.
-    pub fn forward_silu(&self, timesteps: &[f64], device: &Device) -> Result<Tensor> {
+    pub fn forward_silu(&self, timesteps: &[f64], device: &Device) -> Result<Activation> {
         let features = timestep_features(timesteps, self.features, device)?.to_dtype(self.dtype)?;
-        let hidden = ops::silu(&self.linear_1.forward(&features)?)?;
-        ops::silu(&self.linear_2.forward(&hidden)?)
+        let hidden = self.linear_1.forward(&Activation::shared(features))?.silu()?;
+        self.linear_2.forward(&hidden)?.silu()
     }
 }

@@ -6,6 +6,7 @@ use super::UnetConfig;
 use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
 use super::embeddings::TimestepEmbedding;
 use crate::layers::{Conv2d, Weights};
+use crate::ops::Activation;
 use crate::taps::{LayerId, Stop};
 use crate::{Error, Result};
 
@@ -43,7 +44,7 @@ impl UnetEncoder {
     }
 
     /// The time embedding after SiLU, `[b or 1, width]`.
-    pub fn time_embedding(&self, timesteps: &[f64], sample: &Tensor) -> Result<Tensor> {
+    pub fn time_embedding(&self, timesteps: &[f64], sample: &Tensor) -> Result<Activation> {
         let batch = sample.dim(0)?;
         if timesteps.len() != 1 && timesteps.len() != batch {
             let problem = format!("{} given for a batch of {batch}; give one, or one per image", timesteps.len());
@@ -53,17 +54,17 @@ impl UnetEncoder {
     }
 
     /// The first convolution, `[b, width, h, w]`.
-    pub fn conv_in(&self, sample: &Tensor) -> Result<Tensor> {
+    pub fn conv_in(&self, sample: &Tensor) -> Result<Activation> {
         let (_, channels, _, _) = sample.dims4()?;
         if channels != self.in_channels {
             let problem = format!("have {channels} channels, this network takes {}", self.in_channels);
             return Err(Error::argument("latents", problem));
         }
-        self.conv_in.forward(sample)
+        self.conv_in.forward(&Activation::shared(sample.clone()))
     }
 
     /// Down path and middle from the first convolution's output. Returns the middle's output and every skip connection.
-    pub fn forward(&self, x: Tensor, pass: &mut Pass) -> Result<(Tensor, Vec<Tensor>), Stop> {
+    pub fn forward(&self, x: Activation, pass: &mut Pass) -> Result<(Activation, Vec<Tensor>), Stop> {
         let (_, _, text_width) = pass.context.states().dims3()?;
         if text_width != self.context_width {
             let problem = format!(
@@ -73,7 +74,7 @@ impl UnetEncoder {
             return Err(Error::argument("text states", problem).into());
         }
         pass.taps.keep(LayerId::UnetAfterConvIn, &x)?;
-        let mut skips = vec![x.clone()];
+        let mut skips = vec![x.keep()];
         let mut hidden = x;
         for down_block in &self.down_blocks {
             hidden = down_block.forward(hidden, &mut skips, pass)?;

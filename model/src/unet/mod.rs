@@ -23,7 +23,7 @@ pub(crate) use blocks::Pass;
 use blocks::{BlockSizes, UpBlock};
 
 use crate::layers::{Conv2d, GroupNorm, Slots, Weights};
-use crate::ops::GradientSink;
+use crate::ops::{Activation, GradientSink};
 use crate::taps::{LayerId, Stop, TapPlan, Taps};
 use crate::{Error, Result};
 
@@ -116,7 +116,7 @@ impl Unet {
     fn run(&self, input: &UnetInput, taps: &mut Taps, checkpointing: Option<&GradientSink>) -> Result<Tensor, Stop> {
         let temb = self.encoder.time_embedding(input.timesteps, input.sample)?;
         let mut pass = Pass { temb, context: input.context, taps, checkpointing };
-        pass.taps.keep(LayerId::UnetIn, input.sample)?;
+        pass.taps.keep(LayerId::UnetIn, &Activation::shared(input.sample.clone()))?;
         let hidden = self.encoder.conv_in(input.sample)?;
         let (mut hidden, mut skips) = self.encoder.forward(hidden, &mut pass)?;
         if let Some(residuals) = input.residuals {
@@ -127,13 +127,13 @@ impl Unet {
             for (skip, residual) in skips.iter_mut().zip(&residuals.down) {
                 *skip = (&*skip + residual)?;
             }
-            hidden = (hidden + &residuals.mid)?;
+            hidden = hidden.add(&Activation::shared(residuals.mid.clone()))?;
         }
         for up_block in &self.up_blocks {
             hidden = up_block.forward(hidden, &mut skips, &mut pass)?;
         }
         let out = self.conv_out.forward(&self.conv_norm_out.forward_silu(&hidden)?)?;
         pass.taps.keep(LayerId::UnetOut, &out)?;
-        Ok(out)
+        Ok(out.into_tensor())
     }
 }

@@ -1,10 +1,8 @@
 //! The UNet's residual block and its down- and upsampler (diffusers `ResnetBlock2D`, `Downsample2D`, `Upsample2D`).
 
-use candle_core::Tensor;
-
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
-use crate::ops::{self, Padding};
+use crate::ops::{Activation, Padding};
 use crate::taps::{LayerId, Place, Stop, Taps};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(temb))))`.
@@ -50,21 +48,14 @@ impl ResnetBlock2D {
     /// `x` `[b, c_in, h, w]`, `temb` `[b or 1, time embedding]` after SiLU; returns `[b, c_out, h, w]`.
     /// # Errors
     /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
-    pub(super) fn forward(&self, x: &Tensor, temb: &Tensor, place: Place, taps: &mut Taps) -> Result<Tensor, Stop> {
-        let hidden = self.conv1.forward_last(self.norm1.forward_silu(x)?)?;
-        let hidden = ops::add_channels(hidden, &self.time_emb_proj.forward(temb)?)?;
-        let increment = self.conv2.forward_last(self.norm2.forward_silu(&hidden)?)?;
+    pub(super) fn forward(&self, x: &Activation, temb: &Activation, place: Place, taps: &mut Taps) -> Result<Activation, Stop> {
+        let hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
+        let hidden = hidden.add_channels(&self.time_emb_proj.forward(temb)?)?;
+        let increment = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
         taps.keep(LayerId::ResIncrement(place), &increment)?;
-        let shortcut = self.conv_shortcut.as_ref().map(|shortcut| shortcut.forward(x)).transpose()?;
-        let out = match shortcut {
-            // A tap holds the increment: its values have to stay.
-            _ if taps.wants(LayerId::ResIncrement(place)) => (shortcut.as_ref().unwrap_or(x) + increment)?,
-            Some(shortcut) => {
-                let out = ops::add(&increment, shortcut)?;
-                ops::discard(&increment)?;
-                out
-            }
-            None => ops::add(x, increment)?,
+        let out = match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x)?.add(&increment)?,
+            None => increment.add(x)?,
         };
         taps.keep(LayerId::ResOut(place), &out)?;
         Ok(out)
@@ -90,7 +81,7 @@ impl Downsample2D {
     /// `x` `[b, c, h, w]`; returns `[b, c, ceil(h / 2), ceil(w / 2)]`.
     /// # Errors
     /// When a tensor operation fails.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
         self.conv.forward(x)
     }
 }
@@ -116,7 +107,7 @@ impl Upsample2D {
     /// `x` `[b, c, h, w]`; returns `[b, c, height, width]`.
     /// # Errors
     /// When a tensor operation fails.
-    pub fn forward(&self, x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
-        self.conv.forward(&ops::upsample_nearest(x, height, width)?)
+    pub fn forward(&self, x: &Activation, height: usize, width: usize) -> Result<Activation> {
+        self.conv.forward(&x.upsample_nearest(height, width)?)
     }
 }

@@ -1,13 +1,12 @@
 //! The UNet's transformer (diffusers `Transformer2DModel`, `BasicTransformerBlock`, `Attention`, `FeedForward` with GEGLU).
 
-use candle_core::Tensor;
-
 use super::UnetConfig;
 use super::attention::{CrossAttention, SelfAttention};
 use super::context::TextContext;
+use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Weights};
+use crate::ops::Activation;
 use crate::taps::{BlockPart, LayerId, Place, Stop, Taps};
-use crate::{Result, ops};
 
 /// Where a transformer block stands: its place, its number there, and the height and width of its tokens.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +47,20 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Tensor, Stop> {
+    fn forward(&self, x: &Activation, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let attended = self.attn1.forward(&self.norm1.forward(x)?, at, taps)?;
-        let x = ops::add(x, attended)?;
+        let x = attended.add(x)?;
         let attended = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)?;
-        let x = ops::add(&x, attended)?;
+        let x = attended.add(&x)?;
         let gated = self.ff_in.forward(&self.norm3.forward(&x)?)?;
         let out = if taps.wants(at.id(BlockPart::FfnInner)) {
-            let inner = ops::geglu(&gated)?;
+            let inner = gated.geglu()?;
             taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
             self.ff_out.forward(&inner)?
         } else {
             self.ff_out.forward_geglu(&gated)?
         };
-        let out = ops::add(&x, out)?;
+        let out = out.add(&x)?;
         taps.keep_tokens(at.id(BlockPart::Out), &out, at.size)?;
         Ok(out)
     }
@@ -83,28 +82,23 @@ impl Projection {
         })
     }
 
-    /// `x` `[b, c, h, w]`, of which nobody needs the values afterwards; returns `[b, h * w, c]`.
-    fn to_tokens(&self, x: Tensor) -> Result<Tensor> {
+    /// `x` `[b, c, h, w]`; returns `[b, h * w, c]`.
+    fn to_tokens(&self, x: Activation) -> Result<Activation> {
         match self {
-            Self::Convolution(convolution) => {
-                let hidden = convolution.forward_last(x)?;
-                let tokens = ops::to_tokens(&hidden)?;
-                ops::discard(&hidden)?;
-                Ok(tokens)
-            }
+            Self::Convolution(convolution) => convolution.forward(&x)?.to_tokens(),
             Self::Linear(linear) => {
-                let tokens = ops::to_tokens(&x)?;
-                ops::discard(&x)?;
+                let tokens = x.to_tokens()?;
+                drop(x);
                 linear.forward(&tokens)
             }
         }
     }
 
     /// `tokens` `[b, h * w, c]`; returns `[b, c, h, w]`.
-    fn from_tokens(&self, tokens: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    fn from_tokens(&self, tokens: &Activation, height: usize, width: usize) -> Result<Activation> {
         match self {
-            Self::Convolution(convolution) => convolution.forward_last(ops::from_tokens(tokens, height, width)?),
-            Self::Linear(linear) => ops::from_tokens(&linear.forward(tokens)?, height, width),
+            Self::Convolution(convolution) => convolution.forward(&tokens.from_tokens(height, width)?),
+            Self::Linear(linear) => linear.forward(tokens)?.from_tokens(height, width),
         }
     }
 }
@@ -140,14 +134,20 @@ impl Transformer2DModel {
     /// `x` `[b, c, h, w]`; returns the same.
     /// # Errors
     /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
-    pub(super) fn forward(&self, x: &Tensor, context: &TextContext, place: Place, taps: &mut Taps) -> Result<Tensor, Stop> {
-        let (_, _, h, w) = x.dims4()?;
+    pub(super) fn forward(
+        &self,
+        x: &Activation,
+        context: &TextContext,
+        place: Place,
+        taps: &mut Taps,
+    ) -> Result<Activation, Stop> {
+        let (_, _, h, w) = x.read().dims4()?;
         let mut tokens = self.proj_in.to_tokens(self.norm.forward(x)?)?;
         for (block, transformer) in self.transformer_blocks.iter().enumerate() {
             let at = BlockPosition { place, block, size: (h, w) };
             tokens = transformer.forward(&tokens, context, at, taps)?;
         }
-        let out = ops::add(x, self.proj_out.from_tokens(&tokens, h, w)?)?;
+        let out = self.proj_out.from_tokens(&tokens, h, w)?.add(x)?;
         taps.keep(LayerId::VitOut(place), &out)?;
         Ok(out)
     }

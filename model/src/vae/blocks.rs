@@ -1,10 +1,9 @@
 //! Blocks of the autoencoder (diffusers `ResnetBlock2D` without time embedding, `Attention` with one head, `UNetMidBlock2D`).
 //! Every norm has epsilon 1e-6.
 
-use candle_core::Tensor;
-
+use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
-use crate::{Result, ops};
+use crate::ops::{Activation, Mask};
 
 pub(super) const EPS: f64 = 1e-6;
 
@@ -30,16 +29,17 @@ impl ResnetBlock {
     }
 
     /// Takes `x` by value so that nothing outlives its last use: at full resolution each tensor here is 134 MB for a 512 px image.
-    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
-        let hidden = self.conv1.forward_last(self.norm1.forward_silu(&x)?)?;
+    pub fn forward(&self, x: Activation) -> Result<Activation> {
+        let hidden = self.conv1.forward(&self.norm1.forward_silu(&x)?)?;
         let normed = self.norm2.forward_silu(&hidden)?;
         drop(hidden);
-        let hidden = self.conv2.forward_last(normed)?;
+        let hidden = self.conv2.forward(&normed)?;
+        drop(normed);
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(&x)?,
             None => x,
         };
-        ops::add(&shortcut, hidden)
+        hidden.add(&shortcut)
     }
 }
 
@@ -66,12 +66,12 @@ impl AttentionBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (_, _, h, w) = x.dims4()?;
-        let tokens = ops::to_tokens(&self.group_norm.forward(x)?)?;
+    fn forward(&self, x: &Activation) -> Result<Activation> {
+        let (_, _, h, w) = x.read().dims4()?;
+        let tokens = self.group_norm.forward(x)?.to_tokens()?;
         let (q, k, v) = (self.to_q.forward(&tokens)?, self.to_k.forward(&tokens)?, self.to_v.forward(&tokens)?);
-        let attended = self.to_out.forward(&ops::attention(&q, &k, &v, 1, ops::Mask::None)?)?;
-        ops::add(x, ops::from_tokens(&attended, h, w)?)
+        let attended = self.to_out.forward(&q.attention(&k, &v, 1, Mask::None)?)?;
+        attended.from_tokens(h, w)?.add(x)
     }
 }
 
@@ -92,7 +92,7 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: Activation) -> Result<Activation> {
         let hidden = self.attention.forward(&self.resnet_0.forward(x)?)?;
         self.resnet_1.forward(hidden)
     }

@@ -1,11 +1,10 @@
 //! The autoencoder's way out (diffusers `Decoder`, `UpDecoderBlock2D`).
 
-use candle_core::Tensor;
-
 use super::VaeConfig;
 use super::blocks::{EPS, MidBlock, ResnetBlock};
+use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Weights};
-use crate::{Result, ops};
+use crate::ops::Activation;
 
 /// Residual blocks of one level, and the convolution behind the enlargement.
 #[derive(Debug)]
@@ -51,15 +50,15 @@ impl Decoder {
         })
     }
 
-    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut hidden = self.mid_block.forward(self.conv_in.forward(latents)?)?;
+    pub fn forward(&self, latents: Activation) -> Result<Activation> {
+        let mut hidden = self.mid_block.forward(self.conv_in.forward(&latents)?)?;
         for block in &self.up_blocks {
             for resnet in &block.resnets {
                 hidden = resnet.forward(hidden)?;
             }
             if let Some(upsampler) = &block.upsampler {
-                let (_, _, height, width) = hidden.dims4()?;
-                hidden = upsampler.forward(&ops::upsample_nearest(&hidden, 2 * height, 2 * width)?)?;
+                let (_, _, height, width) = hidden.read().dims4()?;
+                hidden = upsampler.forward(&hidden.upsample_nearest(2 * height, 2 * width)?)?;
             }
         }
         self.conv_out.forward(&self.conv_norm_out.forward_silu(&hidden)?)

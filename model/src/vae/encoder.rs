@@ -1,12 +1,10 @@
 //! The autoencoder's way in (diffusers `Encoder`, `DownEncoderBlock2D`).
 
-use candle_core::Tensor;
-
 use super::VaeConfig;
 use super::blocks::{EPS, MidBlock, ResnetBlock};
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Weights};
-use crate::ops::Padding;
+use crate::ops::{Activation, Padding};
 
 /// Residual blocks of one level, and the strided convolution behind them.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ impl Encoder {
         })
     }
 
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Activation) -> Result<Activation> {
         let mut hidden = self.conv_in.forward(x)?;
         for block in &self.down_blocks {
             for resnet in &block.resnets {

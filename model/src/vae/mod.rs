@@ -17,6 +17,7 @@ pub use config::VaeConfig;
 pub use tiling::TILED_FROM;
 
 use crate::layers::{Conv2d, Weights};
+use crate::ops::Activation;
 use crate::{Error, Result};
 use decoder::Decoder;
 use encoder::Encoder;
@@ -141,11 +142,13 @@ impl Vae {
 
     /// Moments of one image or tile.
     fn encode_whole(&self, image: &Tensor) -> Result<Tensor> {
-        self.quant_conv.forward(&self.encoder.forward(image)?)
+        let moments = self.encoder.forward(&Activation::shared(image.clone()))?;
+        self.quant_conv.forward(&moments).map(Activation::into_tensor)
     }
 
     /// Image of one set of latents or one tile of it.
     fn decode_whole(&self, latents: &Tensor) -> Result<Tensor> {
-        self.decoder()?.forward(&self.post_quant_conv.forward(latents)?)
+        let latents = self.post_quant_conv.forward(&Activation::shared(latents.clone()))?;
+        self.decoder()?.forward(latents).map(Activation::into_tensor)
     }
 }

@@ -5,7 +5,7 @@ mod checkpoints;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use driftless::ops::{self, Before, GradientSink, LowRank, Mask, Padding};
+use driftless::ops::{self, Activation, Before, GradientSink, LowRank, Mask, Padding};
 
 /// Normally distributed numbers that are the same in every run: a linear congruential generator (Knuth's MMIX constants) and
 /// Box and Muller's transform.
@@ -51,6 +51,16 @@ type Operation = Box<dyn Fn(&[&Tensor]) -> driftless::Result<Tensor>>;
 
 fn low_rank(x: &[&Tensor], before: Before, weight: &Tensor, bias: &Tensor) -> driftless::Result<Tensor> {
     ops::linear_low_rank(x[0], before, weight, Some(bias), LowRank { down: x[1], up: x[2], scale: 0.7 })
+}
+
+/// A sum in the memory of a copy of `y`.
+fn add(x: &Tensor, y: Tensor) -> driftless::Result<Tensor> {
+    Ok(Activation::copied(&y)?.add(&Activation::shared(x.clone()))?.into_tensor())
+}
+
+/// The same of channels, in that of a copy of `x`.
+fn add_channels(x: Tensor, channels: &Tensor) -> driftless::Result<Tensor> {
+    Ok(Activation::copied(&x)?.add_channels(&Activation::shared(channels.clone()))?.into_tensor())
 }
 
 /// Every differentiable operation with the shapes of its differentiable inputs.
@@ -106,9 +116,9 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
             Box::new(move |x: &[&Tensor]| low_rank(x, Before::Geglu, &gated, &gated_bias)),
         ),
         // What is taken over has to be a result.
-        ("add", vec![vec![2, 3, 5]; 2], Box::new(|x: &[&Tensor]| ops::add(x[0], ops::silu(x[1])?))),
-        ("add_channels", vec![vec![2, 3, 4, 5], vec![2, 3]], Box::new(|x: &[&Tensor]| ops::add_channels(ops::silu(x[0])?, x[1]))),
-        ("add_channels to all", vec![vec![2, 3, 4, 5], vec![1, 3]], Box::new(|x| ops::add_channels(ops::silu(x[0])?, x[1]))),
+        ("add", vec![vec![2, 3, 5]; 2], Box::new(|x: &[&Tensor]| add(x[0], ops::silu(x[1])?))),
+        ("add_channels", vec![vec![2, 3, 4, 5], vec![2, 3]], Box::new(|x: &[&Tensor]| add_channels(ops::silu(x[0])?, x[1]))),
+        ("add_channels to all", vec![vec![2, 3, 4, 5], vec![1, 3]], Box::new(|x| add_channels(ops::silu(x[0])?, x[1]))),
         ("to_tokens", vec![vec![2, 19, 3, 5]], Box::new(|x: &[&Tensor]| ops::to_tokens(x[0]))),
         ("from_tokens", vec![vec![2, 6, 5]], Box::new(|x: &[&Tensor]| ops::from_tokens(x[0], 2, 3))),
         ("upsample_nearest", vec![vec![2, 3, 3, 4]], Box::new(|x: &[&Tensor]| ops::upsample_nearest(x[0], 7, 8))),
@@ -259,18 +269,43 @@ fn the_fused_low_rank_layer_is_the_sum_of_its_parts() {
 #[test]
 fn sums_take_over_results_and_leave_everything_else_as_it_was() {
     let (x, y) = (normal(&[3, 4], 1), normal(&[3, 4], 2));
-    let expected = numbers(&(&x + ops::silu(&y).unwrap()).unwrap());
-    assert_eq!(numbers(&ops::add(&x, ops::silu(&y).unwrap()).unwrap()), expected);
-    // Variables, parts of tensors and a tensor twice keep their values.
+    let shared = |tensor: &Tensor| Activation::shared(tensor.clone());
+    let expected = numbers(&(&x + &y).unwrap());
+    assert_eq!(numbers(&add(&x, y.clone()).unwrap()), expected);
+    // What others hold, variables, parts of tensors and a tensor twice keep their values.
     let variable = Var::from_tensor(&y).unwrap();
-    ops::add(&x, variable.as_tensor().clone()).unwrap();
+    for held in [&y, variable.as_tensor()] {
+        assert_eq!(numbers(&shared(held).add(&shared(&x)).unwrap().into_tensor()), expected);
+    }
+    shared(&y.narrow(0, 1, 1).unwrap()).add(&shared(&x.narrow(0, 1, 1).unwrap())).unwrap();
+    assert_eq!(numbers(&shared(&x).add(&shared(&x)).unwrap().into_tensor()), numbers(&(&x * 2.0).unwrap()));
     assert_eq!(numbers(&variable), numbers(&y));
-    ops::add(&x.narrow(0, 1, 1).unwrap(), y.narrow(0, 1, 1).unwrap()).unwrap();
-    assert_eq!(numbers(&ops::add(&x, x.clone()).unwrap()), numbers(&(&x * 2.0).unwrap()));
-    ops::discard(&x).unwrap();
-    ops::discard(&variable).unwrap();
-    assert_eq!((numbers(&x).len(), numbers(&variable).len()), (12, 12));
-    assert!(ops::add(&x, normal(&[4, 3], 3)).is_err());
+    assert_eq!((numbers(&x).len(), numbers(&y).len()), (12, 12));
+    assert!(add(&x, normal(&[4, 3], 3)).is_err());
+}
+
+/// A handle taken before a sum, before an operation that lets go of its input, or before the end of the owner stays good, inside the
+/// graph and outside.
+#[test]
+fn kept_values_survive_everything_that_happens_to_their_owner() {
+    let (x, kernel) = (normal(&[1, 3, 4, 5], 1), normal(&[2, 3, 3, 3], 2));
+    for tensor in [x.clone(), variable(&[1, 3, 4, 5], 1).affine(1.0, 0.0).unwrap()] {
+        let other = Activation::shared(normal(&[1, 3, 4, 5], 3));
+        let channels = Activation::shared(normal(&[1, 3], 4));
+        let ends: [&dyn Fn(Activation); 5] = [
+            &|owner| drop(owner.add(&other).unwrap()),
+            &|owner| drop(owner.add_channels(&channels).unwrap()),
+            &|owner| drop(owner.conv2d(&kernel, None, 1, Padding::same(1)).unwrap()),
+            &|owner| drop(owner.to_tokens().unwrap()),
+            &drop,
+        ];
+        for (number, end) in ends.iter().enumerate() {
+            let owner = Activation::copied(&tensor).unwrap();
+            let kept = owner.keep();
+            end(owner);
+            assert_eq!(numbers(&kept), numbers(&x), "{number}");
+        }
+    }
 }
 
 #[test]
