@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ops::Misfit;
+
 /// What can go wrong while reading models, adapters and images, or while computing with them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,15 @@ pub enum Error {
         what: String,
         /// What is wrong with it and what was expected.
         problem: String,
+    },
+
+    /// A tensor operation was given tensors that do not fit it or each other.
+    #[error("{name}: {misfit}")]
+    Operation {
+        /// The operation, or the argument that does not fit.
+        name: &'static str,
+        /// What does not fit.
+        misfit: Misfit,
     },
 
     /// A name that does not exist, with the nearest one that does.

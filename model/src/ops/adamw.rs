@@ -4,7 +4,8 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::{Error, Result};
+use super::Misfit;
+use crate::Result;
 
 /// Numbers that one task updates.
 const CHUNK: usize = 1 << 15;
@@ -42,7 +43,8 @@ impl AdamW {
     /// Errors where they are not.
     pub fn step(&self, weight: &Var, mean: &Var, square: &Var, gradient: &Tensor) -> Result<()> {
         if [mean.dims(), square.dims(), gradient.dims()] != [weight.dims(); 3] {
-            return Err(Error::argument("adamw", format!("a gradient of {:?} for {:?}", gradient.dims(), weight.dims())));
+            let (expected, found) = (weight.dims().to_vec(), gradient.dims().to_vec());
+            return Err(Misfit::Gradient { expected, found }.of("adamw"));
         }
         let (beta1, beta2) = self.betas;
         if weight.device().is_cpu() {

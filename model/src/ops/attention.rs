@@ -4,10 +4,10 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 use crate::kernels::attention::backward::{self, Saved};
 use crate::kernels::attention::{self as kernel, Sizes};
-use crate::{Error, Result};
 
 /// Which keys a query may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +26,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
     let name = "attention";
     let sizes = Sizes { causal: mask == Mask::Causal, ..sizes(name, q, k, heads)? };
     if v.dims() != k.dims() {
-        return Err(Error::argument(name, format!("keys have shape {:?}, values {:?}", k.dims(), v.dims())));
+        return Err(Misfit::Attended { names: ["keys", "values"], found: [k.dims().to_vec(), v.dims().to_vec()] }.of(name));
     }
     if sizes.causal && sizes.queries != sizes.keys {
-        let problem = format!("a causal mask needs as many queries as keys, got {} and {}", sizes.queries, sizes.keys);
-        return Err(Error::argument(name, problem));
+        return Err(Misfit::Causal { queries: sizes.queries, keys: sizes.keys }.of(name));
     }
     let [query, key, value] = [host::activation(name, q)?, host::activation(name, k)?, host::activation(name, v)?];
     if !query.device().is_cpu() {
@@ -66,17 +65,17 @@ impl Activation {
 /// Checks queries and keys against each other.
 pub(super) fn sizes(name: &'static str, q: &Tensor, k: &Tensor, heads: usize) -> Result<Sizes> {
     let (&[batch, queries, width], &[key_batch, keys, key_width]) = (q.dims(), k.dims()) else {
-        let problem = format!("expected [b, n, c] and [b, m, c], got {:?} and {:?}", q.dims(), k.dims());
-        return Err(Error::argument(name, problem));
+        let found = [q.dims().to_vec(), k.dims().to_vec()];
+        return Err(Misfit::Ranks { expected: "[b, n, c] and [b, m, c]", found }.of(name));
     };
     if batch != key_batch || width != key_width {
-        return Err(Error::argument(name, format!("queries have shape {:?}, keys {:?}", q.dims(), k.dims())));
+        return Err(Misfit::Attended { names: ["queries", "keys"], found: [q.dims().to_vec(), k.dims().to_vec()] }.of(name));
     }
     if heads == 0 || width == 0 || width % heads != 0 {
-        return Err(Error::argument(name, format!("{heads} heads do not divide {width} channels")));
+        return Err(Misfit::Division { name: "heads", parts: heads, channels: width }.of(name));
     }
     if keys == 0 {
-        return Err(Error::argument(name, "there are no keys"));
+        return Err(Misfit::NoKeys.of(name));
     }
     Ok(Sizes { batch, queries, keys, heads, head: width / heads, causal: false })
 }

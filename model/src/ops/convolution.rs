@@ -6,11 +6,11 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 use crate::kernels::conv as kernel;
 use crate::kernels::conv::columns::Geometry;
 use crate::kernels::conv::filters::Filters;
-use crate::{Error, Result};
 
 /// Zeros added around an image before a convolution, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,21 +88,17 @@ impl Shape {
         stride: usize,
         padding: Padding,
     ) -> Result<Self> {
-        let refuse = |problem: String| Err(Error::argument(name, problem));
         let ([batch, channels, height, width], [out_channels, in_channels, kernel_height, kernel_width]) =
             (x.dims(), weight.dims())
         else {
-            return refuse(format!(
-                "expected an image [b, c, h, w] and a kernel [o, c, h, w], got {:?} and {:?}",
-                x.dims(),
-                weight.dims()
-            ));
+            let expected = "an image [b, c, h, w] and a kernel [o, c, h, w]";
+            return Err(Misfit::Ranks { expected, found: [x.dims().to_vec(), weight.dims().to_vec()] }.of(name));
         };
         if channels != in_channels {
-            return refuse(format!("the input has {channels} channels, the kernel {in_channels}"));
+            return Err(Misfit::Channels { weight: "kernel", expected: *in_channels, found: *channels }.of(name));
         }
         if let Some(bias) = bias.filter(|bias| bias.dims() != [*out_channels]) {
-            return refuse(format!("the bias has shape {:?}, expected [{out_channels}]", bias.dims()));
+            return Err(Misfit::Bias { expected: *out_channels, found: bias.dims().to_vec() }.of(name));
         }
         let (padded_height, padded_width) = (height + padding.top + padding.bottom, width + padding.left + padding.right);
         if stride == 0
@@ -111,8 +107,8 @@ impl Shape {
             || padded_height < *kernel_height
             || padded_width < *kernel_width
         {
-            let kernel = format!("a kernel of {kernel_height} x {kernel_width} with stride {stride}");
-            return refuse(format!("{kernel} does not fit a padded input of {padded_height} x {padded_width}"));
+            let (kernel, padded) = ((*kernel_height, *kernel_width), (padded_height, padded_width));
+            return Err(Misfit::Kernel { kernel, stride, padded }.of(name));
         }
         let sizes = Geometry {
             channels: *channels,

@@ -4,9 +4,9 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 use crate::kernels::activation::{self as kernel, Gelu, QuickGelu, Silu, geglu};
-use crate::{Error, Result};
 
 /// `x sigmoid(x)`, any shape.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
@@ -29,7 +29,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
     let width = match x.dims().last() {
         Some(&double) if double % 2 == 0 => double / 2,
-        _ => return Err(Error::argument("geglu", format!("expected [.., 2c], got {:?}", x.dims()))),
+        _ => return Err(Misfit::Rank { expected: "[.., 2c]", found: x.dims().to_vec() }.of("geglu")),
     };
     let input = host::activation("geglu", x)?;
     let output = if input.device().is_cpu() {

@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
+use super::Misfit;
 use crate::kernels::conv::filters::Numbers;
 use crate::kernels::isa;
 use crate::{Error, Result};
@@ -37,9 +38,9 @@ impl Deref for Values<'_> {
 ///
 /// Errors where a CPU tensor is not float32, or where the environment asks for vector instructions that are not there.
 pub(crate) fn activation(name: &'static str, x: &Tensor) -> Result<Tensor> {
-    isa::check().map_err(|(variable, problem)| Error::argument(variable, problem))?;
+    isa::check().map_err(|(variable, problem)| Misfit::Instructions(problem).of(variable))?;
     if x.device().is_cpu() && x.dtype() != DType::F32 {
-        return Err(Error::argument(name, format!("activations on a CPU are float32, these are {}", x.dtype().as_str())));
+        return Err(Misfit::ActivationType { found: x.dtype() }.of(name));
     }
     Ok(x.detach().contiguous()?)
 }
@@ -59,10 +60,9 @@ pub(crate) fn read(tensor: &Tensor) -> Result<Values<'_>> {
         Storage::Cpu(CpuStorage::F16(values)) => Some(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
         Storage::Cpu(CpuStorage::BF16(values)) => Some(widen(&values[start..end], |from, to| from.convert_to_f32_slice(to))),
         Storage::Cpu(_) => {
-            let problem = format!("of type {} where float32, float16 or bfloat16 was expected", tensor.dtype().as_str());
-            return Err(Error::argument("tensor", problem));
+            return Err(Misfit::ElementType { found: tensor.dtype() }.of("tensor"));
         }
-        _ => return Err(Error::argument("tensor", "is on another device than its operation's input, a CPU")),
+        _ => return Err(Misfit::Device.of("tensor")),
     };
     Ok(match converted {
         Some(values) => Values::Converted(values),
@@ -103,7 +103,7 @@ pub(crate) fn keep(tensor: &Tensor) -> Result<Kept<'_>> {
 }
 
 fn not_contiguous(tensor: &Tensor) -> Error {
-    Error::argument("tensor", format!("of shape {:?} is not contiguous", tensor.shape()))
+    Misfit::NotContiguous { found: tensor.dims().to_vec() }.of("tensor")
 }
 
 /// The values of an optional bias.

@@ -3,9 +3,9 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
-use crate::{Error, Result};
 
 /// `x W^T + bias` with a frozen `weight` `[c_out, c_in]` and `bias` `[c_out]`: `x` `[.., c_in]` to `[.., c_out]`.
 ///
@@ -13,8 +13,7 @@ use crate::{Error, Result};
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let sizes = Sizes::new("linear", x, weight)?;
     if let Some(bias) = bias.filter(|bias| bias.dims() != [sizes.outputs]) {
-        let problem = format!("the bias has shape {:?}, expected [{}]", bias.dims(), sizes.outputs);
-        return Err(Error::argument("linear", problem));
+        return Err(Misfit::Bias { expected: sizes.outputs, found: bias.dims().to_vec() }.of("linear"));
     }
     let (input, weight) = (host::activation("linear", x)?, host::weight(weight)?);
     let bias = bias.map(host::weight).transpose()?;
@@ -58,14 +57,14 @@ pub(super) struct Sizes {
 impl Sizes {
     fn new(name: &'static str, x: &Tensor, weight: &Tensor) -> Result<Self> {
         let (Some(&width), [outputs, inputs]) = (x.dims().last(), weight.dims()) else {
-            let problem = format!("expected [.., c_in] and [c_out, c_in], got {:?} and {:?}", x.dims(), weight.dims());
-            return Err(Error::argument(name, problem));
+            let found = [x.dims().to_vec(), weight.dims().to_vec()];
+            return Err(Misfit::Ranks { expected: "[.., c_in] and [c_out, c_in]", found }.of(name));
         };
         if width != *inputs {
-            return Err(Error::argument(name, format!("the input has {width} channels, the weight {inputs}")));
+            return Err(Misfit::Channels { weight: "weight", expected: *inputs, found: width }.of(name));
         }
         if *inputs == 0 || *outputs == 0 {
-            return Err(Error::argument(name, format!("the weight {:?} has no elements", weight.dims())));
+            return Err(Misfit::EmptyWeight { found: weight.dims().to_vec() }.of(name));
         }
         let rows = x.dims()[..x.rank() - 1].iter().product();
         Ok(Self { rows, inputs: *inputs, outputs: *outputs })

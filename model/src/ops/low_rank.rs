@@ -7,10 +7,10 @@ use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
 use super::linear::{self, Sizes, with_last};
-use super::{Activation, host};
+use super::{Activation, Misfit, host};
+use crate::Result;
 use crate::kernels::activation::geglu;
 use crate::kernels::gemm::{Matrix, Threads, new_product};
-use crate::{Error, Result};
 
 /// What stands between the layer and its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +79,14 @@ impl Layer {
         scale: f32,
     ) -> Result<Self> {
         let &[outputs, inputs] = weight.dims() else {
-            return Err(Error::argument(name, format!("expected a weight [c_out, c_in], got {:?}", weight.dims())));
+            return Err(Misfit::Rank { expected: "a weight [c_out, c_in]", found: weight.dims().to_vec() }.of(name));
         };
         let wide = if before == Before::Geglu { 2 * inputs } else { inputs };
         let rank = down.dims().first().copied().unwrap_or(0);
         let fits = inputs * outputs > 0 && x.dims().last() == Some(&wide) && bias.is_none_or(|bias| bias.dims() == [outputs]);
         if !fits || down.dims() != [rank, inputs] || up.dims() != [outputs, rank] || !x.device().is_cpu() {
-            let problem = format!("x {:?}, weight {:?}, down {:?}, up {:?}", x.dims(), weight.dims(), down.dims(), up.dims());
-            return Err(Error::argument(name, format!("do not fit each other or are not on a CPU: {problem}")));
+            let [x, weight, down, up] = [x, weight, down, up].map(|tensor| tensor.dims().to_vec());
+            return Err(Misfit::LowRank { x, weight, down, up }.of(name));
         }
         let rows = x.dims()[..x.rank() - 1].iter().product();
         let bias = bias.map(host::weight).transpose()?;

@@ -5,9 +5,9 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 use crate::kernels::norm::{self as kernel, Groups};
-use crate::{Error, Result};
 
 /// Normalizes `x` `[b, c, h, w]` over each of `groups` groups of channels, scales and shifts channels by `weight` and `bias` `[c]`,
 /// and applies SiLU where `silu`.
@@ -16,10 +16,10 @@ use crate::{Error, Result};
 /// do not fit or `groups` does not divide the channels.
 pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64, silu: bool) -> Result<Tensor> {
     let &[_, channels, height, width] = x.dims() else {
-        return Err(Error::argument("group_norm", format!("expected [b, c, h, w], got {:?}", x.dims())));
+        return Err(Misfit::Rank { expected: "[b, c, h, w]", found: x.dims().to_vec() }.of("group_norm"));
     };
     if groups == 0 || channels % groups != 0 {
-        return Err(Error::argument("group_norm", format!("{groups} groups do not divide {channels} channels")));
+        return Err(Misfit::Division { name: "groups", parts: groups, channels }.of("group_norm"));
     }
     check_affine("group_norm", channels, weight, bias)?;
     let (input, weight, bias) = (host::activation("group_norm", x)?, host::weight(weight)?, host::weight(bias)?);
@@ -48,7 +48,7 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
 /// do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let Some(&channels) = x.dims().last() else {
-        return Err(Error::argument("layer_norm", "expected [.., c], got a scalar"));
+        return Err(Misfit::Scalar { expected: "[.., c]" }.of("layer_norm"));
     };
     check_affine("layer_norm", channels, weight, bias)?;
     let (input, weight, bias) = (host::activation("layer_norm", x)?, host::weight(weight)?, host::weight(bias)?);
@@ -90,6 +90,5 @@ fn check_affine(name: &'static str, channels: usize, weight: &Tensor, bias: &Ten
     if weight.dims() == [channels] && bias.dims() == [channels] {
         return Ok(());
     }
-    let problem = format!("weight and bias have shapes {:?} and {:?}, expected [{channels}]", weight.dims(), bias.dims());
-    Err(Error::argument(name, problem))
+    Err(Misfit::Affine { expected: channels, found: [weight.dims().to_vec(), bias.dims().to_vec()] }.of(name))
 }

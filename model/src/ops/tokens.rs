@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::graph::{Output, attach};
-use super::{Activation, host};
+use super::{Activation, Misfit, host};
 use crate::Result;
 use crate::kernels::memory::transpose::transposed;
 
@@ -19,7 +19,7 @@ pub fn to_tokens(x: &Tensor) -> Result<Tensor> {
 pub fn from_tokens(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let (batch, tokens, channels) = x.dims3()?;
     if tokens != height * width {
-        return Err(crate::Error::argument("from_tokens", format!("{tokens} tokens are not {height} x {width}")));
+        return Err(Misfit::Tokens { found: tokens, height, width }.of("from_tokens"));
     }
     exchange(x, batch, tokens, channels, vec![batch, channels, height, width])
 }

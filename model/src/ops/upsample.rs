@@ -6,8 +6,8 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::graph::{Output, attach};
-use super::{Activation, composed, host};
-use crate::{Error, Result};
+use super::{Activation, Misfit, composed, host};
+use crate::Result;
 
 /// Resizes `x` `[b, c, h, w]` to `height` x `width`: output row `i` is input row `floor(i * h / height)`, columns alike, with the
 /// quotient rounded to float32 first, as torch does.
@@ -15,10 +15,10 @@ use crate::{Error, Result};
 /// Errors where `x` has another rank or no pixels.
 pub fn upsample_nearest(x: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let &[batch, channels, in_height, in_width] = x.dims() else {
-        return Err(Error::argument("upsample_nearest", format!("expected [b, c, h, w], got {:?}", x.dims())));
+        return Err(Misfit::Rank { expected: "[b, c, h, w]", found: x.dims().to_vec() }.of("upsample_nearest"));
     };
     if in_height == 0 || in_width == 0 {
-        return Err(Error::argument("upsample_nearest", "the input has no pixels"));
+        return Err(Misfit::NoPixels.of("upsample_nearest"));
     }
     let input = host::activation("upsample_nearest", x)?;
     if !input.device().is_cpu() {
