@@ -8,11 +8,12 @@ use candle_core::Tensor;
 
 pub use config::{ChannelOrder, ControlNetConfig};
 
+use crate::Result;
+use crate::error::InputError;
 use crate::layers::{Conv2d, Weights};
 use crate::ops::Activation;
 use crate::taps::{Stop, TapPlan};
 use crate::unet::{Pass, Residuals, TextContext, UnetEncoder};
-use crate::{Error, Result};
 use hint::ConditioningEmbedding;
 
 /// One ControlNet.
@@ -94,9 +95,7 @@ impl ControlNet {
         let hidden = self.encoder.conv_in(sample)?.into_tensor();
         let (expected, found) = (hidden.dims4()?, hint.0.dims4()?);
         if (expected.2, expected.3) != (found.2, found.3) || (found.0 != 1 && found.0 != expected.0) {
-            let problem =
-                format!("image embeds to {:?}, the latents need {:?}; it must have the size of the image", found, expected);
-            return Err(Error::argument("ControlNet condition", problem));
+            return Err(InputError::Condition { expected, found }.into());
         }
         let hidden = Activation::shared(hidden.broadcast_add(&hint.0)?);
         let plan = TapPlan::nothing();

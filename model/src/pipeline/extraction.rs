@@ -14,12 +14,13 @@ use candle_core::Tensor;
 
 use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
+use crate::Result;
+use crate::error::InputError;
 use crate::scheduler::{
     self, ExtractionSchedule, InversionLadder, Scheduler, SchedulerClass, SchedulerConfig, ddim_inversion_step,
 };
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
-use crate::{Error, Result};
 
 /// A stage of the work, for timings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Pipeline {
             let plan = TapPlan::nothing();
             let input = scheduler.scale_model_input(&sample, timestep)?;
             let (prediction, _) = self.call(&input, Step { timestep, index, count }, request, &plan, watch)?;
-            let prediction = prediction.ok_or_else(ended_early)?;
+            let prediction = prediction.ok_or(InputError::EndedEarly)?;
             sample = scheduler.step(&prediction, timestep, &sample)?;
         }
         let last = Step { timestep: schedule.extraction, index: count - 1, count };
@@ -118,7 +119,7 @@ impl Pipeline {
         let input = scheduler.scale_model_input(sample, step.timestep)?;
         let (prediction, (features, attention)) = self.call(&input, step, request, plan, watch)?;
         let vae_out = if request.vae_out {
-            let stepped = scheduler.step(&prediction.ok_or_else(ended_early)?, step.timestep, sample)?;
+            let stepped = scheduler.step(&prediction.ok_or(InputError::EndedEarly)?, step.timestep, sample)?;
             Some(self.decode_latents(&stepped)?)
         } else {
             None
@@ -166,8 +167,4 @@ impl Pipeline {
         }
         Ok(sample)
     }
-}
-
-fn ended_early() -> Error {
-    Error::argument("taps", "a pass that has to predict noise ended early")
 }

@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
+use crate::error::InputError;
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
 use crate::taps::{LayerId, TapPlan};
@@ -182,6 +183,6 @@ impl Pipeline {
         let (_, _, height, width) = input.sample.dims4()?;
         let attention = taps.aggregated_attention(height, width)?;
         watched.kept.push(WatchedCall { call, negative, features: taps.kept(), attention });
-        prediction.ok_or_else(|| Error::argument("taps", "a pass that has to predict noise ended early"))
+        Ok(prediction.ok_or(InputError::EndedEarly)?)
     }
 }

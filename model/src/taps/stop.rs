@@ -1,6 +1,7 @@
 //! How a forward pass ends before its end: `?` carries the stop from the tap that completed the plan to the UNet, which catches it.
 
 use crate::Error;
+use crate::error::InputError;
 
 /// Why a pass stopped.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ impl Stop {
     /// For passes whose plan keeps nothing and runs to the end ([`super::TapPlan::nothing`]), which nothing but an error stops.
     pub fn into_error(self) -> Error {
         match self {
-            Self::Complete => Error::argument("taps", "a pass without taps ended early"),
+            Self::Complete => InputError::EndedEarly.into(),
             Self::Failed(error) => error,
         }
     }
@@ -33,6 +34,12 @@ impl Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<InputError> for Stop {
+    fn from(error: InputError) -> Self {
+        Self::Failed(error.into())
     }
 }
 

@@ -7,9 +7,10 @@ use candle_core::{DType, Tensor};
 
 pub use config::TextEncoderConfig;
 
+use crate::Result;
+use crate::error::InputError;
 use crate::layers::{LayerNorm, Slots, Weights};
 use crate::ops::{self, Activation, GradientSink};
-use crate::{Error, Result};
 use layer::EncoderLayer;
 use std::sync::Arc;
 
@@ -77,10 +78,9 @@ impl TextEncoder {
     }
 
     fn run(&self, ids: &[Vec<u32>], clip_skip: usize, sink: Option<&GradientSink>) -> Result<Tensor> {
-        let used = (self.layers.len() + 1).checked_sub(clip_skip.max(1)).filter(|&used| used > 0).ok_or_else(|| {
-            let problem = format!("is {clip_skip}, but this text encoder has {} layers", self.layers.len());
-            Error::argument("clip_skip", problem)
-        })?;
+        let layers = self.layers.len();
+        let used = (layers + 1).checked_sub(clip_skip.max(1)).filter(|&used| used > 0);
+        let used = used.ok_or(InputError::ClipSkip { layers, found: clip_skip })?;
         let mut hidden = self.embed(ids)?;
         if sink.is_some() {
             // Gradient checkpointing needs a tracked input, or candle sees nothing to differentiate.
@@ -105,17 +105,14 @@ impl TextEncoder {
     fn embed(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let length = ids.first().map_or(0, Vec::len);
         if length == 0 || ids.iter().any(|sequence| sequence.len() != length) {
-            return Err(Error::argument("tokens", "sequences must have one common length of at least 1"));
+            return Err(InputError::TokenLengths.into());
         }
         if length > self.config.max_position_embeddings {
-            let problem = format!("are {length} long, this text encoder takes {}", self.config.max_position_embeddings);
-            return Err(Error::argument("tokens", problem));
+            return Err(InputError::TooManyTokens { most: self.config.max_position_embeddings, found: length }.into());
         }
         let flat: Vec<u32> = ids.concat();
-        if let Some(id) = flat.iter().find(|&&id| id as usize >= self.config.vocab_size) {
-            let problem =
-                format!("hold id {id}, the vocabulary ends at {}; is the tokenizer of another model?", self.config.vocab_size);
-            return Err(Error::argument("tokens", problem));
+        if let Some(&found) = flat.iter().find(|&&id| id as usize >= self.config.vocab_size) {
+            return Err(InputError::UnknownToken { vocabulary: self.config.vocab_size, found }.into());
         }
         let flat = Tensor::new(flat, self.token_embedding.device())?;
         let tokens = self.token_embedding.index_select(&flat, 0)?.to_dtype(self.compute)?;

@@ -10,6 +10,7 @@ use super::context::TextContext;
 use super::resnet::{Downsample2D, ResnetBlock2D, ResnetSizes, Upsample2D};
 use super::transformer::Transformer2DModel;
 use crate::Result;
+use crate::error::InputError;
 use crate::layers::Weights;
 use crate::ops::{self, Activation, GradientSink};
 use crate::taps::{LayerId, Place, Stop, TapPlan, Taps};
@@ -182,15 +183,12 @@ impl UpBlock {
     pub fn forward(&self, x: Activation, skips: &mut Vec<Tensor>, pass: &mut Pass) -> Result<Activation, Stop> {
         let mut hidden = x;
         for repeat in &self.repeats {
-            let skip = skips.pop().ok_or_else(|| crate::Error::argument("unet", "ran out of skip connections"))?;
+            let skip = skips.pop().ok_or(InputError::SkipConnections)?;
             hidden = repeat.run(&hidden.concat_channels(&skip)?, pass)?;
         }
         if let Some(upsampler) = &self.upsampler {
             // The next skip connection's size: twice this one's, or one less where the downsampler rounded up.
-            let (_, _, height, width) = match skips.last() {
-                Some(skip) => skip.dims4()?,
-                None => return Err(crate::Error::argument("unet", "ran out of skip connections").into()),
-            };
+            let (_, _, height, width) = skips.last().ok_or(InputError::SkipConnections)?.dims4()?;
             hidden = upsampler.forward(&hidden, height, width)?;
             pass.taps.keep(LayerId::UpsamplerOut(self.level), &hidden)?;
         }

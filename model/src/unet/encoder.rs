@@ -5,10 +5,11 @@ use candle_core::{DType, Tensor};
 use super::UnetConfig;
 use super::blocks::{BlockSizes, DownBlock, MidBlock, Pass};
 use super::embeddings::TimestepEmbedding;
+use crate::Result;
+use crate::error::InputError;
 use crate::layers::{Conv2d, Weights};
 use crate::ops::Activation;
 use crate::taps::{LayerId, Stop};
-use crate::{Error, Result};
 
 /// `time_embedding`, `conv_in`, `down_blocks` and `mid_block`.
 #[derive(Debug)]
@@ -24,9 +25,7 @@ pub(crate) struct UnetEncoder {
 impl UnetEncoder {
     pub fn load(config: &UnetConfig, weights: &Weights) -> Result<Self> {
         if config.upcast_attention() && weights.compute_dtype() == DType::F16 {
-            let problem =
-                "is float16, but config.json has upcast_attention: this model's attention scores exceed float16's range";
-            return Err(Error::argument("dtype", format!("{problem}; take bfloat16 or float32")));
+            return Err(InputError::UpcastAttention.into());
         }
         let sizes = BlockSizes::new(config);
         let width = config.block_out_channels[0];
@@ -47,8 +46,7 @@ impl UnetEncoder {
     pub fn time_embedding(&self, timesteps: &[f64], sample: &Tensor) -> Result<Activation> {
         let batch = sample.dim(0)?;
         if timesteps.len() != 1 && timesteps.len() != batch {
-            let problem = format!("{} given for a batch of {batch}; give one, or one per image", timesteps.len());
-            return Err(Error::argument("timesteps", problem));
+            return Err(InputError::Timesteps { batch, found: timesteps.len() }.into());
         }
         self.time_embedding.forward_silu(timesteps, sample.device())
     }
@@ -57,8 +55,7 @@ impl UnetEncoder {
     pub fn conv_in(&self, sample: &Tensor) -> Result<Activation> {
         let (_, channels, _, _) = sample.dims4()?;
         if channels != self.in_channels {
-            let problem = format!("have {channels} channels, this network takes {}", self.in_channels);
-            return Err(Error::argument("latents", problem));
+            return Err(InputError::LatentChannels { expected: self.in_channels, found: channels }.into());
         }
         self.conv_in.forward(&Activation::shared(sample.clone()))
     }
@@ -67,11 +64,7 @@ impl UnetEncoder {
     pub fn forward(&self, x: Activation, pass: &mut Pass) -> Result<(Activation, Vec<Tensor>), Stop> {
         let (_, _, text_width) = pass.context.states().dims3()?;
         if text_width != self.context_width {
-            let problem = format!(
-                "are {text_width} wide, this network takes {}; is the text encoder of another model?",
-                self.context_width
-            );
-            return Err(Error::argument("text states", problem).into());
+            return Err(InputError::TextWidth { expected: self.context_width, found: text_width }.into());
         }
         pass.taps.keep(LayerId::UnetAfterConvIn, &x)?;
         let mut skips = vec![x.keep()];

@@ -22,10 +22,11 @@ pub(crate) use encoder::UnetEncoder;
 pub(crate) use blocks::Pass;
 use blocks::{BlockSizes, UpBlock};
 
+use crate::Result;
+use crate::error::InputError;
 use crate::layers::{Conv2d, GroupNorm, Slots, Weights};
 use crate::ops::{Activation, GradientSink};
 use crate::taps::{LayerId, Stop, TapPlan, Taps};
-use crate::{Error, Result};
 
 /// What ControlNets add to a UNet: one tensor per skip connection, in forward order, and one for the middle.
 #[derive(Clone, Debug)]
@@ -121,8 +122,7 @@ impl Unet {
         let (mut hidden, mut skips) = self.encoder.forward(hidden, &mut pass)?;
         if let Some(residuals) = input.residuals {
             if residuals.down.len() != skips.len() {
-                let problem = format!("has {} residuals, this UNet has {} skip connections", residuals.down.len(), skips.len());
-                return Err(Error::argument("ControlNet", problem).into());
+                return Err(InputError::Residuals { expected: skips.len(), found: residuals.down.len() }.into());
             }
             for (skip, residual) in skips.iter_mut().zip(&residuals.down) {
                 *skip = (&*skip + residual)?;

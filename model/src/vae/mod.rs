@@ -16,9 +16,10 @@ use candle_core::Tensor;
 pub use config::VaeConfig;
 pub use tiling::TILED_FROM;
 
+use crate::Result;
+use crate::error::InputError;
 use crate::layers::{Conv2d, Weights};
 use crate::ops::Activation;
-use crate::{Error, Result};
 use decoder::Decoder;
 use encoder::Encoder;
 
@@ -117,8 +118,7 @@ impl Vae {
         let (batch, _, height, width) = images.dims4()?;
         let downscale = self.config.downscale();
         if height % downscale != 0 || width % downscale != 0 || height == 0 || width == 0 {
-            let problem = format!("is {width}x{height}; both sides have to be multiples of {downscale}");
-            return Err(Error::argument("image", problem));
+            return Err(InputError::ImageSize { height, width, multiple: downscale }.into());
         }
         let moments = (0..batch).map(|i| tiling::encode(self, &images.narrow(0, i, 1)?)).collect::<Result<Vec<_>>>()?;
         let moments = Tensor::cat(&moments, 0)?;

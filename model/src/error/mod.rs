@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::ops::Misfit;
 
+mod input;
+
+pub use input::InputError;
+
 /// What can go wrong while reading models, adapters and images, or while computing with them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +72,10 @@ pub enum Error {
         /// What does not fit.
         misfit: Misfit,
     },
+
+    /// A network was given an input that it cannot take.
+    #[error(transparent)]
+    Input(#[from] InputError),
 
     /// A name that does not exist, with the nearest one that does.
     #[error("unknown {kind} `{name}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
