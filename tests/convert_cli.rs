@@ -20,7 +20,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     let message = message(&output);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
     assert!(
-        message.starts_with("convert: ") && message.trim_end().lines().count() == 1 && !message.contains("panicked"),
+        message.starts_with("error: ") && message.trim_end().lines().count() == 1 && !message.contains("panicked"),
         "{message}"
     );
     assert_eq!(listing(folder), before, "{arguments:?}");

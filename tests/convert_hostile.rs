@@ -271,7 +271,7 @@ fn convert(folder: &Path, arguments: &[&str]) -> Output {
 fn problem((name, _, words): &Case, file: &str, arguments: &[&str], output: &Output) -> Option<String> {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<&str> = message.trim_end().lines().filter(|line| !line.contains("warning")).collect();
-    let one_line = lines.len() == 1 && lines[0].starts_with("convert: ") && message.len() < 2000;
+    let one_line = lines.len() == 1 && lines[0].starts_with("error: ") && message.len() < 2000;
     let missing: Vec<&String> = words.iter().filter(|word| arguments[0] == "kohya" && !message.contains(word.as_str())).collect();
     let good = output.status.code() == Some(1) && one_line && message.contains(file) && missing.is_empty();
     let shown: String = message.chars().take(400).collect();

@@ -4,60 +4,61 @@ use crate::args::AdapterOptions;
 use crate::model::Model;
 use crate::output;
 use crate::plain::Plain;
-use crate::report::Report;
+use crate::told;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
 use driftless::formats::{AtomicFolder, WeightFile};
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use std::collections::BTreeMap;
 
 /// `convert kohya`.
-pub fn to_kohya(options: &AdapterOptions, report: &Report) -> Result<()> {
+pub fn to_kohya(options: &AdapterOptions, console: &Console) -> Result<()> {
     if !output::names_safetensors(&options.output) {
         return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
     }
-    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, report)?;
+    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, console)?;
     if options.rank.is_some() {
-        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+        plain(options, base.as_ref()).apply(&mut adapter, console)?;
         forget_network(&mut adapter.metadata);
     }
     output::prepare(&options.input, &options.output)?;
     AdapterFile::write_kohya(&options.output, &adapter.entries, &adapter.metadata, options.dtype.map(|dtype| dtype.dtype()))?;
-    report.say(format!("{}: {}", options.output.display(), summary(&adapter)));
+    console.result(format!("{}: {}", options.output.display(), summary(&adapter)));
     Ok(())
 }
 
 /// `convert peft`.
-pub fn to_peft(options: &AdapterOptions, report: &Report) -> Result<()> {
-    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, report)?;
+pub fn to_peft(options: &AdapterOptions, console: &Console) -> Result<()> {
+    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, console)?;
     let dtype = options.dtype.map(|dtype| dtype.dtype());
     let target = &options.output;
     if output::names_safetensors(target) {
-        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+        plain(options, base.as_ref()).apply(&mut adapter, console)?;
         output::prepare(&options.input, target)?;
         AdapterFile::write_diffusers(target, &adapter.entries, &adapter.metadata, dtype)?;
-        report.say(format!("{}: {}", target.display(), summary(&adapter)));
-        report.say("one file under PEFT's names for both networks, scale folded in; a folder's name as --output gives PEFT's own folders");
+        console.result(format!("{}: {}", target.display(), summary(&adapter)));
+        console.result("one file under PEFT's names for both networks, scale folded in; a folder's name as --output gives PEFT's own folders");
         return Ok(());
     }
     if options.rank.is_some() || !files::fits_peft(&adapter.entries) {
-        plain(options, base.as_ref()).apply(&mut adapter, report)?;
+        plain(options, base.as_ref()).apply(&mut adapter, console)?;
     }
     output::prepare(&options.input, target)?;
     AdapterFile::write_peft(target, &adapter.entries, &adapter.metadata, dtype)?;
     for network in [Network::Unet, Network::TextEncoder] {
         if adapter.entries.keys().any(|(n, _)| *n == network) {
-            report.say(format!("{}", target.join(network.name()).display()));
+            console.result(format!("{}", target.join(network.name()).display()));
         }
     }
-    report.say(summary(&adapter));
+    console.result(summary(&adapter));
     Ok(())
 }
 
 /// `convert diffusers`, for an adapter.
-pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, report: &Report) -> Result<()> {
-    let (mut adapter, base) = read(file, options, report)?;
-    plain(options, base.as_ref()).apply(&mut adapter, report)?;
+pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, console: &Console) -> Result<()> {
+    let (mut adapter, base) = read(file, options, console)?;
+    plain(options, base.as_ref()).apply(&mut adapter, console)?;
     let target = &options.output;
     output::prepare(&options.input, target)?;
     let write = |path: &std::path::Path| {
@@ -75,7 +76,7 @@ pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, report: &Report
         folder.commit()?;
         target.join(DIFFUSERS_WEIGHT_NAME)
     };
-    report.say(format!("{}: {}", written.display(), summary(&adapter)));
+    console.result(format!("{}: {}", written.display(), summary(&adapter)));
     Ok(())
 }
 
@@ -89,11 +90,11 @@ fn forget_network(metadata: &mut BTreeMap<String, String>) {
 }
 
 /// Reads the adapter, with the base model's layers at hand where one is given.
-fn read(file: &WeightFile, options: &AdapterOptions, report: &Report) -> Result<(AdapterFile, Option<Model>)> {
+fn read(file: &WeightFile, options: &AdapterOptions, console: &Console) -> Result<(AdapterFile, Option<Model>)> {
     let unknown = if options.allow_unknown { UnknownKeys::Collect } else { UnknownKeys::Refuse };
     let adapter = AdapterFile::from_weights(file, unknown)?;
-    report.unknown_keys(&adapter.unknown_keys);
-    let base = options.base.as_deref().map(|base| Model::open(base, false, report)).transpose()?;
+    told::unknown_keys(&adapter.unknown_keys, console);
+    let base = options.base.as_deref().map(|base| Model::open(base, false, console)).transpose()?;
     if let Some(base) = &base {
         adapter.check_fit(|network, path| base.weight_shape(network, path))?;
     }

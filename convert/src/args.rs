@@ -1,31 +1,35 @@
-//! What was typed. Long options may be written with dashes or underscores.
+//! What was typed.
 
-use candle_core::DType;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
+use driftless_cli::Logging;
+use driftless_cli::options::{Precision, ScaledFile};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Converts checkpoints and adapters of Stable Diffusion 1.5 between LDM, diffusers, kohya and PEFT. What a file is, is told by
 /// its content, not by its name; pickles are read without executing anything.
 #[derive(Debug, Parser)]
-#[command(name = "convert", version, propagate_version = true)]
+#[command(
+    name = "convert",
+    version,
+    propagate_version = true,
+    after_help = "Long options may be written with dashes or underscores.\n\n\
+                  Examples:\n  convert inspect lora.safetensors\n  convert diffusers lora.safetensors --output converted"
+)]
 pub struct Parsed {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Prints errors only.
-    #[arg(long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Lists every key that was left out.
-    #[arg(long, global = true)]
-    pub verbose: bool,
+    /// How much is told.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Says what a file is: kind, format, keys, rank, alpha, types, metadata.
+    #[command(after_help = "Examples:\n  convert inspect lora.safetensors\n  convert inspect model.ckpt --json | jq .kind")]
     Inspect {
         /// A weight file.
         file: PathBuf,
@@ -34,17 +38,31 @@ pub enum Command {
         json: bool,
     },
     /// Makes a pipeline folder of a whole checkpoint, or pytorch_lora_weights.safetensors of an adapter.
+    #[command(
+        after_help = "Examples:\n  convert diffusers lora.safetensors --output converted\n  convert diffusers model.ckpt --output model --base stable-diffusion-v1-5/stable-diffusion-v1-5 --dtype float16"
+    )]
     Diffusers(DiffusersOptions),
     /// Makes a kohya file of an adapter.
+    #[command(after_help = "Examples:\n  convert kohya pytorch_lora_weights.safetensors --output lora.safetensors")]
     Kohya(AdapterOptions),
     /// Makes a PEFT folder for each network that an adapter changes, unet/ and text_encoder/; or one .safetensors file with both
     /// networks' layers under PEFT's names (unet.*.lora_A.weight, text_encoder.*), the scale folded in.
+    #[command(
+        after_help = "Examples:\n  convert peft lora.safetensors --output peft\n  convert peft loha.safetensors --rank 16 --output peft.safetensors"
+    )]
     Peft(AdapterOptions),
     /// Makes one LDM file of a pipeline folder.
+    #[command(after_help = "Examples:\n  convert ckpt model --output model.safetensors --dtype float16")]
     Ckpt(CheckpointOptions),
     /// Finds the adapter inside a merged checkpoint, by singular values of each layer's difference to the base model.
+    #[command(
+        after_help = "Examples:\n  convert extract-lora tuned.ckpt --base stable-diffusion-v1-5/stable-diffusion-v1-5 --rank 64 --output lora.safetensors"
+    )]
     ExtractLora(ExtractOptions),
     /// Merges adapters of any family into a model.
+    #[command(
+        after_help = "Examples:\n  convert merge a.safetensors b.safetensors:0.5 --base stable-diffusion-v1-5/stable-diffusion-v1-5 --output merged"
+    )]
     Merge(MergeOptions),
 }
 
@@ -133,7 +151,7 @@ pub struct ExtractOptions {
 pub struct MergeOptions {
     /// Adapters of any family, each with a strength behind a colon [default strength: 1].
     #[arg(value_name = "ADAPTER[:SCALE]", required = true)]
-    pub adapters: Vec<ScaledAdapter>,
+    pub adapters: Vec<ScaledFile>,
     /// The model to merge into: a diffusers folder, a checkpoint file or a hub id.
     #[arg(long, value_name = "MODEL")]
     pub base: String,
@@ -171,29 +189,6 @@ impl FromStr for RankChoice {
     }
 }
 
-/// An adapter file and how much of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScaledAdapter {
-    /// The file.
-    pub file: PathBuf,
-    /// Its strength.
-    pub scale: f64,
-}
-
-impl FromStr for ScaledAdapter {
-    type Err = String;
-
-    /// `FILE` or `FILE:SCALE`; a last part that is no number belongs to the name.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let scaled = text.rsplit_once(':').and_then(|(file, scale)| Some((file, scale.parse::<f64>().ok()?)));
-        let (file, scale) = scaled.unwrap_or((text, 1.0));
-        if file.is_empty() || !scale.is_finite() {
-            return Err("expected FILE or FILE:SCALE with a finite scale".into());
-        }
-        Ok(Self { file: file.into(), scale })
-    }
-}
-
 /// A share, above 0 and below 1.
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0).ok_or_else(|| "a number between 0 and 1".into())
@@ -208,51 +203,6 @@ pub enum TextEncoder {
     Base,
 }
 
-/// Element types of weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// Half precision.
-    #[value(alias = "fp16")]
-    Float16,
-    /// bfloat16.
-    #[value(alias = "bf16")]
-    Bfloat16,
-    /// Single precision.
-    #[value(alias = "fp32", alias = "float")]
-    Float32,
-}
-
-impl Precision {
-    /// candle's name.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::Float16 => DType::F16,
-            Self::Bfloat16 => DType::BF16,
-            Self::Float32 => DType::F32,
-        }
-    }
-}
-
-/// Reads the command line; ends the process with status 2 for wrong usage.
-pub fn parse() -> Parsed {
-    Parsed::parse_from(with_dashes(std::env::args_os()))
-}
-
-/// Writes the names of long options with dashes; what stands behind `=` or `--` is left alone.
-fn with_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut options = true;
-    arguments
-        .map(|argument| {
-            let Some(text) = argument.to_str().filter(|text| options && text.starts_with("--")) else { return argument };
-            options = text != "--";
-            match text.split_once('=') {
-                Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
-                None => text.replace('_', "-").into(),
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,23 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn scales_and_ranks() {
-        let adapter = |text: &str| ScaledAdapter::from_str(text).map(|adapter| (adapter.file, adapter.scale));
-        assert_eq!(adapter("a.safetensors:0.5"), Ok(("a.safetensors".into(), 0.5)));
-        assert_eq!(adapter("C:\\a.safetensors"), Ok(("C:\\a.safetensors".into(), 1.0)));
-        assert!(adapter(":0.5").is_err() && adapter("a:inf").is_err());
+    fn ranks() {
         assert_eq!(RankChoice::from_str("64"), Ok(RankChoice::Fixed(64)));
         assert_eq!(RankChoice::from_str("auto"), Ok(RankChoice::Auto));
         assert!(RankChoice::from_str("0").is_err() && RankChoice::from_str("all").is_err());
-    }
-
-    #[test]
-    fn underscores_in_names_become_dashes_and_values_stay() {
-        let typed = ["convert", "diffusers", "a_b", "--allow_unknown", "--text_encoder=base", "--output=x_y", "--", "--a_b"];
-        let read = with_dashes(typed.iter().map(OsString::from));
-        assert_eq!(
-            read,
-            ["convert", "diffusers", "a_b", "--allow-unknown", "--text-encoder=base", "--output=x_y", "--", "--a_b"]
-        );
     }
 }

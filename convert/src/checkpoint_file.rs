@@ -3,7 +3,7 @@
 use crate::args::CheckpointOptions;
 use crate::output;
 use crate::pipeline_folder::Transform;
-use crate::report::Report;
+use crate::told::WEIGHTS;
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::{
     TensorSpec, cast, require_finite, unknown_keys_error, write_safetensors_streaming, write_torch_streaming,
@@ -13,11 +13,12 @@ use driftless::model_family::naming::vae_attention;
 use driftless::model_family::{ModelFamily, Network};
 use driftless::weights::{Component, ModelWeights};
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Converts the folder.
-pub fn run(options: &CheckpointOptions, report: &Report) -> Result<()> {
+pub fn run(options: &CheckpointOptions, console: &Console) -> Result<()> {
     if !options.input.is_dir() {
         return Err(Error::file(&options.input, "is no folder", "give a diffusers pipeline folder"));
     }
@@ -27,8 +28,8 @@ pub fn run(options: &CheckpointOptions, report: &Report) -> Result<()> {
     output::prepare(&options.input, &options.output)?;
     let dtype = options.dtype.map(|dtype| dtype.dtype());
     let components: Vec<&Component> = components.iter().collect();
-    let count = write(&options.output, &components, model.family(), dtype, &|_, _, tensor| Ok(tensor), report)?;
-    report.say(format!("{}: {count} weights", options.output.display()));
+    let count = write(&options.output, &components, model.family(), dtype, &|_, _, tensor| Ok(tensor), console)?;
+    console.result(format!("{}: {count} weights", options.output.display()));
     Ok(())
 }
 
@@ -179,7 +180,7 @@ pub fn write(
     family: &ModelFamily,
     dtype: Option<DType>,
     transform: &Transform,
-    report: &Report,
+    console: &Console,
 ) -> Result<usize> {
     let mut entries = Entries::default();
     for component in components {
@@ -188,10 +189,10 @@ pub fn write(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut specs = entries.specs.clone();
     let count = specs.len();
-    let progress = report.progress("weights", count);
+    let progress = console.progress(WEIGHTS, count);
     let mut produce = |spec: &TensorSpec| -> Result<Tensor> {
         let tensor = entries.produce(spec, transform)?;
-        progress.advance();
+        progress.advance(1);
         Ok(tensor)
     };
     if output::names_ckpt(output) {

@@ -1,18 +1,18 @@
 //! `convert diffusers`: a whole checkpoint becomes a pipeline folder, an adapter diffusers' LoRA file.
 
 use crate::args::DiffusersOptions;
-use crate::report::Report;
 use crate::{adapters, pipeline_folder};
 use driftless::formats::WeightFile;
 use driftless::model_family::recognition::{ModelKind, model_kind};
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use std::sync::Arc;
 
 /// Looks at the input and converts it as what it is.
-pub fn run(options: &DiffusersOptions, report: &Report) -> Result<()> {
+pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
     let file = Arc::new(WeightFile::open(&options.adapter.input)?);
     match model_kind(&file) {
-        ModelKind::LdmCheckpoint(_) => pipeline_folder::run(file, options, report),
+        ModelKind::LdmCheckpoint(_) => pipeline_folder::run(file, options, console),
         ModelKind::Component(part) => {
             let problem = format!("is the {part} of a diffusers pipeline already");
             Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
@@ -23,7 +23,7 @@ pub fn run(options: &DiffusersOptions, report: &Report) -> Result<()> {
                     return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
                 }
             }
-            adapters::to_diffusers(&file, &options.adapter, report)
+            adapters::to_diffusers(&file, &options.adapter, console)
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `convert inspect`: what a file is.
 
 use crate::adapters::{families, summary};
-use crate::report::Report;
 use driftless::Result;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{UnknownKeys, is_adapter};
@@ -9,37 +8,41 @@ use driftless::formats::WeightFile;
 use driftless::model_family::recognition::{ModelKind, model_kind, of_adapter, of_shapes};
 use driftless::model_family::sd15;
 use driftless::weights::{LdmCheckpoint, UnetWeights};
+use driftless_cli::escape::one_line;
+use driftless_cli::{Console, output};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Looks at the file and prints what it is.
-pub fn run(path: &Path, as_json: bool, report: &Report) -> Result<()> {
+pub fn run(path: &Path, as_json: bool, console: &Console) -> Result<()> {
     let file = Arc::new(WeightFile::open(path)?);
     let found = describe(&file)?;
     if as_json {
-        println!("{:#}", Value::Object(found));
+        output::print_json(&Value::Object(found));
         return Ok(());
     }
+    let mut lines = Vec::new();
     for (name, value) in &found {
         match value {
             Value::Null | Value::Array(_) if name == "keys" => {}
-            Value::String(text) => report.say(format!("{name}: {text}")),
+            Value::String(text) => lines.push(format!("{name}: {}", one_line(text))),
             Value::Object(entries) => {
-                report.say(format!("{name}:"));
+                lines.push(format!("{name}:"));
                 for (key, value) in entries {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     let short: String = text.chars().take(200).collect();
-                    report.say(format!("  {}: {}", key.escape_debug(), short.escape_debug()));
+                    lines.push(format!("  {}: {}", one_line(key), one_line(&short)));
                 }
             }
-            value => report.say(format!("{name}: {value}")),
+            value => lines.push(format!("{name}: {value}")),
         }
     }
-    for key in file.names() {
-        report.detail(format!("  {}", key.escape_debug()));
+    if console.logging().verbose {
+        lines.extend(file.names().map(|key| format!("  {}", one_line(key))));
     }
+    lines.iter().for_each(|line| output::print(&format!("{line}\n")));
     Ok(())
 }
 

@@ -3,10 +3,9 @@
 //! Every adapter changes the weight as it is in the base, and the changes add up, as they do where adapters are attached side by side;
 //! computed in float32, rounded once.
 
-use crate::args::{MergeOptions, ScaledAdapter};
+use crate::args::MergeOptions;
 use crate::model::Model;
 use crate::pipeline_folder::{Chosen, Folder};
-use crate::report::Report;
 use crate::{adapters, checkpoint_file, output};
 use candle_core::{DType, Tensor};
 use driftless::adapter::Adapter;
@@ -14,17 +13,19 @@ use driftless::adapter::AdapterFile;
 use driftless::model_family::Network;
 use driftless::weights::Component;
 use driftless::{Error, Result};
+use driftless_cli::Console;
+use driftless_cli::options::ScaledFile;
 use std::collections::BTreeMap;
 
 /// Adapters of one layer, by network and module path.
 type Changes = BTreeMap<(Network, String), Vec<Adapter>>;
 
 /// Merges and writes.
-pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
-    let base = Model::open(&options.base, options.ema, report)?;
+pub fn run(options: &MergeOptions, console: &Console) -> Result<()> {
+    let base = Model::open(&options.base, options.ema, console)?;
     let mut changes = Changes::new();
     for adapter in &options.adapters {
-        add(&mut changes, adapter, &base, report)?;
+        add(&mut changes, adapter, &base, console)?;
     }
     for scaled in &options.adapters {
         output::prepare(&scaled.file, &options.output)?;
@@ -35,7 +36,7 @@ pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
     let present: Vec<&Component> = Network::PIPELINE.iter().filter_map(|network| base.network(*network)).collect();
     if looks_like_a_file(options) {
         checkpoint_file::refuse_other_names(&options.output)?;
-        checkpoint_file::write(&options.output, &present, base.family, dtype, &transform, report)?;
+        checkpoint_file::write(&options.output, &present, base.family, dtype, &transform, console)?;
     } else {
         let Some(folder) = base.folder().filter(|_| present.len() == Network::PIPELINE.len()) else {
             let problem = "is to be a folder, but the base has no configurations or lacks a network";
@@ -48,9 +49,9 @@ pub fn run(options: &MergeOptions, report: &Report) -> Result<()> {
         let all = |component: &Component| component.names().map(str::to_owned).collect();
         let chosen = |component: &&Component| Chosen { names: all(component), component: (*component).clone(), origin: "merged" };
         let parts: Vec<Chosen> = present.iter().map(chosen).collect();
-        Folder { base: folder, dtype, transform: &transform }.write(&options.output, &parts, report)?;
+        Folder { base: folder, dtype, transform: &transform }.write(&options.output, &parts, console)?;
     }
-    report.say(format!("{}: {} layers changed", options.output.display(), changes.len()));
+    console.result(format!("{}: {} layers changed", options.output.display(), changes.len()));
     Ok(())
 }
 
@@ -61,10 +62,10 @@ fn looks_like_a_file(options: &MergeOptions) -> bool {
 }
 
 /// Reads an adapter and checks it against the base.
-fn add(changes: &mut Changes, scaled: &ScaledAdapter, base: &Model, report: &Report) -> Result<()> {
+fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Console) -> Result<()> {
     let file = AdapterFile::open(&scaled.file)?;
     file.check_fit(|network, path| base.weight_shape(network, path))?;
-    report.say(format!("{} at {}: {}", scaled.file.display(), scaled.scale, adapters::summary(&file)));
+    console.result(format!("{} at {}: {}", scaled.file.display(), scaled.scale, adapters::summary(&file)));
     for ((network, path), adapter) in file.entries {
         let has_bias = base.network(network).is_some_and(|component| component.info(&format!("{path}.bias")).is_some());
         if adapter.bias.is_some() && !has_bias {

@@ -1,17 +1,16 @@
 //! A whole model to read from: a diffusers folder, an LDM file, or a repository on a hub.
 
-use crate::report::Report;
-use driftless::hub::{self, HubOptions};
+use driftless::hub;
 use driftless::model_family::{ModelFamily, Network};
 use driftless::weights::{Component, ModelWeights, UnetWeights};
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a model is on this machine; a hub id is downloaded where it is not there yet. `half` prefers half-precision weights.
-pub fn place(model: &str, half: bool, report: &Report) -> Result<PathBuf> {
-    let options = HubOptions { half, progress: Some(report.downloads()), ..HubOptions::from_env() };
-    hub::resolve(model, &options)
+pub fn place(model: &str, half: bool, console: &Console) -> Result<PathBuf> {
+    hub::resolve(model, &driftless_cli::hub::options(None, half, console))
 }
 
 /// A model's networks under diffusers' names.
@@ -25,8 +24,8 @@ pub struct Model {
 
 impl Model {
     /// Opens a model; `ema` takes the moving averages of an LDM file's UNet.
-    pub fn open(model: &str, ema: bool, report: &Report) -> Result<Self> {
-        Self::open_path(place(model, false, report)?, ema)
+    pub fn open(model: &str, ema: bool, console: &Console) -> Result<Self> {
+        Self::open_path(place(model, false, console)?, ema)
     }
 
     /// Opens a folder or a file.

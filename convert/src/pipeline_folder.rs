@@ -3,8 +3,8 @@
 //! Configurations, tokenizer and scheduler come from a base model's folder, against whose weights every name and shape is checked
 //! before anything is written. Weights go from file to file one at a time.
 
-use crate::args::{DiffusersOptions, Precision, TextEncoder};
-use crate::report::{Progress, Report};
+use crate::args::{DiffusersOptions, TextEncoder};
+use crate::told::{self, WEIGHTS};
 use crate::{model, output};
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::{
@@ -14,6 +14,8 @@ use driftless::formats::{
 use driftless::model_family::{Network, refused};
 use driftless::weights::{Component, LdmCheckpoint, ModelWeights, UnetWeights};
 use driftless::{Error, Result};
+use driftless_cli::options::Precision;
+use driftless_cli::{Console, Progress};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +35,7 @@ const COPIED: [(&str, &str, bool); 9] = [
 ];
 
 /// Converts the checkpoint.
-pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -> Result<()> {
+pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console) -> Result<()> {
     let target = &options.adapter.output;
     let Some(base) = &options.adapter.base else {
         let problem = "is a whole checkpoint, which holds no tokenizer and no configurations";
@@ -44,7 +46,7 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
             return Err(Error::argument(option, "is for adapters, and the input is a whole checkpoint"));
         }
     }
-    let base = &model::place(base, options.adapter.dtype == Some(Precision::Float16), report)?;
+    let base = &model::place(base, options.adapter.dtype == Some(Precision::Float16), console)?;
     if base.is_file() {
         return Err(Error::file(
             base,
@@ -70,15 +72,15 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, report: &Report) -
     if !unknown.is_empty() && !options.adapter.allow_unknown {
         return Err(unknown_keys_error(file.path(), &unknown));
     }
-    report.unknown_keys(&unknown);
-    checkpoint.dropped.iter().for_each(|key| report.detail(format!("left out: {key}")));
+    told::unknown_keys(&unknown, console);
+    checkpoint.dropped.iter().for_each(|key| console.detail(|| format!("left out: {key}")));
     output::prepare(&options.adapter.input, target)?;
     let folder = Folder { base, dtype: options.adapter.dtype.map(|dtype| dtype.dtype()), transform: &|_, _, tensor| Ok(tensor) };
-    folder.write(target, &parts, report)?;
+    folder.write(target, &parts, console)?;
     for chosen in &parts {
-        report.say(format!("{}: {} weights {}", chosen.component.network(), chosen.names.len(), chosen.origin));
+        console.result(format!("{}: {} weights {}", chosen.component.network(), chosen.names.len(), chosen.origin));
     }
-    report.say(format!("{}", target.display()));
+    console.result(format!("{}", target.display()));
     Ok(())
 }
 
@@ -147,7 +149,7 @@ pub type Transform<'a> = dyn Fn(Network, &str, Tensor) -> Result<Tensor> + 'a;
 
 impl Folder<'_> {
     /// Writes the folder; nothing or an empty folder may stand there.
-    pub fn write(&self, target: &Path, parts: &[Chosen], report: &Report) -> Result<()> {
+    pub fn write(&self, target: &Path, parts: &[Chosen], console: &Console) -> Result<()> {
         let index = model_index(self.base)?;
         for (folder, name, needed) in COPIED {
             let path = self.base.join(folder).join(name);
@@ -164,7 +166,7 @@ impl Folder<'_> {
                 write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
             }
         }
-        let progress = report.progress("weights", parts.iter().map(|chosen| chosen.names.len()).sum());
+        let progress = console.progress(WEIGHTS, parts.iter().map(|chosen| chosen.names.len()).sum());
         for chosen in parts {
             self.write_weights(chosen, folder.path(), &progress)?;
         }
@@ -195,7 +197,7 @@ impl Folder<'_> {
             let tensor = component.tensor(&spec.name, &Device::Cpu)?;
             require_finite(&tensor).map_err(wrong)?;
             let tensor = (self.transform)(network, &spec.name, tensor)?;
-            progress.advance();
+            progress.advance(1);
             cast(&tensor, spec.dtype).map_err(wrong)
         })
     }

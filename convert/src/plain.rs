@@ -1,13 +1,14 @@
 //! Adapters of every family as plain LoRA, layer by layer, with a report of what a rank leaves out.
 
 use crate::model::Model;
-use crate::report::Report;
+use crate::told::LAYERS;
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::Adapter;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{Entries, Network};
 use driftless::model_family::{LayerKind, layer_kind};
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use rayon::prelude::*;
 
 /// How layers become plain.
@@ -22,7 +23,7 @@ pub struct Plain<'a> {
 
 impl Plain<'_> {
     /// Replaces every layer that is not plain LoRA, and with a rank those of a larger one.
-    pub fn apply(&self, file: &mut AdapterFile, report: &Report) -> Result<()> {
+    pub fn apply(&self, file: &mut AdapterFile, console: &Console) -> Result<()> {
         let as_it_is = |adapter: &Adapter| {
             let lora = adapter.as_plain_lora();
             lora.is_some_and(|lora| self.rank.is_none_or(|rank| lora.rank() <= rank))
@@ -38,19 +39,19 @@ impl Plain<'_> {
             );
             return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
         }
-        let progress = report.progress("layers to plain LoRA", changed.len());
+        let progress = console.progress(LAYERS, changed.len());
         let made: Vec<Made> = changed
             .par_iter()
             .map(|layer| {
                 let made = self.layer(file, layer);
-                progress.advance();
+                progress.advance(1);
                 made
             })
             .collect::<Result<_>>()?;
         drop(progress);
-        self.tell(&file.entries, &made, report);
+        self.tell(&file.entries, &made, console);
         if biased > 0 {
-            report.warn(format!("the differences of {biased} biases are left out"));
+            console.warn(format!("the differences of {biased} biases are left out"));
         }
         for Made { layer, adapter, .. } in made {
             file.entries.insert(layer, adapter);
@@ -82,16 +83,16 @@ impl Plain<'_> {
     }
 
     /// What became of what, and each layer's error.
-    fn tell(&self, entries: &Entries, made: &[Made], report: &Report) {
+    fn tell(&self, entries: &Entries, made: &[Made], console: &Console) {
         let mut largest: Option<&Made> = None;
         for one in made {
             let (network, path) = &one.layer;
             let (family, rank) = (entries[&one.layer].family(), one.adapter.factors.rank().unwrap_or_default());
             let line = format!("{network}.{path}: {family} as LoRA of rank {rank}");
             if one.error > 0.0 {
-                report.say(format!("{line}, {} of the change left out", percent(one.error)));
+                console.result(format!("{line}, {} of the change left out", percent(one.error)));
             } else {
-                report.detail(format!("{line}, exact"));
+                console.detail(|| format!("{line}, exact"));
             }
             if largest.is_none_or(|other| one.error > other.error) {
                 largest = Some(one);
@@ -99,7 +100,7 @@ impl Plain<'_> {
         }
         let cut = made.iter().filter(|one| one.error > 0.0).count();
         match largest.filter(|_| cut > 0) {
-            Some(Made { layer: (network, path), error, .. }) => report.say(format!(
+            Some(Made { layer: (network, path), error, .. }) => console.result(format!(
                 "{} layers became plain LoRA, {cut} of them cut to rank {}; most is left out of {network}.{path}: {}",
                 made.len(),
                 self.rank.unwrap_or_default(),
@@ -107,9 +108,9 @@ impl Plain<'_> {
             )),
             None if !made.is_empty() => {
                 let rank = made.iter().filter_map(|one| one.adapter.factors.rank()).max().unwrap_or_default();
-                report.say(format!("{} layers became plain LoRA, exactly, of rank {rank} at most", made.len()));
+                console.result(format!("{} layers became plain LoRA, exactly, of rank {rank} at most", made.len()));
                 if rank > 256 {
-                    report.warn(format!(
+                    console.warn(format!(
                         "rank {rank} makes a large file; --rank N gives a smaller one and tells what that leaves out"
                     ));
                 }

@@ -12,29 +12,30 @@ mod tell;
 use crate::args::ExtractOptions;
 use crate::model::Model;
 use crate::output;
-use crate::report::Report;
+use crate::told::LAYERS;
 use candle_core::{DType, Device};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::Entries;
 use driftless::model_family::{Network, layer_kind};
 use driftless::weights::Component;
 use driftless::{Error, Result};
+use driftless_cli::Console;
 use layer::{Layer, Outcome};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Extracts and writes.
-pub fn run(options: &ExtractOptions, report: &Report) -> Result<()> {
+pub fn run(options: &ExtractOptions, console: &Console) -> Result<()> {
     if !output::names_safetensors(&options.output) {
         return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
     }
-    let tuned = Model::open(&options.input, options.ema, report)?;
-    let base = Model::open(&options.base, false, report)?;
+    let tuned = Model::open(&options.input, options.ema, console)?;
+    let base = Model::open(&options.base, false, console)?;
     let mut work = Vec::new();
     let mut others = 0;
     for network in [Network::Unet, Network::TextEncoder] {
         let Some(own) = tuned.network(network) else {
-            report.warn(format!("the tuned model has no {network}, so nothing of it is extracted"));
+            console.warn(format!("the tuned model has no {network}, so nothing of it is extracted"));
             continue;
         };
         let Some(reference) = base.network(network) else {
@@ -43,12 +44,12 @@ pub fn run(options: &ExtractOptions, report: &Report) -> Result<()> {
         };
         others += compare(network, own, reference, &mut work)?;
     }
-    let progress = report.progress("layers", work.len());
+    let progress = console.progress(LAYERS, work.len());
     let outcomes: Vec<Outcome> = work
         .par_iter()
         .map(|layer| {
             let outcome = layer.extract(options);
-            progress.advance();
+            progress.advance(1);
             outcome
         })
         .collect::<Result<_>>()?;
@@ -62,8 +63,8 @@ pub fn run(options: &ExtractOptions, report: &Report) -> Result<()> {
     output::prepare(&tuned.path, &options.output)?;
     let dtype = options.dtype.map_or(DType::F32, |dtype| dtype.dtype());
     AdapterFile::write_kohya(&options.output, &entries, &BTreeMap::new(), Some(dtype))?;
-    tell::tell(&outcomes, others, options, report);
-    report.say(format!("{}: {} layers", options.output.display(), entries.len()));
+    tell::tell(&outcomes, others, options, console);
+    console.result(format!("{}: {} layers", options.output.display(), entries.len()));
     Ok(())
 }
 

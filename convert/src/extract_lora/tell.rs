@@ -3,34 +3,34 @@
 use super::layer::Outcome;
 use crate::args::{ExtractOptions, RankChoice};
 use crate::plain::percent;
-use crate::report::Report;
 use driftless::adapter::files::Network;
+use driftless_cli::Console;
 use std::collections::BTreeMap;
 
 /// Prints a line per block, the whole, and what speaks against the result.
-pub fn tell(outcomes: &[Outcome], others: usize, options: &ExtractOptions, report: &Report) {
+pub fn tell(outcomes: &[Outcome], others: usize, options: &ExtractOptions, console: &Console) {
     let mut blocks: BTreeMap<(Network, &str), Vec<&Outcome>> = BTreeMap::new();
     for outcome in outcomes {
         blocks.entry((outcome.network, block(&outcome.path))).or_default().push(outcome);
     }
     for ((network, name), layers) in &blocks {
-        report.say(format!("{network}.{name}: {}", describe(layers)));
+        console.result(format!("{network}.{name}: {}", describe(layers)));
     }
     for outcome in outcomes.iter().filter(|outcome| outcome.adapter.is_some()) {
-        report.detail(format!("{}.{}: {}", outcome.network, outcome.path, describe(&[outcome])));
+        console.detail(|| format!("{}.{}: {}", outcome.network, outcome.path, describe(&[outcome])));
     }
     let all: Vec<&Outcome> = outcomes.iter().collect();
-    report.say(format!("together: {}", describe(&all)));
+    console.result(format!("together: {}", describe(&all)));
     if let RankChoice::Fixed(rank) = options.rank {
         let cut = outcomes.iter().filter(|outcome| outcome.goes_on).count();
         if cut > 0 {
             let advice = "the true rank is higher, or the difference is no LoRA; --rank auto finds out";
-            report.warn(format!("in {cut} layers the difference goes on beyond rank {rank}: {advice}"));
+            console.warn(format!("in {cut} layers the difference goes on beyond rank {rank}: {advice}"));
         }
     }
     if others > 0 {
         let what = "biases, norms or embeddings, which LoRA cannot change, differ beyond rounding too";
-        report.warn(format!("{others} {what}; is this the model that it was tuned from?"));
+        console.warn(format!("{others} {what}; is this the model that it was tuned from?"));
     }
 }
 

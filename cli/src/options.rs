@@ -1,0 +1,132 @@
+//! Options that several commands have, and the values they take.
+
+use candle_core::DType;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How much is told, and in which form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct Logging {
+    /// Tell nothing but warnings and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Messages")]
+    pub quiet: bool,
+    /// Tell more
+    #[arg(long, short, global = true, help_heading = "Messages")]
+    pub verbose: bool,
+    /// One JSON object a line on standard error instead of text and progress bars
+    #[arg(long = "log-json", alias = "log_json", global = true, help_heading = "Messages")]
+    pub log_json: bool,
+}
+
+/// A type of numbers, under the names that PyTorch has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32 bits.
+    #[value(alias = "fp32", alias = "float")]
+    Float32,
+    /// 16 bits, IEEE.
+    #[value(alias = "fp16")]
+    Float16,
+    /// 16 bits with float32's range.
+    #[value(alias = "bf16")]
+    Bfloat16,
+}
+
+impl Precision {
+    /// candle's type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Float32 => DType::F32,
+            Self::Float16 => DType::F16,
+            Self::Bfloat16 => DType::BF16,
+        }
+    }
+}
+
+/// Where to compute: `--device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU if this build and this machine have one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
+    /// Apple's GPU.
+    Metal,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = driftless::Error;
+
+    /// # Errors
+    /// For another name, with the nearest that exists.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = text.to_ascii_lowercase();
+        match (name.as_str(), name.split_once(':')) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            ("metal", _) => Ok(Self::Metal),
+            (_, Some(("cuda", number))) => number.parse().map(Self::Cuda).map_err(|_| {
+                driftless::Error::argument(text, format!("`{number}` is not a number; expected cuda:N, for instance cuda:0"))
+            }),
+            _ => Err(driftless::Error::unknown("device", text, ["auto", "cpu", "cuda", "cuda:0", "metal"])),
+        }
+    }
+}
+
+/// An adapter file with its strength: `FILE[:SCALE]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaledFile {
+    /// The file.
+    pub file: PathBuf,
+    /// What the adapter's term is multiplied with.
+    pub scale: f64,
+}
+
+impl FromStr for ScaledFile {
+    type Err = &'static str;
+
+    /// `FILE` or `FILE:SCALE`; a last part that is no number belongs to the name.
+    ///
+    /// # Errors
+    /// Without a file, or with a scale that is not finite.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let scaled = text.rsplit_once(':').and_then(|(file, scale)| Some((file, scale.parse::<f64>().ok()?)));
+        let (file, scale) = scaled.unwrap_or((text, 1.0));
+        if file.is_empty() || !scale.is_finite() {
+            return Err("expected FILE or FILE:SCALE with a finite scale");
+        }
+        Ok(Self { file: file.into(), scale })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_and_without_strength() {
+        let parse = |text: &str| text.parse::<ScaledFile>().map(|scaled| (scaled.file, scaled.scale));
+        assert_eq!(parse("a.safetensors"), Ok(("a.safetensors".into(), 1.0)));
+        assert_eq!(parse("a.safetensors:0.5"), Ok(("a.safetensors".into(), 0.5)));
+        assert_eq!(parse("C:\\a.safetensors"), Ok(("C:\\a.safetensors".into(), 1.0)));
+        for wrong in ["a:nan", "a:inf", ":2", ""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn devices() {
+        let parse = |text: &str| text.parse::<DeviceChoice>().map_err(|error| error.to_string());
+        assert_eq!(parse("cuda:3"), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!(parse("CUDA"), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!(parse("auto"), Ok(DeviceChoice::Auto));
+        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("cdua", "did you mean `cuda`")] {
+            assert!(parse(wrong).unwrap_err().contains(expected), "{wrong}");
+        }
+    }
+}
