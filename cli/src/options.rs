@@ -2,6 +2,7 @@
 
 use candle_core::DType;
 use clap::{Args, ValueEnum};
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -56,6 +57,17 @@ pub enum DeviceChoice {
     Cuda(usize),
     /// Apple's GPU.
     Metal,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -125,6 +137,7 @@ mod tests {
         assert_eq!(parse("cuda:3"), Ok(DeviceChoice::Cuda(3)));
         assert_eq!(parse("CUDA"), Ok(DeviceChoice::Cuda(0)));
         assert_eq!(parse("auto"), Ok(DeviceChoice::Auto));
+        assert_eq!(parse(&DeviceChoice::Cuda(3).to_string()), Ok(DeviceChoice::Cuda(3)));
         for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("cdua", "did you mean `cuda`")] {
             assert!(parse(wrong).unwrap_err().contains(expected), "{wrong}");
         }

@@ -10,27 +10,30 @@ use driftless::scheduler;
 use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::TextContext;
 use driftless::vision::Rgb;
+use driftless_cli::device::{self, set_threads};
+use driftless_cli::options::Precision;
+use driftless_cli::{Console, Ended, Unit, interrupt};
 use features::plan::{DEFAULT_MODEL, Fault, ModelChoice};
 use features::set::LayerChoice;
 use features::stores::{split_batch, write_npy};
 
-use crate::args::{GenerateArgs, Precision};
+use crate::args::GenerateArgs;
 use crate::model;
-use crate::report::Reporter;
-use crate::run::{Outcome, set_threads};
-use crate::{device, interrupt};
+
+/// Calls of the UNet, as progress counts them.
+const CALLS: Unit = Unit::new("call", "calls");
 
 /// Generates the image and writes it with its features.
 ///
 /// # Errors
 /// When the request is wrong, the model cannot be loaded, or a file cannot be written.
-pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome> {
+pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     check(args)?;
     set_threads(args.model.threads)?;
     let device = device::open(args.model.device.unwrap_or_default())?;
     let dtype = args.model.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
     let options = ModelOptions { dtype, device, base: None };
-    let model = model::find(&model_choice(args), options.dtype, reporter)?;
+    let model = model::find(&model_choice(args), options.dtype, console)?;
     let config = model.unet_config(options.dtype)?;
     let layers = match &args.layer {
         Some(path) => LayerChoice::from_file(path)?,
@@ -46,13 +49,13 @@ pub fn generate(args: &GenerateArgs, reporter: &mut Reporter) -> Result<Outcome>
     for lora in &args.model.lora {
         pipeline.attach_adapter(&lora.file, lora.scale.get()).context("--lora")?;
     }
+    interrupt::finish_first("the step in hand", console);
     let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
-    let Some(image) = draw(args, &pipeline, &mut watched, reporter)? else {
-        reporter.info("stopped; nothing was written");
-        return Ok(Outcome::Interrupted);
+    let Some(image) = draw(args, &pipeline, &mut watched, console)? else {
+        return Ok(Ended::Interrupted("stopped; nothing was written".into()));
     };
-    write(args, &image, watched.kept, reporter)?;
-    Ok(Outcome::Done)
+    write(args, &image, watched.kept, console)?;
+    Ok(Ended::Done)
 }
 
 fn check(args: &GenerateArgs) -> Result<(), Fault> {
@@ -76,7 +79,7 @@ fn model_choice(args: &GenerateArgs) -> ModelChoice {
 }
 
 /// The image; `None` when the user stopped it.
-fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, reporter: &mut Reporter) -> Result<Option<Rgb>> {
+fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console: &Console) -> Result<Option<Rgb>> {
     let mut scheduler = scheduler::from_config(&pipeline.scheduler_config)?;
     let steps = args.steps as usize;
     scheduler.set_timesteps(steps)?;
@@ -93,20 +96,20 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, reporte
         start: Start::Noise { height: args.height, width: args.width },
         conditions: &[],
     };
-    reporter.begin(calls);
+    let progress = console.progress(CALLS, calls);
     let mut generator = Generator::manual_seed(args.seed);
     let mut stopped = false;
     // Sampling ends early by an error only, so being stopped is told apart here.
     let drawn = pipeline.sample_tapped(&sampling, scheduler.as_mut(), &mut generator, watched, &mut |_| {
-        reporter.advance(1, 0);
+        progress.advance(1);
         stopped = interrupt::requested();
         if stopped { Err(driftless::Error::argument("generate", "interrupted")) } else { Ok(()) }
     });
-    reporter.end();
+    drop(progress);
     if stopped { Ok(None) } else { Ok(Some(Rgb::from_tensor(&drawn?)?)) }
 }
 
-fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, reporter: &Reporter) -> Result<()> {
+fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, console: &Console) -> Result<()> {
     let folder = &args.output_dir;
     std::fs::create_dir_all(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
     let guided = kept.iter().any(|call| call.negative);
@@ -120,6 +123,6 @@ fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, reporter: &Re
         }
     }
     image.save_png(folder.join("image.png"))?;
-    reporter.info(&format!("image.png and {files} features written to {}", folder.display()));
+    console.info(format!("image.png and {files} features written to {}", folder.display()));
     Ok(())
 }

@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use driftless::formats::write_atomically;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
+use driftless_cli::{Console, output};
 use features::plan::Fault;
 use features::shapes::{self, Shapes, TOKENS};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExtractArgs, LayersArgs};
 use crate::model::unet_config_of;
-use crate::report::Reporter;
 
 /// Where `--show_all_layers` writes its list, as the original does.
 const RECORD: &str = "layer_record.json";
@@ -21,17 +21,17 @@ const DEFAULT_IMG_SIZE: usize = 512;
 ///
 /// # Errors
 /// When the model has no readable configuration, or the image size is out of range.
-pub fn list(args: &LayersArgs, reporter: &Reporter) -> Result<()> {
+pub fn list(args: &LayersArgs, console: &Console) -> Result<()> {
     let config = match &args.model {
-        Some(model) => unet_config_of(model, reporter)?,
+        Some(model) => unet_config_of(model, console)?,
         None => UnetConfig::stable_diffusion_1_5(),
     };
     let layers = layers(&config, args.img_size, &args.attention)?;
     if args.json {
         let object: Map<String, Value> = layers.into_iter().map(|(id, shape)| (id.to_string(), json!(shape))).collect();
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        output::print_json(&Value::Object(object));
     } else {
-        print!("{}", table(&layers));
+        output::print(&table(&layers));
     }
     Ok(())
 }
@@ -40,14 +40,14 @@ pub fn list(args: &LayersArgs, reporter: &Reporter) -> Result<()> {
 ///
 /// # Errors
 /// As [`list`], and when the record cannot be written.
-pub fn show_all(args: &ExtractArgs, reporter: &Reporter) -> Result<()> {
+pub fn show_all(args: &ExtractArgs, console: &Console) -> Result<()> {
     let config = match (&args.model.model, &args.offline_lora, &args.offline_lora_filename) {
-        (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), reporter)?,
-        (Some(model), ..) => unet_config_of(model, reporter)?,
+        (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), console)?,
+        (Some(model), ..) => unet_config_of(model, console)?,
         _ => UnetConfig::stable_diffusion_1_5(),
     };
     let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &args.attention)?;
-    print!("{}", table(&layers));
+    output::print(&table(&layers));
     let record: Map<String, Value> = layers.iter().map(|(id, _)| (id.to_string(), Value::Bool(true))).collect();
     let text = serde_json::to_string(&record)?;
     write_atomically(RECORD, |file| file.write_bytes(text.as_bytes())).context("--show-all-layers")

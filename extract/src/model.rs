@@ -8,17 +8,16 @@ use driftless::hub::{self, HubOptions};
 use driftless::model_family::Network;
 use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
+use driftless_cli::Console;
 use features::engine::LocalModel;
 use features::plan::ModelChoice;
-
-use crate::report::Reporter;
 
 /// Finds a model, downloading it if it is a hub id.
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn find(choice: &ModelChoice, dtype: DType, reporter: &Reporter) -> Result<LocalModel> {
-    let hub = hub_options(choice.revision.clone(), dtype, reporter);
+pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<LocalModel> {
+    let hub = hub_options(choice.revision.clone(), dtype, console);
     let path = hub::resolve(&choice.model, &hub).context("--model")?;
     let base = match ModelFiles::is_complete(&path) {
         true => None,
@@ -31,11 +30,11 @@ pub fn find(choice: &ModelChoice, dtype: DType, reporter: &Reporter) -> Result<L
 ///
 /// # Errors
 /// When it is neither here nor on the hub, or no model of Stable Diffusion 1.5.
-pub fn unet_config_of(model: &str, reporter: &Reporter) -> Result<UnetConfig> {
+pub fn unet_config_of(model: &str, console: &Console) -> Result<UnetConfig> {
     if Path::new(model).exists() {
         return Ok(UnetConfig::from_file(&ModelFiles::open(Path::new(model), None, false)?.config(Network::Unet))?);
     }
-    let file = hub::download(model, "unet/config.json", &hub_options(None, DType::F32, reporter)).context("--model")?;
+    let file = hub::download(model, "unet/config.json", &hub_options(None, DType::F32, console)).context("--model")?;
     Ok(UnetConfig::from_file(&file)?)
 }
 
@@ -43,11 +42,10 @@ pub fn unet_config_of(model: &str, reporter: &Reporter) -> Result<UnetConfig> {
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn find_controlnet(kind: &str, model: &str, dtype: DType, reporter: &Reporter) -> Result<PathBuf> {
-    hub::resolve_controlnet(model, &hub_options(None, dtype, reporter)).with_context(|| format!("--control {kind}"))
+pub fn find_controlnet(kind: &str, model: &str, dtype: DType, console: &Console) -> Result<PathBuf> {
+    hub::resolve_controlnet(model, &hub_options(None, dtype, console)).with_context(|| format!("--control {kind}"))
 }
 
-fn hub_options(revision: Option<String>, dtype: DType, reporter: &Reporter) -> HubOptions {
-    let progress = Some(reporter.downloads());
-    HubOptions { revision, half: dtype != DType::F32, progress, ..HubOptions::from_env() }
+fn hub_options(revision: Option<String>, dtype: DType, console: &Console) -> HubOptions {
+    driftless_cli::hub::options(revision, dtype != DType::F32, console)
 }

@@ -1,4 +1,4 @@
-//! LoRA training for Stable Diffusion 1.5 with kohya's options, folders and files; the `train` command is a shell around [`run`].
+//! LoRA training for Stable Diffusion 1.5 with kohya's options, folders and files; the `train` command is a shell around [`PROGRAM`].
 //!
 //! A [`training::Learner`] takes steps by itself, for programs that bring their own images and loop:
 //!
@@ -53,8 +53,8 @@
 //! | [`data`] | images, captions, buckets, batches | |
 //! | [`options`], [`steps`], [`seeds`] | what was asked for | |
 
+mod command;
 pub mod data;
-pub mod interrupt;
 pub mod model;
 pub mod monitor;
 pub mod network;
@@ -67,3 +67,5 @@ mod samples;
 pub mod seeds;
 pub mod steps;
 pub mod training;
+
+pub use command::PROGRAM;

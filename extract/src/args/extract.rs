@@ -9,7 +9,7 @@ use driftless::taps::AttentionCategory;
 use features::plan::Shard;
 use features::stores::{OutputFormat, OutputPrecision};
 
-use super::{Logging, ModelArgs, Named, NamedNumber, non_empty_path};
+use super::{ModelArgs, Named, NamedNumber, non_empty_path};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
@@ -130,7 +130,4 @@ pub struct ExtractArgs {
     /// Write how long each stage took, as JSON
     #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "Running")]
     pub timings: Option<PathBuf>,
-    /// How much is told.
-    #[command(flatten)]
-    pub logging: Logging,
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use driftless::taps::AttentionCategory;
 use features::stores::OutputPrecision;
 
-use super::{Logging, ModelArgs, non_empty_path};
+use super::{ModelArgs, non_empty_path};
 
 /// Options of `extract generate`.
 #[derive(Debug, Args)]
@@ -56,8 +56,4 @@ pub struct GenerateArgs {
     /// Type of the numbers in files
     #[arg(long, default_value = "float16", value_name = "float16|float32", help_heading = "Output")]
     pub output_dtype: OutputPrecision,
-
-    /// How much is told.
-    #[command(flatten)]
-    pub logging: Logging,
 }

@@ -8,16 +8,16 @@ mod model;
 mod pca;
 mod values;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use driftless_cli::Logging;
 
 pub use extract::ExtractArgs;
 pub use generate::GenerateArgs;
 pub use model::ModelArgs;
 pub use pca::PcaArgs;
-pub use values::{DeviceChoice, Named, NamedNumber, Precision, from_name};
+pub use values::{Named, NamedNumber, from_name};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.
@@ -29,9 +29,14 @@ pub use values::{DeviceChoice, Named, NamedNumber, Precision, from_name};
     args_conflicts_with_subcommands = true,
     args_override_self = true, // the last of two wins, as in the original's argparse
     subcommand_negates_reqs = true,
+    version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    max_term_width = 110
+    max_term_width = 110,
+    after_help = "Examples:\n  \
+        extract --input_dir 'photos/*.jpg' --prompt 'a photo' --t 50 --layer configs/layers/practical.json --output_dir features\n  \
+        extract --config sets.toml --shard 0/4\n  \
+        extract layers --img_size 512"
 )]
 pub struct Cli {
     /// Another task than extracting.
@@ -40,7 +45,10 @@ pub struct Cli {
     /// Extracting.
     #[command(flatten)]
     pub extract: ExtractArgs,
-    /// Print the version of this program (`--version` names the model's)
+    /// How much is told.
+    #[command(flatten)]
+    pub logging: Logging,
+    /// Print the version of this program, as --version without a value does (with one it is the model's)
     #[arg(short = 'V', action = ArgAction::Version, value_parser = clap::value_parser!(bool))]
     pub program_version: Option<bool>,
 }
@@ -49,10 +57,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List every layer id with its shape
+    #[command(
+        after_help = "Examples:\n  extract layers --img_size 768\n  extract layers --model ./model --attention up_cross --json"
+    )]
     Layers(LayersArgs),
     /// Keep features while an image is generated from a prompt
+    #[command(after_help = "Examples:\n  extract generate --prompt 'a horse' --at_steps 10,25,50 --output_dir horse")]
     Generate(GenerateArgs),
     /// Draw features as images: their first three principal components as red, green and blue
+    #[command(after_help = "Examples:\n  extract pca features/plain features/prompt --output images --images 'photos/*.jpg'")]
     Pca(PcaArgs),
 }
 
@@ -71,40 +84,6 @@ pub struct LayersArgs {
     /// Print a JSON object, id to shape
     #[arg(long)]
     pub json: bool,
-    /// How much is told.
-    #[command(flatten)]
-    pub logging: Logging,
-}
-
-/// How much is told, and in which form.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct Logging {
-    /// Tell nothing but errors
-    #[arg(long, conflicts_with = "verbose", help_heading = "Running")]
-    pub quiet: bool,
-    /// Tell more: every file, every stage
-    #[arg(long, help_heading = "Running")]
-    pub verbose: bool,
-    /// One JSON object a line instead of text and progress bars
-    #[arg(long, help_heading = "Running")]
-    pub log_json: bool,
-}
-
-/// Turns the underscores of long option names into dashes; values stay as they are.
-pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut options_ended = false;
-    let normalize_one = |argument: OsString| {
-        let Some(text) = argument.to_str() else { return argument };
-        options_ended |= text == "--";
-        if options_ended || !text.starts_with("--") {
-            return argument;
-        }
-        match text.split_once('=') {
-            Some((name, value)) => format!("{}={value}", name.replace('_', "-")).into(),
-            None => text.replace('_', "-").into(),
-        }
-    };
-    arguments.into_iter().map(normalize_one).collect()
 }
 
 /// Parses a path; clap's own parser for paths refuses empty ones, which is what is wanted here too.
@@ -115,10 +94,12 @@ fn non_empty_path(text: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use driftless_cli::spelling::with_dashes;
+    use std::ffi::OsString;
 
     fn parse(line: &str) -> Cli {
         let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
-        Cli::try_parse_from(normalize(words)).unwrap()
+        Cli::try_parse_from(with_dashes(words)).unwrap()
     }
 
     #[test]
@@ -157,7 +138,7 @@ mod tests {
     fn nonsense_is_a_usage_error() {
         for line in ["--t fifty", "--t 1000", "--nonsense", "--attention left_cross", "--shard 3/3", "--dtype float8"] {
             let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
-            assert_eq!(Cli::try_parse_from(normalize(words)).unwrap_err().exit_code(), 2, "{line}");
+            assert_eq!(Cli::try_parse_from(with_dashes(words)).unwrap_err().exit_code(), 2, "{line}");
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Options that say which model computes, where and how: the same for extracting from images and while an image is generated.
 
 use clap::Args;
+use driftless_cli::options::{DeviceChoice, Precision};
 use features::set::LoraFile;
-
-use super::{DeviceChoice, Precision};
 
 /// Options of the model.
 #[derive(Clone, Debug, Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Logging, non_empty_path};
+use super::non_empty_path;
 
 /// Options of `extract pca`.
 #[derive(Debug, Args)]
@@ -39,7 +39,4 @@ pub struct PcaArgs {
     /// Most rows of the sheet
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub sheet_rows: usize,
-    /// How much is told.
-    #[command(flatten)]
-    pub logging: Logging,
 }

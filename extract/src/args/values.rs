@@ -2,33 +2,7 @@
 
 use std::str::FromStr;
 
-use candle_core::DType;
 use clap::ValueEnum;
-
-/// A compute type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// 32 bits.
-    #[value(alias = "fp32")]
-    Float32,
-    /// 16 bits, IEEE.
-    #[value(alias = "fp16")]
-    Float16,
-    /// 16 bits with float32's range.
-    #[value(alias = "bf16")]
-    Bfloat16,
-}
-
-impl Precision {
-    /// candle's type.
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::Float32 => DType::F32,
-            Self::Float16 => DType::F16,
-            Self::Bfloat16 => DType::BF16,
-        }
-    }
-}
 
 /// Reads a `ValueEnum`'s name in a configuration file with the words that the command line has for it.
 pub fn from_name<T: ValueEnum>(text: &str) -> Result<T, String> {
@@ -36,35 +10,6 @@ pub fn from_name<T: ValueEnum>(text: &str) -> Result<T, String> {
         let names = T::value_variants().iter().filter_map(|variant| variant.to_possible_value());
         format!("`{text}` is none of {}", names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", "))
     })
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// A GPU if this build and this machine have one, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// An NVIDIA GPU by its number.
-    Cuda(usize),
-    /// Apple's GPU.
-    Metal,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            None if text == "metal" => Ok(Self::Metal),
-            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| format!("`{number}` is no GPU number")),
-            _ => Err("expected auto, cpu, cuda, cuda:N or metal".to_owned()),
-        }
-    }
 }
 
 /// `NAME=VALUE`.
@@ -118,13 +63,5 @@ mod tests {
         for wrong in ["canny", "=1", "canny=x", "canny=inf"] {
             assert!(wrong.parse::<NamedNumber>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn devices() {
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert!("gpu".parse::<DeviceChoice>().is_err());
-        assert!("cuda:x".parse::<DeviceChoice>().is_err());
     }
 }

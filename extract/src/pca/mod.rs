@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use driftless::vision::{Image, Rgb};
+use driftless_cli::Console;
 use features::inputs::find_images;
 use features::plan::Fault;
 
 use crate::args::PcaArgs;
-use crate::report::Reporter;
 
 use pieces::{Cuts, Piece};
 use sheet::Sheet;
@@ -32,7 +32,7 @@ const IMAGE_COLUMN: &str = "image";
 ///
 /// # Errors
 /// When an input is no feature, or an image cannot be written.
-pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
+pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
     if !(1..=8192).contains(&args.size) {
         return Err(Fault::usage(format!("--size {}: expected 1 to 8192 pixels", args.size)).into());
     }
@@ -57,7 +57,7 @@ pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
     for source in &sources {
         let folder = if several { args.output.join(&source.set) } else { args.output.clone() };
         drawing.source(source, &folder).with_context(|| format!("{} of {}", source.name, source.set))?;
-        reporter.detail(|| format!("{}: {}", source.set, source.name));
+        console.detail(|| format!("{}: {}", source.set, source.name));
     }
     let mut beside = String::new();
     if wants_sheet {
@@ -66,7 +66,7 @@ pub fn draw(args: &PcaArgs, reporter: &Reporter) -> Result<()> {
         drawing.save(&drawing.sheet.draw(), &place)?;
         beside = format!(", side by side in {}", place.display());
     }
-    reporter.info(&format!("{} images written to {}{beside}", drawing.count.get(), args.output.display()));
+    console.info(format!("{} images written to {}{beside}", drawing.count.get(), args.output.display()));
     Ok(())
 }
 

@@ -1,8 +1,7 @@
-//! Where the model is, and where it computes.
+//! Where the model is, and in which type it computes.
 
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, bail};
-use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device};
 use driftless::hub::{self, HubOptions};
 use driftless::pipeline::ModelFiles;
@@ -36,30 +35,6 @@ pub fn base(options: &ModelOptions, model: &Path) -> Result<Option<PathBuf>> {
     base.with_context(|| format!("--base {}", options.base)).map(Some)
 }
 
-/// The device of `--device`.
-///
-/// # Errors
-/// When this build or this machine does not have it.
-pub fn device(options: &ModelOptions) -> Result<Device> {
-    let name = options.device.to_ascii_lowercase();
-    let (kind, number) = match name.split_once(':') {
-        Some((kind, number)) => (kind, number.parse().with_context(|| format!("--device {name}: `{number}` is not a number"))?),
-        None => (name.as_str(), 0),
-    };
-    let needs = |feature: &str| {
-        format!("--device {name}: this build has no {feature}; build with --features {feature}, or use --device cpu")
-    };
-    match kind {
-        "auto" if cuda_is_available() => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
-        "auto" if metal_is_available() => Ok(Device::new_metal(0).unwrap_or(Device::Cpu)),
-        "auto" | "cpu" => Ok(Device::Cpu),
-        "cuda" if cuda_is_available() => Device::new_cuda(number).with_context(|| format!("--device {name}")),
-        "metal" if metal_is_available() => Device::new_metal(number).with_context(|| format!("--device {name}")),
-        "cuda" | "metal" => bail!("{}", needs(kind)),
-        _ => Err(driftless::Error::unknown("device", &name, ["auto", "cpu", "cuda", "metal"]).into()),
-    }
-}
-
 /// The type that the frozen model is asked to compute in.
 ///
 /// # Errors
@@ -71,22 +46,6 @@ pub fn dtype(options: &ModelOptions, device: &Device) -> Result<DType> {
         Precision::Fp16 if device.is_cpu() => Ok(DType::F16),
         Precision::Fp16 => {
             bail!("--mixed_precision fp16 is not supported on this device, because small gradients vanish; use bf16")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::options::Options;
-
-    #[test]
-    fn devices() {
-        let open = |name: &str| device(&Options::of(&[&format!("--device={name}")]).model);
-        assert!(open("cpu").unwrap().is_cpu());
-        for (wrong, expected) in [("gpu", "unknown device"), ("cuda:x", "not a number"), ("cdua", "did you mean `cuda`")] {
-            let message = format!("{:#}", open(wrong).unwrap_err());
-            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: one JSON object per optimizer step; `validation.jsonl`: one per measurement on images that do not train.
 
-use super::memory::peak_rss_bytes;
 use crate::training::StepReport;
 use anyhow::{Context, Result};
+use driftless_cli::memory::peak_rss_bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};

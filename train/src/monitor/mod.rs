@@ -1,9 +1,8 @@
 //! What is told about a run: on the console, in `metrics.jsonl`, in TensorBoard.
 
 pub mod console;
-pub mod memory;
 pub mod metrics;
 pub mod tensorboard;
 pub mod time;
 
-pub use console::{Console, sentence};
+pub use console::Console;

@@ -31,13 +31,6 @@ pub fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// `1:02:03` or `2:03`.
-pub fn span(seconds: f64) -> String {
-    let seconds = seconds.clamp(0.0, 1e12).round() as u64;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,10 +43,5 @@ mod tests {
         assert_eq!(iso(1_771_196_849), "2026-02-15T23:07:29");
         assert_eq!(iso(4_107_542_399), "2100-02-28T23:59:59");
         assert_eq!(iso(4_107_542_400), "2100-03-01T00:00:00");
-    }
-
-    #[test]
-    fn spans() {
-        assert_eq!([0.4, 59.6, 3723.0].map(span), ["0:00", "1:00", "1:02:03"]);
     }
 }

@@ -7,7 +7,7 @@
 use super::Options;
 use super::config_file::{self, EntryKind};
 use super::foreign::{self, Arity, Treatment};
-use clap::{ArgAction, CommandFactory, FromArgMatches};
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -41,17 +41,17 @@ impl Options {
     /// # Errors
     /// [`Rejected`].
     pub fn from_arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self, Rejected> {
-        parse(std::iter::once("train").chain(arguments).map(str::to_owned)).map(|parsed| parsed.options)
+        parse(&Options::command(), arguments.into_iter().map(str::to_owned)).map(|parsed| parsed.options)
     }
 }
 
-/// Reads the command line (with the program's name first) and the configuration file that it names.
+/// Reads the command line, of which `command` (that of [`Options`]) knows how it was called, and the configuration file that it names.
 ///
 /// # Errors
 /// [`Rejected`].
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Parsed, Rejected> {
+pub fn parse(command: &Command, arguments: impl IntoIterator<Item = String>) -> Result<Parsed, Rejected> {
     let known = Known::new();
-    let typed = known.take_apart(arguments.into_iter().skip(1))?;
+    let typed = known.take_apart(arguments.into_iter())?;
     let mut notes = Notes::default();
     let mut ours = known.sort_out(typed.options, "the command line", &mut notes)?;
     if let Some(path) = ours.get("config_file").and_then(|values| values.last()).map(PathBuf::from) {
@@ -59,7 +59,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Parsed, Reje
         let source = path.display().to_string();
         let from_file = known.sort_out(known.found_in(entries, &source)?, &source, &mut notes)?;
         // Alone first, so that a wrong value is reported as the file's.
-        read_with_clap(&[], &from_file).map_err(|rejected| match rejected {
+        read_with_clap(command, &[], &from_file).map_err(|rejected| match rejected {
             Rejected::Wrong(message) => Rejected::Wrong(format!("{source}: {message}")),
             shown => shown,
         })?;
@@ -67,7 +67,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Parsed, Reje
             ours.entry(name).or_insert(values);
         }
     }
-    let options = read_with_clap(&typed.words, &ours)?;
+    let options = read_with_clap(command, &typed.words, &ours)?;
     Ok(Parsed { options, notices: notes.notices, warnings: notes.warnings, given: ours.into_keys().collect() })
 }
 
@@ -212,8 +212,8 @@ impl Known {
     }
 }
 
-fn read_with_clap(words: &[String], options: &BTreeMap<String, Vec<String>>) -> Result<Options, Rejected> {
-    let mut line = vec!["train".to_owned()];
+fn read_with_clap(command: &Command, words: &[String], options: &BTreeMap<String, Vec<String>>) -> Result<Options, Rejected> {
+    let mut line = vec![command.get_name().to_owned()];
     line.extend(words.iter().cloned());
     for (name, values) in options {
         if values.is_empty() {
@@ -221,7 +221,7 @@ fn read_with_clap(words: &[String], options: &BTreeMap<String, Vec<String>>) -> 
         }
         line.extend(values.iter().map(|value| format!("--{name}={value}")));
     }
-    let matches = Options::command().try_get_matches_from(line);
+    let matches = command.clone().try_get_matches_from(line);
     matches.and_then(|matches| Options::from_arg_matches(&matches)).map_err(|error| match error.kind() {
         clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
             Rejected::Shown(error.render().to_string())
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn parse_words(line: &str) -> Result<Parsed, Rejected> {
-        parse(std::iter::once("train").chain(line.split_whitespace()).map(str::to_owned))
+        parse(&Options::command(), line.split_whitespace().map(str::to_owned))
     }
 
     fn wrong(line: &str) -> String {

@@ -91,7 +91,8 @@ fn identity(entry: &str) -> Identity {
 mod tests {
     use super::super::rows;
     use super::*;
-    use clap::CommandFactory;
+    use clap::{Args, CommandFactory};
+    use driftless_cli::Logging;
 
     fn configuration(entries: &[(&str, &str)]) -> Configuration {
         entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -118,8 +119,11 @@ mod tests {
 
     #[test]
     fn every_option_has_a_row() {
+        let shared = Logging::augment_args(clap::Command::new("messages"));
+        let is_shared = |name: &str| shared.get_arguments().any(|argument| argument.get_long() == Some(name));
         let command = Options::command();
-        let options: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let options = command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| !is_shared(name));
+        let options: Vec<&str> = options.collect();
         let names: Vec<&str> = rows().map(|row| row.name).collect();
         assert_eq!(names, options);
         let defaults = Options::defaults();

@@ -26,6 +26,8 @@ pub mod table;
 mod validation;
 pub mod values;
 
+use driftless_cli::Logging;
+
 pub use model_and_data::{CaptionOptions, DataOptions, Interpolation, ModelOptions, Precision};
 pub use network::NetworkOptions;
 pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
@@ -42,7 +44,11 @@ pub use validation::ValidationOptions;
     rename_all = "snake_case",
     about = "Trains a LoRA for Stable Diffusion 1.5, with the options, folders and files of kohya's train_network.py",
     after_help = "Every long option may be written with dashes or underscores. Options may also stand in a TOML file given as \
-                  --config_file; the command line wins.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+                  --config_file; the command line wins.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n\
+                  Examples:\n  train --config_file configs/paper-lora.toml --train_data_dir data --output_dir adapter\n  \
+                  train check --config_file configs/paper-lora.toml --train_data_dir data\n  \
+                  train --config_file configs/paper-lora.toml --train_data_dir data --output_dir adapter --resume adapter/last-state",
+    disable_help_subcommand = true
 )]
 pub struct Options {
     /// `check`: read configuration and data set, print what a run would do, and stop
@@ -76,9 +82,12 @@ pub struct Options {
     /// Sample images.
     #[command(flatten)]
     pub samples: SampleOptions,
-    /// Seed, logs, messages.
+    /// Seed and logs.
     #[command(flatten)]
     pub run: RunOptions,
+    /// How much is told, as in all commands; no run depends on it.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 /// What to do instead of training.
@@ -97,7 +106,20 @@ impl Options {
 
     /// Every option's row with its value.
     pub fn values(&self) -> impl Iterator<Item = (&'static Row, &dyn table::Value)> {
-        let Self { action: _, model, data, captions, network, optimization, objective, validation, output, samples, run } = self;
+        let Self {
+            action: _,
+            model,
+            data,
+            captions,
+            network,
+            optimization,
+            objective,
+            validation,
+            output,
+            samples,
+            run,
+            logging: _,
+        } = self;
         let known = model.values().chain(data.values()).chain(captions.values()).chain(network.values());
         let known = known.chain(optimization.values()).chain(objective.values()).chain(validation.values());
         known.chain(output.values()).chain(samples.values()).chain(run.values())

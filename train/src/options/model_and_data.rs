@@ -2,6 +2,7 @@
 
 use super::table::options;
 use super::values::{Resolution, StepsOrShare};
+use driftless_cli::options::DeviceChoice;
 use std::path::PathBuf;
 
 options! {
@@ -20,8 +21,8 @@ options! {
         vae: Option<String> => Fixed, by "ss_vae_name";
 
         /// Device: auto, cpu, cuda, cuda:N or metal
-        #[arg(default_value = "auto")]
-        device: String => Irrelevant;
+        #[arg(value_name = "DEVICE", default_value = "auto")]
+        device: DeviceChoice => Irrelevant;
 
         /// Threads for computing (default: all cores)
         #[arg(value_name = "N")]

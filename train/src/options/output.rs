@@ -157,16 +157,5 @@ options! {
         /// Beginning of the run's folder name in --logging_dir
         #[arg(value_name = "TEXT")]
         log_prefix: Option<String> => Irrelevant;
-
-        /// Show warnings and errors only
-        #[arg(short, conflicts_with = "verbose")]
-        quiet: bool => Irrelevant;
-
-        /// Show more
-        #[arg(short)]
-        verbose: bool => Irrelevant;
-
-        /// Write messages and progress as JSON lines to standard error
-        log_json: bool => Irrelevant;
     }
 }

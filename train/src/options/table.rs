@@ -21,6 +21,7 @@
 use super::values::{KeyValue, Resolution, StepsOrShare};
 use super::{HuberSchedule, Interpolation, LossType, Precision, SaveFormat, SavePrecision};
 use clap::ValueEnum;
+use driftless_cli::options::DeviceChoice;
 use std::path::PathBuf;
 
 /// What a run that goes on from a state does about an option that has another value now.
@@ -121,7 +122,7 @@ macro_rules! displayed {
         })*
     };
 }
-displayed!(String, usize, u32, u64, Resolution, StepsOrShare, KeyValue);
+displayed!(String, usize, u32, u64, DeviceChoice, Resolution, StepsOrShare, KeyValue);
 
 /// Choices, which are written by the name that the command line takes.
 macro_rules! choices {

@@ -2,11 +2,10 @@
 
 use super::comparison;
 use super::plan::Plan;
-use crate::interrupt;
 use crate::model::StableDiffusion;
+use crate::monitor::Console;
 use crate::monitor::metrics::{Measurement, Metrics};
 use crate::monitor::tensorboard::TensorBoard;
-use crate::monitor::{Console, sentence};
 use crate::network::TrainedNetwork;
 use crate::output::When;
 use crate::output::metadata::RunMetadata;
@@ -15,6 +14,8 @@ use crate::samples::draw::{self, At};
 use crate::training::validation::Validation;
 use crate::training::{Hooks, Position, StepReport, Trainer, state};
 use anyhow::{Context, Result};
+use driftless_cli::failure::sentence;
+use driftless_cli::{Unit, interrupt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,6 +32,9 @@ pub struct Parts<'a> {
     /// What is measured on images that do not train.
     pub validation: Option<Validation<'a>>,
 }
+
+/// Optimizer steps, as progress counts them.
+const STEPS: Unit = Unit::new("step", "steps");
 
 /// The files of a run.
 pub struct Files<'a> {
@@ -68,7 +72,7 @@ impl<'a> Files<'a> {
             None => (None, vec![]),
         };
         let tensorboard = TensorBoard::open(&options.run)?;
-        console.begin("steps", parts.plan.steps.total, steps_before);
+        console.begin(STEPS, parts.plan.steps.total, steps_before);
         Ok(Self {
             parts,
             metrics,
@@ -140,7 +144,7 @@ impl<'a> Files<'a> {
         let state = trainer.learner.optimizer.state().map(|_| self.save_state(trainer, when));
         let named = |saved: Result<()>, path: PathBuf| match saved {
             Ok(()) => path.display().to_string(),
-            Err(error) => format!("({} could not be saved: {})", path.display(), sentence(&error)),
+            Err(error) => format!("({} could not be saved: {})", path.display(), sentence(error.as_ref())),
         };
         let names = &self.parts.plan.names;
         let adapter = named(adapter, names.adapter(when));
@@ -211,7 +215,7 @@ impl<'a> Files<'a> {
             saved = self.save_state(trainer, when);
         }
         if let Err(error) = &saved {
-            self.console.warn(format!("not saved, and training goes on: {}", sentence(error)));
+            self.console.warn(format!("not saved, and training goes on: {}", sentence(error.as_ref())));
         }
         saved.is_ok()
     }
@@ -263,7 +267,7 @@ impl<'a> Files<'a> {
         if let Err(error) = written
             && !self.metrics_failed
         {
-            self.console.warn(format!("numbers are no longer written down, and training goes on: {}", sentence(&error)));
+            self.console.warn(format!("numbers are no longer written down, and training goes on: {}", sentence(error.as_ref())));
             self.metrics_failed = true;
         }
     }
@@ -325,7 +329,7 @@ impl Hooks<StableDiffusion> for Files<'_> {
         }
         let per_step = self.started.elapsed().as_secs_f64() / (report.step - self.steps_before) as f64;
         let left = per_step * (plan.steps.total - report.step) as f64;
-        self.console.step(report, plan.steps.total, plan.steps.epochs, left);
+        self.console.step(report, plan.steps.epochs, left);
         let samples = &plan.options.samples;
         let by_steps = samples.sample_every_n_steps.filter(|every| *every > 0 && samples.sample_every_n_epochs.is_none());
         if by_steps.is_some_and(|every| report.step.is_multiple_of(every)) {

@@ -3,7 +3,6 @@
 use super::hooks::{Files, Parts};
 use super::plan::Plan;
 use crate::data::DataSet;
-use crate::interrupt;
 use crate::model::{StableDiffusion, place, prediction, vae};
 use crate::monitor::Console;
 use crate::network::TrainedNetwork;
@@ -17,17 +16,12 @@ use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
 use anyhow::{Context, Result, anyhow};
 use driftless::formats::remove_stale;
 use driftless::pipeline::{ModelOptions, Pipeline};
+use driftless_cli::{Ended, Unit, interrupt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// All is done.
-    Finished,
-    /// Interrupted; a sentence on how to go on.
-    Interrupted(String),
-}
+/// Images, as the progress of encoding them counts.
+const LATENTS: Unit = Unit::new("latent", "latents");
 
 /// Trains as planned.
 ///
@@ -37,7 +31,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     make_writable(&options.output.output_dir)?;
     remove_stale([options.output.output_dir.as_path()]);
-    let device = place::device(&options.model)?;
+    let device = driftless_cli::device::open(options.model.device)?;
     let place = place::find(&options.model)?;
     let base = place::base(&options.model, &place)?;
     let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base };
@@ -102,7 +96,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         return Ok(Ended::Interrupted(files.how_to_go_on()));
     }
     match trainer.run(&mut files) {
-        Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Finished),
+        Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Done),
         Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on())),
         Err(error) if error.is::<NotANumber>() => Err(anyhow!("{error}; {}", files.rescue(&trainer))),
         Err(error) => Err(error),
@@ -154,10 +148,10 @@ fn cache_latents(model: &StableDiffusion, place: &Path, plan: &Plan, console: &m
         let mut begun = false;
         let latents = Latents::encode(model, set, plan.seed, files.as_ref(), |done, total| {
             if !begun {
-                console.begin("latents", total, 0);
+                console.begin(LATENTS, total, 0);
                 begun = true;
             }
-            console.encoded(done, total);
+            console.encoded(done);
             !interrupt::requested()
         })?;
         console.finish();

@@ -1,0 +1,54 @@
+//! The `extract` command: features of Stable Diffusion 1.5 for images, as the paper's `extract_feature.py` makes them and under its
+//! option names, with prompts, ControlNets and LoRA adapters against content shift.
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | `args` | what was typed |
+//! | `request` | the same in the form of a configuration file |
+//! | `run` | the pass over the images, told on the terminal; the engine is the crate `features` |
+//! | `generate` | features of an image that is being generated |
+//! | `pca` | features as images |
+
+mod args;
+mod generate;
+mod layers;
+mod model;
+mod pca;
+mod request;
+mod run;
+
+use args::{Cli, Command};
+use clap::CommandFactory;
+use driftless_cli::failure::sentence;
+use driftless_cli::{Call, Console, Ended, Failure, Program};
+use features::plan::Fault;
+
+/// The command.
+pub const PROGRAM: Program = Program { name: "extract", command: Cli::command, run: begin };
+
+fn begin(call: Call) -> Result<Ended, Failure> {
+    let Some(cli) = call.parse::<Cli>()? else { return Ok(Ended::Done) };
+    let console = &Console::new(cli.logging);
+    let ended = match &cli.command {
+        Some(Command::Layers(args)) => layers::list(args, console).map(|()| Ended::Done),
+        Some(Command::Generate(args)) => generate::generate(args, console),
+        Some(Command::Pca(args)) => pca::draw(args, console).map(|()| Ended::Done),
+        None if cli.extract.show_all_layers && cli.extract.config.is_none() => {
+            layers::show_all(&cli.extract, console).map(|()| Ended::Done)
+        }
+        None => run::extract(&cli.extract, console),
+    };
+    ended.map_err(|error| match is_usage(&error) {
+        true => Failure::Usage(sentence(error.as_ref())),
+        false => error.into(),
+    })
+}
+
+/// Whether the command line itself is wrong.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let fault = match error.downcast_ref::<features::Error>() {
+        Some(features::Error::Request(fault)) => Some(fault),
+        _ => error.downcast_ref::<Fault>(),
+    };
+    matches!(fault, Some(Fault::Usage(_)))
+}
