@@ -5,8 +5,8 @@ use driftless::formats::write_atomically;
 use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 use driftless_cli::{Console, output};
+use features::engine::{pass_sizes, shape_text};
 use features::plan::Fault;
-use features::shapes::{self, Shapes, TOKENS};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExtractArgs, LayersArgs};
@@ -58,17 +58,13 @@ fn layers(config: &UnetConfig, img_size: usize, attention: &[AttentionCategory])
         return Err(Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")).into());
     }
     let layout = config.layout();
-    let shapes = Shapes::new(config, img_size, TOKENS);
-    let mut ids = layout.ids();
-    ids.push(LayerId::VaeOut);
-    if !attention.is_empty() {
-        TapPlan::new(&layout, [], attention, (shapes.latent_side(), shapes.latent_side()))?;
-        ids.push(LayerId::Attn);
-    }
-    Ok(ids.into_iter().map(|id| (id, shapes.of(id, attention))).collect())
+    let sizes = pass_sizes(img_size);
+    // Attention that has no maps is told here as it is in a run.
+    TapPlan::new(&layout, [], attention, sizes.latents)?;
+    Ok(layout.shapes(&sizes, attention))
 }
 
 fn table(layers: &[(LayerId, [usize; 3])]) -> String {
     let width = layers.iter().map(|(id, _)| id.to_string().len()).max().unwrap_or(0);
-    layers.iter().map(|(id, shape)| format!("{:width$}  {}\n", id.to_string(), shapes::text(*shape))).collect()
+    layers.iter().map(|(id, shape)| format!("{:width$}  {}\n", id.to_string(), shape_text(*shape))).collect()
 }

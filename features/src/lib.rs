@@ -8,7 +8,7 @@
 //! | [`engine`] | the pass over the images, whatever several sets share computed once |
 //! | [`stores`] | pooling, aggregation, layouts, files |
 //! | [`projection`] | principal components of a feature |
-//! | [`shapes`], [`timings`], [`observer`] | the shape of every layer; how long each stage took; what a run tells |
+//! | [`timings`], [`observer`] | how long each stage took; what a run tells |
 
 pub mod engine;
 mod error;
@@ -18,7 +18,6 @@ pub mod observer;
 pub mod plan;
 pub mod projection;
 pub mod set;
-pub mod shapes;
 pub mod stores;
 pub mod timings;
 

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use driftless::Result;
+use driftless::model_family::LATENT_DOWNSCALE;
 use driftless::rng::Generator;
 use driftless::vision::{Filter, Image, Rgb, canny, resize};
 
@@ -10,8 +11,6 @@ use crate::plan::ConditionSource;
 
 /// Canny's thresholds in the original.
 const CANNY: (u32, u32) = (100, 200);
-/// Pixels per latent.
-const LATENT: usize = 8;
 
 /// An image resized to `img_size` squared: resized in its own mode, then converted to RGB, as the original does.
 ///
@@ -28,7 +27,8 @@ pub fn read(sample: &Sample, img_size: usize) -> Result<Rgb> {
 /// When memory is short.
 pub fn for_vae(images: &[Rgb]) -> Result<Tensor> {
     let fitted = images.iter().map(|image| {
-        let (width, height) = (image.width / LATENT * LATENT, image.height / LATENT * LATENT);
+        let (width, height) =
+            (image.width / LATENT_DOWNSCALE * LATENT_DOWNSCALE, image.height / LATENT_DOWNSCALE * LATENT_DOWNSCALE);
         resize(image, width, height, Filter::Lanczos).to_tensor(&Device::Cpu)
     });
     Ok(Tensor::cat(&fitted.collect::<Result<Vec<_>>>()?, 0)?)

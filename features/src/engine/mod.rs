@@ -47,6 +47,7 @@ use work::Batch;
 use writer::{Job, Writer};
 
 pub use networks::LocalModel;
+pub use selection::{pass_sizes, shape_text};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 
 use super::Selection;
+use super::selection::pass_sizes;
 use crate::ids::{IdMap, ModelId, SetId};
 use crate::plan::{Fault, RunPlan};
 use crate::set::{FeatureSet, PassKey};
-use crate::shapes::LATENT;
 
 /// One computation of the network, and the sets that take something out of it.
 #[derive(Debug)]
@@ -72,13 +72,13 @@ pub fn passes<'a>(
         }
     }
     let layout = config.layout();
-    let side = plan.img_size / LATENT;
+    let latents = pass_sizes(plan.img_size).latents;
     let pass = |Group { key, attention, first, sets }| {
         let sets: Vec<SetId> = sets;
         let wanted = |id: &LayerId| sets.iter().any(|set| selections[*set].layers.contains(id));
         let store = layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let layers: Vec<LayerId> = store.filter(wanted).collect();
-        let taps = TapPlan::new(&layout, layers.iter().copied(), attention, (side, side));
+        let taps = TapPlan::new(&layout, layers.iter().copied(), attention, latents);
         Ok(Pass { key, first, sets, taps: taps.map_err(|error| Fault::failure(error.to_string()))?, layers })
     };
     groups.into_iter().map(pass).collect()

@@ -1,12 +1,13 @@
 //! What each set keeps, once the UNet's sizes are known: layer ids, shapes, and the plan of a forward pass.
 
-use driftless::taps::{LayerId, TapPlan};
+use driftless::model_family::LATENT_DOWNSCALE;
+use driftless::taps::{LayerId, PassSizes, TapPlan};
+use driftless::tokenizer::CONTEXT_LENGTH;
 use driftless::unet::UnetConfig;
 
 use crate::ids::IdMap;
 use crate::plan::{Fault, Faults, ModelChoice, RunPlan};
 use crate::set::{FeatureSet, Fusion, FusionMode};
-use crate::shapes::{self, Shapes, TOKENS};
 use crate::stores::{aggregated_size, is_pooled};
 
 /// Larger aggregates are a mistake: maps of thousands of keys stretched over thousands of queries.
@@ -21,6 +22,17 @@ pub struct Selection {
     pub bytes_per_image: u64,
 }
 
+/// The sizes of a pass over a square image of `img_size` pixels a side, with a prompt of ordinary length.
+pub fn pass_sizes(img_size: usize) -> PassSizes {
+    let side = img_size / LATENT_DOWNSCALE;
+    PassSizes { latents: (side, side), image: (side * LATENT_DOWNSCALE, side * LATENT_DOWNSCALE), tokens: CONTEXT_LENGTH }
+}
+
+/// A layer's shape as people read it: `320 x 64 x 64`.
+pub fn shape_text(shape: [usize; 3]) -> String {
+    shape.map(|side| side.to_string()).join(" x ")
+}
+
 /// The selections of all sets. `configs` are those of the plan's models.
 ///
 /// # Errors
@@ -29,7 +41,7 @@ pub fn select(plan: &RunPlan, configs: &IdMap<ModelChoice, UnetConfig>) -> Resul
     let mut faults = Faults::default();
     let selections = plan.sets.map(|_, set| {
         let config = &configs[set.pass.model];
-        faults.take(select_set(set, plan, config, &Shapes::new(config, plan.img_size, TOKENS)))
+        faults.take(select_set(set, plan, config))
     });
     faults.check()?;
     plan.fusions.values().try_for_each(|fusion| check_fusion(fusion, plan, &selections))?;
@@ -67,20 +79,21 @@ pub fn bytes_per_image(plan: &RunPlan, selections: &IdMap<FeatureSet, Selection>
     sets.chain(fusions).fold(0, u64::saturating_add)
 }
 
-fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig, shapes: &Shapes) -> Result<Selection, Fault> {
+fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<Selection, Fault> {
     let place = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
     let layout = config.layout();
     let layers = set.keep.layers.resolve(&layout, !set.keep.attention.is_empty())?;
-    let side = shapes.latent_side();
+    let sizes = pass_sizes(plan.img_size);
     let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
     // Made again for all sets of a pass together; here its faults are found.
-    TapPlan::new(&layout, layers.iter().copied(), &set.keep.attention, (side, side)).map_err(|error| fail(error.to_string()))?;
+    TapPlan::new(&layout, layers.iter().copied(), &set.keep.attention, sizes.latents).map_err(|error| fail(error.to_string()))?;
     let mut pooled = Vec::with_capacity(layers.len());
-    for layer in &layers {
-        let shape = shapes.of(*layer, &set.keep.attention);
-        pooled.push(if is_pooled(*layer) { pooled_shape(shape, set.keep.feature_resize) } else { shape });
+    // In the order of the store, as the layers are.
+    let shapes = layout.shapes(&sizes, &set.keep.attention);
+    for (layer, shape) in shapes.into_iter().filter(|(layer, _)| layers.contains(layer)) {
+        pooled.push(if is_pooled(layer) { pooled_shape(shape, set.keep.feature_resize) } else { shape });
         if pooled.last().is_some_and(|shape| shape.contains(&0)) {
-            let problem = format!("leaves nothing of `{layer}`, which is {}", shapes::text(shape));
+            let problem = format!("leaves nothing of `{layer}`, which is {}", shape_text(shape));
             return Err(fail(format!("--feature-resize {} {problem}", set.keep.feature_resize)));
         }
     }
