@@ -22,7 +22,7 @@ prompt="a photo of colored shapes, sharp, high quality"
 canny=${CONTROLNET:-lllyasviel/sd-controlnet-canny}
 
 train --config configs/quickstart.toml --pretrained_model_name_or_path "$MODEL" --train_data_dir "$TRAIN" \
-  --resolution "${SIZE:-512}" --max_train_epochs "${EPOCHS:-10}" --output_dir "$OUT/lora" --output_name shapes
+  --resolution "${SIZE:-512}" --max_train_epochs "${EPOCHS:-10}" --output_dir "$OUT/lora" --output_name shapes --overwrite
 convert diffusers "$OUT/lora/shapes.safetensors" --output "$OUT/lora/diffusers"
 "${shot[@]}" --prompt "" --output_dir "$OUT/features/plain"
 "${shot[@]}" --prompt "$prompt" --output_dir "$OUT/features/prompt"

@@ -68,7 +68,7 @@ fn parts_can_be_trained_alone() {
         ("--network_train_text_encoder_only", "lora_te_", "lora_unet_"),
         ("--text_encoder_lr 0", "lora_unet_", "lora_te_"),
     ] {
-        assert_done(&words(&mut place.command("out"), &format!("--max_train_steps 2 {option}")));
+        assert_done(&words(&mut place.command("out"), &format!("--max_train_steps 2 --overwrite {option}")));
         let file = WeightFile::open(place.path("out/a.safetensors")).unwrap();
         assert!(file.names().any(|name| name.starts_with(trained)), "{option}");
         assert!(!file.names().any(|name| name.starts_with(not)), "{option}");
@@ -150,7 +150,30 @@ fn other_formats_and_starts() {
     ));
     let mut other_rank = place.command("further");
     other_rank.arg("--network_weights").arg(place.path("out/pytorch_lora_weights.safetensors"));
-    assert_fails(&words(&mut other_rank, "--max_train_steps 1 --network_dim 8"), 1, &["rank 4", "--dim_from_weights"]);
+    assert_fails(
+        &words(&mut other_rank, "--max_train_steps 1 --network_dim 8 --overwrite"),
+        1,
+        &["rank 4", "--dim_from_weights"],
+    );
+}
+
+#[test]
+fn a_finished_adapter_is_not_replaced_unasked() {
+    let place = Place::new();
+    assert_done(&words(&mut place.command("out"), "--max_train_steps 2"));
+    let file = |name: &str| std::fs::read(place.path(name)).unwrap();
+    let (adapter, metrics) = (file("out/a.safetensors"), file("out/metrics.jsonl"));
+    for arguments in ["--max_train_steps 1", "check --max_train_steps 1"] {
+        assert_fails(
+            &words(&mut place.command("out"), arguments),
+            1,
+            &["a.safetensors is there already", "--overwrite", "--resume"],
+        );
+    }
+    assert!(adapter == file("out/a.safetensors") && metrics == file("out/metrics.jsonl"));
+    assert_done(&words(&mut place.command("out"), "--max_train_steps 1 --overwrite"));
+    assert!(adapter != file("out/a.safetensors"));
+    assert_eq!(lines(&place.path("out/metrics.jsonl")).len(), 1);
 }
 
 #[test]

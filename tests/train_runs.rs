@@ -93,7 +93,8 @@ fn latents_on_disk_change_nothing_but_the_time() {
     let losses = |folder: &str| numbers(&place.path(&format!("{folder}/metrics.jsonl")), "loss");
     assert_done(&words(&mut place.command("memory"), &format!("{options} --cache_latents")));
     let read = |folder: &str, more: &str| -> usize {
-        let output = words(&mut place.command(folder), &format!("{options} --cache_latents_to_disk --verbose {more}"));
+        let output =
+            words(&mut place.command(folder), &format!("{options} --cache_latents_to_disk --verbose --overwrite {more}"));
         assert_done(&output);
         let message = message(&output);
         let line = message.lines().find(|line| line.contains("files were read")).unwrap_or_else(|| panic!("{message}"));

@@ -102,7 +102,7 @@ def main():
             config = work / "preset.toml"
             config.write_text(as_toml(preset))
             machine = ["--model", options.model, "--train_data_dir", options.data, "--output_dir", work / "out"]
-            machine += "--resolution 64 --min_bucket_reso 64 --max_train_epochs 1 --save_every_n_epochs 1 --seed 1 --device cpu".split()
+            machine += "--resolution 64 --min_bucket_reso 64 --max_train_epochs 1 --save_every_n_epochs 1 --seed 1 --device cpu --overwrite".split()
             # The whole preset is checked; a run of one step follows where there is something to run.
             result = run([options.train, "check", "--config_file", config, *machine])
             report(f"preset {path.stem} (check)", result)

@@ -10,6 +10,9 @@ options! {
         #[arg(value_name = "DIR", default_value = "output")]
         output_dir: PathBuf => Irrelevant;
 
+        /// Replace a finished adapter of the same name, and the logs of its run
+        overwrite: bool => Irrelevant;
+
         /// Name of the adapter's files without extension
         #[arg(value_name = "NAME")]
         output_name: Option<String> => MayChange, metadata "output_name";

@@ -8,7 +8,7 @@ use crate::optimizer::choice::Choice;
 use crate::optimizer::schedule::Schedule;
 use crate::options::Options;
 use crate::options::arguments::Parsed;
-use crate::output::Names;
+use crate::output::{Names, When};
 use crate::samples::{self, prompts};
 use crate::steps::Steps;
 use crate::training::latents::Latents;
@@ -66,8 +66,20 @@ impl Plan {
         let steps = Steps::new(&options, data.batches_per_epoch())?;
         Schedule::new(&options.optimization, steps.total)?;
         let names = Names::new(&options.output);
+        ensure_not_finished(&options, &names)?;
         Ok(Self { options, data, steps, names, seed, resume })
     }
+}
+
+/// A finished adapter may have taken days.
+fn ensure_not_finished(options: &Options, names: &Names) -> Result<()> {
+    let (output, adapter) = (&options.output, names.adapter(When::End));
+    ensure!(
+        output.overwrite || output.resume.is_some() || !adapter.is_file(),
+        "{} is there already; give another --output_name or --output_dir, --resume with a state to train it further, or --overwrite",
+        adapter.display()
+    );
+    Ok(())
 }
 
 /// kohya's default rate is one for whole models, far too small for an adapter.
