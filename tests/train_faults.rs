@@ -161,3 +161,22 @@ fn a_model_that_predicts_the_velocity_has_to_be_meant() {
     assert_fails(&run(""), 1, &["predicts the velocity", "--v_parameterization"]);
     assert_done(&run("--v_parameterization"));
 }
+
+/// A second run into the same folder would mix its files with the first one's; a killed run keeps nobody out.
+#[cfg(unix)]
+#[test]
+fn one_run_at_a_time_writes_to_a_folder() {
+    let place = Place::new();
+    let mut command = place.command("out");
+    command.args("--max_train_epochs 1000".split(' ')).stderr(std::process::Stdio::null());
+    let mut first = command.spawn().unwrap();
+    while !place.path("out/metrics.jsonl").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended before a second could begin");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let second = words(&mut place.command("out"), "--max_train_steps 1 --output_name b");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_fails(&second, 1, &["--output_dir", "another run is writing there"]);
+    assert_done(&words(&mut place.command("out"), "--max_train_steps 1 --output_name b"));
+}

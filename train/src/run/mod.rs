@@ -6,11 +6,13 @@
 //! | [`check`] | `train check`: the plan in words |
 //! | [`train`] | model, adapter, loop |
 //! | [`hooks`], [`comparison`] | what is written and shown beside the loop; the table at the end |
+//! | `output_folder` | where files come to be, by one run at a time |
 //! | [`memory`] | how much memory a run will take, about |
 
 pub mod check;
 pub mod comparison;
 pub mod hooks;
 pub mod memory;
+mod output_folder;
 pub mod plan;
 pub mod train;

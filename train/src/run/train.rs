@@ -1,6 +1,7 @@
 //! Training: the model is loaded, the adapter put in, the loop run, the result written.
 
 use super::hooks::{Files, Parts};
+use super::output_folder::OutputFolder;
 use super::plan::Plan;
 use crate::data::DataSet;
 use crate::model::{StableDiffusion, place, prediction, vae};
@@ -13,8 +14,7 @@ use crate::training::latents::Latents;
 use crate::training::loader::Source;
 use crate::training::validation::Validation;
 use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
-use anyhow::{Context, Result, anyhow};
-use driftless::formats::remove_stale;
+use anyhow::{Result, anyhow};
 use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless_cli::{Ended, Unit, interrupt};
 use std::path::Path;
@@ -29,8 +29,7 @@ const LATENTS: Unit = Unit::new("latent", "latents");
 /// Whatever keeps a run from ending well.
 pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
-    make_writable(&options.output.output_dir)?;
-    remove_stale([options.output.output_dir.as_path()]);
+    let _claim = OutputFolder::claim(&options.output.output_dir)?;
     let device = driftless_cli::device::open(options.model.device)?;
     let place = place::find(&options.model)?;
     let base = place::base(&options.model, &place)?;
@@ -167,13 +166,4 @@ fn cache_latents(model: &StableDiffusion, place: &Path, plan: &Plan, console: &m
         None => None,
     };
     Ok(Some(Cached { training: Some(training), validation }))
-}
-
-/// Finds out now, not after an hour of training, whether results can be written.
-fn make_writable(folder: &Path) -> Result<()> {
-    let named = || format!("--output_dir {}", folder.display());
-    std::fs::create_dir_all(folder).with_context(named)?;
-    let probe = folder.join(".probe");
-    std::fs::write(&probe, "").with_context(named)?;
-    std::fs::remove_file(&probe).with_context(named)
 }
