@@ -46,7 +46,7 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
     let pipeline = model.load(&options)?;
     pipeline.vae.load_decoder()?;
-    for lora in &args.model.lora {
+    for lora in &args.lora {
         pipeline.attach_adapter(&lora.file, lora.scale.get()).context("--lora")?;
     }
     interrupt::finish_first("the step in hand", console);

@@ -46,7 +46,8 @@ pub fn show_all(args: &ExtractArgs, console: &Console) -> Result<()> {
         (Some(model), ..) => unet_config_of(model, console)?,
         _ => UnetConfig::stable_diffusion_1_5(),
     };
-    let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &args.attention)?;
+    let attention = args.set.set.attention.iter().map(|name| name.parse()).collect::<driftless::Result<Vec<_>>>()?;
+    let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &attention)?;
     output::print(&table(&layers));
     let record: Map<String, Value> = layers.iter().map(|(id, _)| (id.to_string(), Value::Bool(true))).collect();
     let text = serde_json::to_string(&record)?;

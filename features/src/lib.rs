@@ -4,17 +4,63 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it |
+//! | [`options`] | the options of a feature set, a row each: names, what they are for, what they change |
 //! | [`plan`], [`inputs`], [`ids`] | what is meant: sets, models, images and their names; all faults before any work |
 //! | [`engine`] | the pass over the images, whatever several sets share computed once |
 //! | [`stores`] | pooling, aggregation, layouts, files |
 //! | [`projection`] | principal components of a feature |
 //! | [`timings`], [`observer`] | how long each stage took; what a run tells |
+//!
+//! Two layers of one image under an adapter, with a seeded miniature in the place of Stable Diffusion:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use driftless::miniature::{Size, write_images, write_model};
+//! use driftless::pipeline::ModelOptions;
+//! use features::Silent;
+//! use features::engine::{LocalModel, Run};
+//! use features::plan::{LayerSetting, RunPlan, SetSettings, Settings};
+//! use features::stores::read_npy;
+//! use features::timings::Timings;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let here = |name: &str| folder.path().join(name);
+//! # let lora = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/training/lora.safetensors");
+//! write_model(&here("model"), Size::Miniature, candle_core::DType::F32, 0)?;
+//! write_images(&here("images"), 0, 1, 64)?;
+//!
+//! let mut settings = Settings::of_set(SetSettings {
+//!     prompt: Some("a red circle".to_owned()),
+//!     t: Some(50),
+//!     layer: Some(LayerSetting::Ids(vec!["mid-vit-out".to_owned(), "up-level1-upsampler-out".to_owned()])),
+//!     lora: vec![format!("{lora}:0.5").parse()?],
+//!     ..SetSettings::default()
+//! });
+//! settings.input.images = Some(here("images").display().to_string());
+//! settings.input.img_size = Some(64);
+//! settings.output.dir = Some(here("out"));
+//!
+//! let plan = RunPlan::new(&settings)?; // every fault of the request at once
+//! let models = plan.models.map(|_, _| LocalModel { path: here("model"), base: None }); // or a folder that `driftless::hub` finds
+//! let run = Run::new(&plan, &models, &ModelOptions::default())?; // every layer is known; nothing is loaded yet
+//! let outcome = run.execute(&BTreeMap::new(), &Timings::begin(), &Silent)?;
+//!
+//! assert_eq!((outcome.images, outcome.failed), (1, 0));
+//! let middle = read_npy(&here("out/mid-vit-out/train0.npy"))?.feature;
+//! let level = read_npy(&here("out/up-level1-upsampler-out/train0.npy"))?.feature;
+//! assert_eq!((middle.shape, level.shape), ([64, 1, 1], [64, 4, 4]));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod engine;
 mod error;
 pub mod ids;
 pub mod inputs;
 pub mod observer;
+pub mod options;
 pub mod plan;
 pub mod projection;
 pub mod set;

@@ -1,15 +1,14 @@
 //! Options of extracting.
 //!
-//! Those that a `--config` file can hold as well are `Option`s, so that what was typed can be told from what was not.
+//! Those of a feature set are [`SetArgs`]. The others that a `--config` file can hold as well are `Option`s, so that what was typed can be told from what was not.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use driftless::taps::AttentionCategory;
 use features::plan::Shard;
 use features::stores::{OutputFormat, OutputPrecision};
 
-use super::{ModelArgs, Named, NamedNumber, non_empty_path};
+use super::{ModelArgs, Named, SetArgs, non_empty_path};
 
 /// Options of extracting.
 #[derive(Debug, Args)]
@@ -27,58 +26,16 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "NAME", requires = "offline_lora", help_heading = "Model")]
     pub offline_lora_filename: Option<String>,
 
-    /// JSON file of layers: {"id": true, ...} or ["id", ...] [default: all layers]
-    #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "What to extract")]
-    pub layer: Option<PathBuf>,
-    /// Noise level, 0 to 999; needed
-    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(0..=999), help_heading = "What to extract")]
-    pub t: Option<u32>,
-    /// Start at this noise level and denoise down to --t
-    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=999), help_heading = "What to extract")]
-    pub denoising_from: Option<u32>,
-    /// Noise the image by inverting the sampler instead of adding random noise
-    #[arg(long, help_heading = "What to extract")]
-    pub use_ddim_inversion: bool,
-    /// Aggregated attention maps as one more layer, `attn`: down_cross mid_cross up_cross down_self mid_self up_self
-    #[arg(long, num_args = 1.., value_name = "CATEGORY", help_heading = "What to extract")]
-    pub attention: Vec<AttentionCategory>,
-    /// Average features over squares of this many pixels [default: 1]
-    #[arg(long, value_name = "N", help_heading = "What to extract")]
-    pub feature_resize: Option<usize>,
+    /// The feature set.
+    #[command(flatten)]
+    pub set: SetArgs,
     /// Side in pixels to which images are resized [default: 512]
     #[arg(long, value_name = "PIXELS", help_heading = "What to extract")]
     pub img_size: Option<usize>,
-    /// Image number i draws its noise from this + i [default: 0]
-    #[arg(long, value_name = "N", help_heading = "What to extract")]
-    pub seed: Option<u64>,
 
-    /// One prompt for all images; {folder} in it stands for the name of the folder that an image is in
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "caption_dir", "prompt_csv"], help_heading = "Prompt and ControlNet")]
-    pub prompt: Option<String>,
-    /// File that holds the one prompt [default: prompt.txt]
-    #[arg(long, value_name = "FILE", value_parser = non_empty_path, conflicts_with_all = ["caption_dir", "prompt_csv"], help_heading = "Prompt and ControlNet")]
-    pub prompt_file: Option<PathBuf>,
-    /// Folder with a prompt per image, NAME.txt
-    #[arg(long, value_name = "DIR", value_parser = non_empty_path, help_heading = "Prompt and ControlNet")]
-    pub caption_dir: Option<PathBuf>,
-    /// Table of prompts, with a header line: one column `image` (path, file name, or file name without extension), one `prompt`
-    #[arg(long, value_name = "FILE", value_parser = non_empty_path, conflicts_with = "caption_dir", help_heading = "Prompt and ControlNet")]
-    pub prompt_csv: Option<PathBuf>,
-    /// ControlNets to steer with: canny, depth, or any name that --controlnet-model and --control-image-dir explain
-    #[arg(long, num_args = 1.., value_name = "KIND", help_heading = "Prompt and ControlNet")]
-    pub control: Vec<String>,
     /// Where a kind's ControlNet is [default: lllyasviel/sd-controlnet-canny, lllyasviel/sd-controlnet-depth]; repeatable
     #[arg(long, value_name = "KIND=DIR|ID", help_heading = "Prompt and ControlNet")]
     pub controlnet_model: Vec<Named>,
-    /// Strength of a kind's ControlNet [default: 1]; repeatable
-    #[arg(long, value_name = "KIND=SCALE", help_heading = "Prompt and ControlNet")]
-    pub control_scale: Vec<NamedNumber>,
-    /// Share of the denoising steps after which a kind's ControlNet begins to steer [default: 0]; repeatable
-    #[arg(long, value_name = "KIND=SHARE", help_heading = "Prompt and ControlNet")]
-    pub control_start: Vec<NamedNumber>,
-    /// Share of the denoising steps after which a kind's ControlNet no longer steers [default: 1]; repeatable
-    #[arg(long, value_name = "KIND=SHARE", help_heading = "Prompt and ControlNet")]
-    pub control_end: Vec<NamedNumber>,
     /// Ready-made condition images of a kind, NAME.png for the image NAME; repeatable
     #[arg(long, value_name = "KIND=DIR", help_heading = "Prompt and ControlNet")]
     pub control_image_dir: Vec<Named>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use driftless::taps::AttentionCategory;
+use features::set::LoraFile;
 use features::stores::OutputPrecision;
 
 use super::{ModelArgs, non_empty_path};
@@ -14,6 +15,9 @@ pub struct GenerateArgs {
     /// Which model, where and how.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Adapter of any family, with a strength [default strength: 1]; repeatable
+    #[arg(long, value_name = "FILE[:SCALE]", help_heading = "Model")]
+    pub lora: Vec<LoraFile>,
 
     /// What to show
     #[arg(long, value_name = "TEXT", help_heading = "Image")]

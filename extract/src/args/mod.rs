@@ -6,6 +6,7 @@ mod extract;
 mod generate;
 mod model;
 mod pca;
+mod set;
 mod values;
 
 use std::path::PathBuf;
@@ -17,7 +18,8 @@ pub use extract::ExtractArgs;
 pub use generate::GenerateArgs;
 pub use model::ModelArgs;
 pub use pca::PcaArgs;
-pub use values::{Named, NamedNumber, from_name};
+pub use set::SetArgs;
+pub use values::{Named, from_name};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.
@@ -115,17 +117,18 @@ mod tests {
              --batch_size 2 --t 50 --use_original_filename --sample_name_first",
         );
         assert_eq!(cli.extract.img_size, Some(512));
-        assert_eq!(cli.extract.t, Some(50));
+        assert_eq!(cli.extract.set.set.t, Some(50));
         assert!(cli.extract.use_original_filename && cli.extract.sample_name_first);
     }
 
     #[test]
     fn dashes_underscores_and_lists() {
         let cli = parse("--img-size=64 --control canny depth --attention up_cross down_self -b 3 --prompt-file=my_prompt.txt");
-        assert_eq!(cli.extract.control, ["canny", "depth"]);
-        assert_eq!(cli.extract.attention.len(), 2);
+        let set = cli.extract.set.set;
+        assert_eq!(set.control.iter().map(|control| control.kind.as_str()).collect::<Vec<_>>(), ["canny", "depth"]);
+        assert_eq!(set.attention.len(), 2);
         assert_eq!(cli.extract.batch_size, Some(3));
-        assert_eq!(cli.extract.prompt_file, Some("my_prompt.txt".into()));
+        assert_eq!(set.prompt_file, Some("my_prompt.txt".into()));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use driftless_cli::options::{DeviceChoice, Precision};
-use features::set::LoraFile;
 
 /// Options of the model.
 #[derive(Clone, Debug, Args)]
@@ -22,9 +21,6 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N or metal [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Model")]
     pub device: Option<DeviceChoice>,
-    /// Adapter of any family, with a strength [default strength: 1]; repeatable
-    #[arg(long, value_name = "FILE[:SCALE]", help_heading = "Model")]
-    pub lora: Vec<LoraFile>,
     /// Threads of the CPU [default: all]
     #[arg(long, value_name = "N", help_heading = "Running")]
     pub threads: Option<usize>,

@@ -15,9 +15,7 @@ use std::path::PathBuf;
 
 pub use fault::{Fault, Faults, both};
 pub use models::ModelChoice;
-pub use settings::{
-    ControlSetting, ControlTable, InputSettings, LayerSetting, LoraSetting, LoraTable, OutputSettings, SetSettings, Settings,
-};
+pub use settings::{ControlSetting, InputSettings, LayerSetting, OutputSettings, SetSettings, Settings};
 pub use shard::Shard;
 
 use crate::ids::IdMap;
@@ -92,17 +90,7 @@ impl RunPlan {
         check_numbers(settings, img_size, batch_size, &mut faults);
         let (samples, image_count) = faults.take(find_samples(settings, batch_size));
         let nested = settings.input.nested;
-        let mut models = Models::new(settings);
-        let sets = faults.take(sets::feature_sets(settings, img_size, &samples, &mut models));
-        // Without the sets there would be a second complaint about each name.
-        let fusions = if sets.is_empty() { IdMap::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
-        for (id, set) in sets.iter().filter(|(_, set)| !set.keep.written) {
-            let is_used = fusions.values().any(|fusion: &Fusion| fusion.sources().any(|source| source == id));
-            let name = set.name.as_deref().unwrap_or_default();
-            faults.require(is_used, || {
-                Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
-            });
-        }
+        let Sets { models, sets, fusions } = faults.take(Sets::new(settings, img_size, &samples));
         let controls = faults.take(control_choices(settings, &samples, nested));
         let output = faults.keep(output_rule(settings));
         faults.check()?;
@@ -113,7 +101,7 @@ impl RunPlan {
             None => output.dir.join("failed.jsonl"),
         };
         Ok(Self {
-            models: models.finish(),
+            models,
             img_size,
             samples,
             image_count,
@@ -125,6 +113,34 @@ impl RunPlan {
             batch_size,
             failures,
         })
+    }
+}
+
+/// The sets of a run, with the models that they use.
+#[derive(Debug, Default)]
+pub(crate) struct Sets {
+    pub(crate) models: IdMap<ModelChoice, ModelChoice>,
+    pub(crate) sets: IdMap<FeatureSet, FeatureSet>,
+    pub(crate) fusions: IdMap<Fusion, Fusion>,
+}
+
+impl Sets {
+    /// Works out what the settings of all sets mean.
+    pub(crate) fn new(settings: &Settings, img_size: usize, samples: &[Sample]) -> Result<Self, Fault> {
+        let mut faults = Faults::default();
+        let mut models = Models::new(settings);
+        let sets = faults.take(sets::feature_sets(settings, img_size, samples, &mut models));
+        // Without the sets there would be a second complaint about each name.
+        let fusions = if sets.is_empty() { IdMap::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
+        for (id, set) in sets.iter().filter(|(_, set)| !set.keep.written) {
+            let is_used = fusions.values().any(|fusion: &Fusion| fusion.sources().any(|source| source == id));
+            let name = set.name.as_deref().unwrap_or_default();
+            faults.require(is_used, || {
+                Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
+            });
+        }
+        faults.check()?;
+        Ok(Self { models: models.finish(), sets, fusions })
     }
 }
 
@@ -164,7 +180,7 @@ fn find_samples(settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, 
 fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Result<BTreeMap<String, ControlChoice>, Fault> {
     let mut faults = Faults::default();
     let mut choices = BTreeMap::new();
-    let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(ControlSetting::kind).collect();
+    let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(|control| control.kind.as_str()).collect();
     for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
         faults.require(used.contains(&kind.as_str()), || {
             Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it"))

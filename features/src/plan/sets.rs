@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use super::models::Models;
-use super::settings::{ControlSetting, ControlTable, LayerSetting, SetSettings};
+use super::settings::{ControlSetting, LayerSetting, SetSettings};
 use super::{Fault, Faults, Settings, is_plain_name};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
@@ -83,14 +83,13 @@ fn feature_set(
     let layers = faults.keep(layer_choice(set, place));
     let category = |name: &String| name.parse().map_err(|error: driftless::Error| wrong(error.to_string()));
     let attention = faults.take(set.attention.iter().map(category).collect());
-    let lora = set.lora.iter().map(|lora| lora.file().map_err(|fault| fault.of(place)));
-    let lora: Vec<LoraFile> = faults.take(lora.collect());
+    let lora = set.lora.clone();
     for lora in &lora {
         faults.keep(check_adapter(lora, samples).map_err(|fault| fault.of(place)));
     }
     let mut kinds = HashSet::new();
     for control in &set.control {
-        faults.require(kinds.insert(control.kind()), || wrong(format!("--control names `{}` twice", control.kind())));
+        faults.require(kinds.insert(&control.kind), || wrong(format!("--control names `{}` twice", control.kind)));
     }
     let control = set.control.iter().map(|control| steering(control).map_err(|fault| fault.of(place)));
     let control = faults.take(control.collect());
@@ -122,7 +121,7 @@ fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), Fault> {
 }
 
 fn steering(control: &ControlSetting) -> Result<Steering, Fault> {
-    let ControlTable { kind, scale, start, end } = control.table();
+    let ControlSetting { kind, scale, start, end } = control.clone();
     let share = |share: Option<f64>, otherwise: f64| Finite::new(share.unwrap_or(otherwise));
     let scale = Finite::new(scale.unwrap_or(1.0)).ok_or_else(|| Fault::usage(format!("the scale of `{kind}` is not finite")))?;
     match (share(start, 0.0), share(end, 1.0)) {

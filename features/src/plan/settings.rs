@@ -1,7 +1,6 @@
 //! What was asked for, in the form of a configuration file.
 //!
-//! The configuration file's keys are the fields' names. A `[[set]]` that does not name `t`, `layer` or `seed` takes those of the set
-//! extracted before it, so that techniques that are compared differ in nothing by accident; everything else starts anew in each set.
+//! The configuration file's keys are the fields' names; those of a `[[set]]` stand in [`options`](crate::options).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Fault, Shard};
-use crate::set::{Finite, FusionMode, LoraFile, NotALoraFile};
+use crate::options::read_sets;
+use crate::set::{FusionMode, LoraFile};
 use crate::stores::{OutputFormat, OutputPrecision};
 
 /// A whole configuration file.
@@ -43,8 +43,11 @@ pub struct Settings {
     #[serde(default)]
     pub control_image_dir: BTreeMap<String, PathBuf>,
     /// The feature sets.
-    #[serde(default, rename = "set")]
+    #[serde(skip)]
     pub sets: Vec<SetSettings>,
+    /// The same before they are read.
+    #[serde(default, rename = "set")]
+    pub(crate) tables: Vec<toml::Table>,
     /// The file that this was read from: there every set has a name and a folder of its own.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -92,9 +95,8 @@ pub struct OutputSettings {
     pub overwrite: bool,
 }
 
-/// One `[[set]]`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
+/// One `[[set]]`, or the set of a command line, as it was asked for: [`SET_OPTIONS`](crate::options::SET_OPTIONS) reads it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SetSettings {
     /// The set's folder in the output; from the command line there is none.
     pub name: Option<String>,
@@ -111,37 +113,31 @@ pub struct SetSettings {
     /// Start of denoising.
     pub denoising_from: Option<usize>,
     /// Inversion instead of noise.
-    #[serde(default)]
     pub use_ddim_inversion: bool,
     /// Image number i draws from this + i.
     pub seed: Option<u64>,
     /// The layers.
     pub layer: Option<LayerSetting>,
     /// Categories of aggregated attention.
-    #[serde(default)]
     pub attention: Vec<String>,
     /// Pooling.
     pub feature_resize: Option<usize>,
     /// ControlNets.
-    #[serde(default)]
     pub control: Vec<ControlSetting>,
     /// Adapters.
-    #[serde(default)]
-    pub lora: Vec<LoraSetting>,
+    pub lora: Vec<LoraFile>,
     /// A merged model that takes the run's model's place in this set: folder, checkpoint file or hub id.
     pub model: Option<String>,
     /// Whether its features are written; false for a set that only goes into others.
     pub write: Option<bool>,
     /// Names of the sets that this one is made of; such a set has nothing else but a name and a `fuse_mode`.
-    #[serde(default)]
     pub fuse: Vec<String>,
     /// `mean` or `concat`.
     pub fuse_mode: Option<FusionMode>,
 }
 
-/// `layer = "FILE"` or `layer = ["id", ...]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged)]
+/// The layers of a set.
+#[derive(Clone, Debug, PartialEq)]
 pub enum LayerSetting {
     /// A layer file.
     File(PathBuf),
@@ -149,20 +145,10 @@ pub enum LayerSetting {
     Ids(Vec<String>),
 }
 
-/// `"KIND"` or `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged)]
-pub enum ControlSetting {
-    /// At full strength, at every step.
-    Kind(String),
-    /// A table.
-    Table(ControlTable),
-}
-
-/// `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+/// A ControlNet of a set: at full strength and at every step where nothing else is said.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-pub struct ControlTable {
+pub struct ControlSetting {
     /// The kind.
     pub kind: String,
     /// What its residuals are multiplied with.
@@ -173,84 +159,30 @@ pub struct ControlTable {
     pub end: Option<f64>,
 }
 
-impl ControlSetting {
-    /// The kind.
-    pub fn kind(&self) -> &str {
-        match self {
-            Self::Kind(kind) | Self::Table(ControlTable { kind, .. }) => kind,
-        }
-    }
-
-    /// All of it.
-    pub fn table(&self) -> ControlTable {
-        match self {
-            Self::Kind(kind) => ControlTable { kind: kind.clone(), scale: None, start: None, end: None },
-            Self::Table(table) => table.clone(),
-        }
-    }
-}
-
-/// `"FILE:SCALE"` or `{ file = "FILE", scale = SCALE }`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(untagged)]
-pub enum LoraSetting {
-    /// As on the command line.
-    Text(String),
-    /// A table.
-    Table(LoraTable),
-}
-
-/// `{ file = "FILE", scale = SCALE }`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct LoraTable {
-    /// The file.
-    pub file: PathBuf,
-    /// Its strength.
-    pub scale: Option<f64>,
-}
-
-impl LoraSetting {
-    /// The adapter's file and strength.
-    ///
-    /// # Errors
-    /// When the text form is malformed or the strength is no finite number.
-    pub fn file(&self) -> Result<LoraFile, Fault> {
-        match self {
-            Self::Text(text) => text.parse().map_err(|error: NotALoraFile| Fault::usage(error.to_string())),
-            Self::Table(LoraTable { file, scale }) => match Finite::new(scale.unwrap_or(1.0)) {
-                Some(scale) => Ok(LoraFile { file: file.clone(), scale }),
-                None => Err(Fault::usage("the scale is not finite")),
-            },
-        }
-    }
-}
-
 impl Settings {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, has a key that does not exist, or no `[[set]]`.
+    /// When it cannot be read, is no TOML, or has no `[[set]]`; otherwise every key that does not exist and every wrong value.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
-        let fail = |problem: String| Fault::failure(format!("{}: {problem}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        let settings = Self::from_text(&text).map_err(fail)?;
+        let place = format!("{}: ", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| Fault::failure(error.to_string()).of(&place))?;
+        let settings = Self::from_text(&text).map_err(|fault| fault.of(&place))?;
         Ok(Self { file: Some(path.to_owned()), ..settings })
     }
 
-    fn from_text(text: &str) -> Result<Self, String> {
-        let mut settings: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        if settings.sets.is_empty() {
-            return Err("has no [[set]]; each [[set]] is one feature set".to_owned());
+    /// One set without a name, as a command line asks for it.
+    pub fn of_set(set: SetSettings) -> Self {
+        Self { sets: vec![set], ..Self::default() }
+    }
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let mut settings: Self = toml::from_str(text).map_err(|error| Fault::failure(error.to_string().trim_end()))?;
+        let tables = std::mem::take(&mut settings.tables);
+        if tables.is_empty() {
+            return Err(Fault::failure("has no [[set]]; each [[set]] is one feature set"));
         }
-        let mut extracted = settings.sets.iter_mut().filter(|set| set.fuse.is_empty()).collect::<Vec<_>>();
-        for later in 1..extracted.len() {
-            let (before, rest) = extracted.split_at_mut(later);
-            let (Some(before), Some(set)) = (before.last(), rest.first_mut()) else { continue };
-            set.t = set.t.or(before.t);
-            set.seed = set.seed.or(before.seed);
-            set.layer = set.layer.take().or_else(|| before.layer.clone());
-        }
+        settings.sets = read_sets(tables)?;
         Ok(settings)
     }
 }
@@ -258,6 +190,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::set::Finite;
 
     const CONTRACT: &str = r#"
         model = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -289,16 +222,16 @@ mod tests {
         let second = &settings.sets[1];
         assert_eq!((second.t, second.seed, second.denoising_from), (Some(50), Some(0), Some(60)));
         assert!(matches!(&second.layer, Some(LayerSetting::File(path)) if path.ends_with("legacy.json")));
-        let loras: Vec<LoraFile> = second.lora.iter().map(|lora| lora.file().unwrap()).collect();
+        let loras = &second.lora;
         assert_eq!(loras[0], LoraFile { file: "horse-a.safetensors".into(), scale: Finite::new(0.5).unwrap() });
         assert_eq!(loras[1], LoraFile { file: "b.safetensors".into(), scale: Finite::new(2.0).unwrap() });
     }
 
     #[test]
     fn unknown_keys_and_empty_files_are_errors() {
-        let message = Settings::from_text(&CONTRACT.replace("denoising_from", "denoise_from")).unwrap_err();
+        let message = Settings::from_text(&CONTRACT.replace("denoising_from", "denoise_from")).unwrap_err().to_string();
         assert!(message.contains("denoise_from") && message.contains("denoising_from"), "{message}");
-        assert!(Settings::from_text("model = \"x\"").unwrap_err().contains("[[set]]"));
+        assert!(Settings::from_text("model = \"x\"").unwrap_err().to_string().contains("[[set]]"));
     }
 
     #[test]

@@ -1,18 +1,26 @@
 //! Feature sets made of other sets: the suppressed feature of the paper is such a one.
 
-use serde::Deserialize;
-
 use crate::ids::SetId;
 
 /// How features of several sets become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FusionMode {
     /// Their mean.
     #[default]
     Mean,
     /// Their channels behind each other, in the order of the names.
     Concat,
+}
+
+impl FusionMode {
+    /// The mode of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "mean" => Some(Self::Mean),
+            "concat" => Some(Self::Concat),
+            _ => None,
+        }
+    }
 }
 
 /// A set made of others.

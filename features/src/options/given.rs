@@ -1,0 +1,130 @@
+//! A value as it was given, on the command line or in a configuration file.
+
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+
+use crate::plan::Fault;
+
+/// A value as it was given.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    /// On the command line.
+    Typed {
+        /// The option's name, without dashes in front.
+        flag: &'static str,
+        /// What followed it.
+        words: &'a [OsString],
+    },
+    /// In a configuration file.
+    Read {
+        /// The key.
+        key: &'a str,
+        /// Its value.
+        value: &'a toml::Value,
+    },
+}
+
+impl Given<'_> {
+    /// A fault that says what was expected.
+    pub fn wrong(&self, expected: &str) -> Fault {
+        match self {
+            Self::Typed { flag, words } => {
+                let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+                Fault::usage(format!("--{flag} {}: expected {expected}", words.join(" ")))
+            }
+            Self::Read { key, value } => Fault::failure(format!("{key} = {value}: expected {expected}")),
+        }
+    }
+
+    /// Yes or no; being typed means yes.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn switch(&self) -> Result<bool, Fault> {
+        match self {
+            Self::Typed { .. } => Ok(true),
+            Self::Read { value, .. } => value.as_bool().ok_or_else(|| self.wrong("true or false")),
+        }
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// When it is none, or out of range.
+    pub fn number(&self, range: RangeInclusive<u64>) -> Result<u64, Fault> {
+        let number = match self {
+            Self::Typed { words, .. } => words.first().and_then(|word| word.to_str()?.parse().ok()),
+            Self::Read { value, .. } => value.as_integer().and_then(|number| u64::try_from(number).ok()),
+        };
+        let expected = || match *range.end() {
+            u64::MAX => format!("a whole number, {} or more", range.start()),
+            end => format!("a whole number, {} to {end}", range.start()),
+        };
+        number.filter(|number| range.contains(number)).ok_or_else(|| self.wrong(&expected()))
+    }
+
+    /// A whole number as a size.
+    ///
+    /// # Errors
+    /// When it is none, or out of range.
+    pub fn size(&self, range: RangeInclusive<u64>) -> Result<usize, Fault> {
+        self.number(range).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn text(&self) -> Result<String, Fault> {
+        let text = match self {
+            Self::Typed { words, .. } => words.first().and_then(|word| word.to_str()),
+            Self::Read { value, .. } => value.as_str(),
+        };
+        text.map(str::to_owned).ok_or_else(|| self.wrong("a text"))
+    }
+
+    /// A path, which is not empty.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn path(&self) -> Result<PathBuf, Fault> {
+        let path = match self {
+            Self::Typed { words, .. } => words.first().map(PathBuf::from),
+            Self::Read { value, .. } => value.as_str().map(PathBuf::from),
+        };
+        path.filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| self.wrong("a path"))
+    }
+
+    /// The values of a list, each by itself.
+    ///
+    /// # Errors
+    /// When it is no list.
+    pub fn items(&self) -> Result<Vec<Self>, Fault> {
+        match *self {
+            Self::Typed { flag, words } => Ok(words.chunks(1).map(|words| Self::Typed { flag, words }).collect()),
+            Self::Read { key, value } => match value {
+                toml::Value::Array(values) => Ok(values.iter().map(|value| Self::Read { key, value }).collect()),
+                _ => Err(self.wrong("a list")),
+            },
+        }
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub fn texts(&self) -> Result<Vec<String>, Fault> {
+        self.items()?.iter().map(Self::text).collect()
+    }
+
+    /// A table of a configuration file; `None` if it is something else or has other keys.
+    pub fn table<T: DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::Typed { .. } => None,
+            Self::Read { value, .. } => (*value).clone().try_into().ok(),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The rows, in the order of the help.
+
+use driftless::taps::AttentionCategory;
+use serde::Deserialize;
+
+use super::{Flag, Given, Identity, SetOption, Takes};
+use crate::plan::{ControlSetting, Fault, LayerSetting, SetSettings};
+use crate::set::{Finite, FusionMode, LoraFile};
+
+const WHAT: &str = "What to extract";
+const PROMPT: &str = "Prompt and ControlNet";
+const MODEL: &str = "Model";
+
+/// An option that changes what the network computes, the same on the command line and in a `[[set]]`; other rows say how they differ.
+const PASS: SetOption =
+    SetOption { key: None, flag: None, doc: "", identity: Identity::Pass, inherited: false, read: |_, _| Ok(()) };
+
+const fn flag(name: &'static str, value: &'static str, takes: Takes, heading: &'static str) -> Option<Flag> {
+    Some(Flag { name, value, takes, heading })
+}
+
+/// All options of a feature set.
+pub const SET_OPTIONS: &[SetOption] = &[
+    SetOption {
+        key: Some("name"),
+        doc: "The set's folder in the output",
+        identity: Identity::Place,
+        read: |set, given| given.text().map(|name| set.name = Some(name)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("model"),
+        doc: "A merged model in the place of the run's: folder, checkpoint file or hub id",
+        read: |set, given| given.text().map(|model| set.model = Some(model)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("lora"),
+        flag: flag("lora", "FILE[:SCALE]", Takes::Each, MODEL),
+        doc: "Adapter of any family, with a strength [default strength: 1]; {folder} in its name stands for the name of the folder \
+              that an image is in; repeatable",
+        read: |set, given| Ok(set.lora = given.items()?.into_iter().map(lora_file).collect::<Result<_, _>>()?),
+        ..PASS
+    },
+    SetOption {
+        key: Some("layer"),
+        flag: flag("layer", "FILE", Takes::One, WHAT),
+        doc: "JSON file of layers: {\"id\": true, ...} or [\"id\", ...] [default: all layers]",
+        identity: Identity::Keep,
+        inherited: true,
+        read: |set, given| Ok(set.layer = Some(layer(given)?)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("t"),
+        flag: flag("t", "T", Takes::One, WHAT),
+        doc: "Noise level, 0 to 999; needed",
+        inherited: true,
+        read: |set, given| given.size(0..=999).map(|t| set.t = Some(t)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("denoising_from"),
+        flag: flag("denoising-from", "D", Takes::One, WHAT),
+        doc: "Start at this noise level and denoise down to --t",
+        read: |set, given| given.size(1..=999).map(|from| set.denoising_from = Some(from)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("use_ddim_inversion"),
+        flag: flag("use-ddim-inversion", "", Takes::Nothing, WHAT),
+        doc: "Noise the image by inverting the sampler instead of adding random noise",
+        read: |set, given| given.switch().map(|inverts| set.use_ddim_inversion = inverts),
+        ..PASS
+    },
+    SetOption {
+        key: Some("attention"),
+        flag: flag("attention", "CATEGORY", Takes::Many, WHAT),
+        doc: "Aggregated attention maps as one more layer, `attn`: down_cross mid_cross up_cross down_self mid_self up_self",
+        identity: Identity::Keep,
+        read: |set, given| Ok(set.attention = attention(given)?),
+        ..PASS
+    },
+    SetOption {
+        key: Some("feature_resize"),
+        flag: flag("feature-resize", "N", Takes::One, WHAT),
+        doc: "Average features over squares of this many pixels [default: 1]",
+        identity: Identity::Keep,
+        read: |set, given| given.size(0..=u64::MAX).map(|side| set.feature_resize = Some(side)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("seed"),
+        flag: flag("seed", "N", Takes::One, WHAT),
+        doc: "Image number i draws its noise from this + i [default: 0]",
+        inherited: true,
+        read: |set, given| given.number(0..=u64::MAX).map(|seed| set.seed = Some(seed)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("write"),
+        doc: "Whether its features are written; false for a set that only goes into others by `fuse` [default: true]",
+        identity: Identity::Keep,
+        read: |set, given| given.switch().map(|write| set.write = Some(write)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("fuse"),
+        doc: "Names of the sets that this one is made of; it has nothing else but a name and a `fuse_mode`",
+        identity: Identity::Fusion,
+        read: |set, given| given.texts().map(|sources| set.fuse = sources),
+        ..PASS
+    },
+    SetOption {
+        key: Some("fuse_mode"),
+        doc: "`mean`, or `concat` for the channels behind each other [default: mean]",
+        identity: Identity::Fusion,
+        read: |set, given| {
+            let mode = FusionMode::named(&given.text()?).ok_or_else(|| given.wrong("mean or concat"))?;
+            set.fuse_mode = Some(mode);
+            Ok(())
+        },
+        ..PASS
+    },
+    SetOption {
+        key: Some("prompt"),
+        flag: flag("prompt", "TEXT", Takes::One, PROMPT),
+        doc: "One prompt for all images; {folder} in it stands for the name of the folder that an image is in",
+        read: |set, given| given.text().map(|prompt| set.prompt = Some(prompt)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("prompt_file"),
+        flag: flag("prompt-file", "FILE", Takes::One, PROMPT),
+        doc: "File that holds the one prompt [default: prompt.txt]",
+        read: |set, given| given.path().map(|path| set.prompt_file = Some(path)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("caption_dir"),
+        flag: flag("caption-dir", "DIR", Takes::One, PROMPT),
+        doc: "Folder with a prompt per image, NAME.txt",
+        read: |set, given| given.path().map(|path| set.caption_dir = Some(path)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("prompt_csv"),
+        flag: flag("prompt-csv", "FILE", Takes::One, PROMPT),
+        doc: "Table of prompts, with a header line: one column `image` (path, file name, or file name without extension), one `prompt`",
+        read: |set, given| given.path().map(|path| set.prompt_csv = Some(path)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("control"),
+        flag: flag("control", "KIND", Takes::Many, PROMPT),
+        doc: "ControlNets to steer with: canny, depth, or any name that --controlnet-model and --control-image-dir explain",
+        read: |set, given| Ok(set.control = given.items()?.into_iter().map(control).collect::<Result<_, _>>()?),
+        ..PASS
+    },
+    // In a `[[set]]` the following are keys of `control`'s tables.
+    SetOption {
+        flag: flag("control-scale", "KIND=SCALE", Takes::Each, PROMPT),
+        doc: "Strength of a kind's ControlNet [default: 1]; repeatable",
+        read: |set, given| of_kinds(set, given, |control, scale| control.scale = Some(scale)),
+        ..PASS
+    },
+    SetOption {
+        flag: flag("control-start", "KIND=SHARE", Takes::Each, PROMPT),
+        doc: "Share of the denoising steps after which a kind's ControlNet begins to steer [default: 0]; repeatable",
+        read: |set, given| of_kinds(set, given, |control, start| control.start = Some(start)),
+        ..PASS
+    },
+    SetOption {
+        flag: flag("control-end", "KIND=SHARE", Takes::Each, PROMPT),
+        doc: "Share of the denoising steps after which a kind's ControlNet no longer steers [default: 1]; repeatable",
+        read: |set, given| of_kinds(set, given, |control, end| control.end = Some(end)),
+        ..PASS
+    },
+];
+
+/// `"FILE"`, or in a configuration file `["id", ...]`.
+fn layer(given: Given) -> Result<LayerSetting, Fault> {
+    match given {
+        Given::Read { value: toml::Value::Array(_), .. } => given.texts().map(LayerSetting::Ids),
+        Given::Read { .. } | Given::Typed { .. } => given.path().map(LayerSetting::File),
+    }
+}
+
+/// `"FILE:SCALE"`, or in a configuration file `{ file = "FILE", scale = SCALE }`.
+fn lora_file(given: Given) -> Result<LoraFile, Fault> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Table {
+        file: std::path::PathBuf,
+        scale: Option<f64>,
+    }
+    let file = match given.table::<Table>() {
+        Some(Table { file, scale }) => Finite::new(scale.unwrap_or(1.0)).map(|scale| LoraFile { file, scale }),
+        None => given.text().ok().and_then(|text| text.parse().ok()),
+    };
+    file.ok_or_else(|| given.wrong("FILE or FILE:SCALE with a finite scale"))
+}
+
+/// The names as they are; on the command line they are checked at once, in a file together with everything else.
+fn attention(given: Given) -> Result<Vec<String>, Fault> {
+    let names = given.texts()?;
+    if let Given::Typed { flag, .. } = given {
+        for name in &names {
+            name.parse::<AttentionCategory>().map_err(|error| Fault::usage(format!("--{flag}: {error}")))?;
+        }
+    }
+    Ok(names)
+}
+
+/// `"KIND"`, or in a configuration file `{ kind = "KIND", scale = SCALE, start = SHARE, end = SHARE }`.
+fn control(given: Given) -> Result<ControlSetting, Fault> {
+    let kind = || given.text().ok().map(|kind| ControlSetting { kind, ..ControlSetting::default() });
+    let expected = "KIND or { kind = \"KIND\", scale = SCALE, start = SHARE, end = SHARE }";
+    given.table().or_else(kind).ok_or_else(|| given.wrong(expected))
+}
+
+/// `KIND=NUMBER` for kinds that `--control` names; the last of equal kinds is in force.
+fn of_kinds(set: &mut SetSettings, given: Given, put: impl Fn(&mut ControlSetting, f64)) -> Result<(), Fault> {
+    for given in given.items()? {
+        let text = given.text()?;
+        let parts = text.split_once('=').and_then(|(kind, number)| Some((kind, number.parse::<f64>().ok()?)));
+        let (kind, number) = match parts {
+            Some((kind, number)) if !kind.is_empty() && number.is_finite() => (kind, number),
+            _ => return Err(given.wrong("KIND=NUMBER, for instance canny=0.5")),
+        };
+        let controls = set.control.iter_mut().filter(|control| control.kind == kind);
+        if controls.map(|control| put(control, number)).count() == 0 {
+            return Err(Fault::usage(format!("`{kind}` has a strength or range, but --control does not name it")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use super::*;
+    use crate::options::read_sets;
+    use crate::plan::{Sets, Settings};
+
+    /// Two values of an option, as a configuration file has them; `here` is a folder with the files that some name.
+    fn two_values(key: &str, here: &Path) -> [toml::Value; 2] {
+        let file = |name: &str| format!("'{}'", here.join(name).display());
+        let texts = match key {
+            "name" => ["'x'", "'y'"].map(str::to_owned),
+            "model" => ["'m'", "'n'"].map(str::to_owned),
+            "lora" => ["['a.safetensors']", "['a.safetensors:0.5']"].map(str::to_owned),
+            "layer" => ["['unet-in']", "['unet-out']"].map(str::to_owned),
+            "t" => ["50", "51"].map(str::to_owned),
+            "denoising_from" => ["60", "61"].map(str::to_owned),
+            "use_ddim_inversion" => ["false", "true"].map(str::to_owned),
+            "attention" => ["['up_cross']", "['up_self']"].map(str::to_owned),
+            "feature_resize" => ["1", "2"].map(str::to_owned),
+            "seed" => ["0", "1"].map(str::to_owned),
+            "write" => ["true", "false"].map(str::to_owned),
+            "fuse" => ["['plain', 'other']", "['other', 'plain']"].map(str::to_owned),
+            "fuse_mode" => ["'mean'", "'concat'"].map(str::to_owned),
+            "prompt" => ["'a'", "'b'"].map(str::to_owned),
+            "prompt_file" => [file("a.txt"), file("b.txt")],
+            "caption_dir" => [file("a"), file("b")],
+            "prompt_csv" => [file("a.csv"), file("b.csv")],
+            "control" => ["['canny']", "[{ kind = 'canny', end = 0.5 }]"].map(str::to_owned),
+            other => panic!("`{other}` is a new option: give two of its values here, so that its identity is tested"),
+        };
+        texts.map(|text| table(&format!("value = {text}"))["value"].clone())
+    }
+
+    fn two_words(flag: &str) -> [&'static str; 2] {
+        match flag {
+            "control-scale" | "control-start" => ["canny=0.25", "canny=0.5"],
+            "control-end" => ["canny=0.75", "canny=0.5"],
+            other => panic!("`--{other}` is a new option: give two of its values here, so that its identity is tested"),
+        }
+    }
+
+    fn table(text: &str) -> toml::Table {
+        text.parse().unwrap()
+    }
+
+    /// Two sets, or two fusions, that differ in an option alone; behind them what fusions are made of.
+    fn two_sets(option: &SetOption, here: &Path) -> Vec<SetSettings> {
+        let others = ["plain", "other"].map(|name| table(&format!("name = '{name}'\nprompt = '{name}'\nt = 50")));
+        let base = match option.identity {
+            Identity::Fusion => table("fuse = ['plain', 'other']"),
+            Identity::Pass | Identity::Keep | Identity::Place => table("t = 50\nlayer = ['unet-in']\ncontrol = ['canny']"),
+        };
+        let mut pair = ["first", "second"].map(|name| {
+            let mut set = base.clone();
+            set.insert("name".to_owned(), name.into());
+            set
+        });
+        if let Some(key) = option.key {
+            for (set, value) in pair.iter_mut().zip(two_values(key, here)) {
+                set.insert(key.to_owned(), value);
+            }
+        }
+        let is_source = |key: &str| ["prompt", "prompt_file", "caption_dir", "prompt_csv"].contains(&key);
+        if option.identity != Identity::Fusion && !option.key.is_some_and(is_source) {
+            pair.iter_mut().for_each(|set| drop(set.insert("prompt".to_owned(), "p".into())));
+        }
+        // What is not written has to be part of something.
+        let user = (option.key == Some("write")).then(|| table("name = 'both'\nfuse = ['first', 'second']"));
+        let mut sets = read_sets(pair.into_iter().chain(others).chain(user).collect()).unwrap();
+        if let (None, Some(flag)) = (option.key, &option.flag) {
+            for (set, word) in sets.iter_mut().zip(two_words(flag.name)) {
+                option.read_typed(flag, set, &[OsString::from(word)]).unwrap();
+            }
+        }
+        sets
+    }
+
+    /// A row says what another value really changes: a pass that would be shared in spite of it shows here.
+    #[test]
+    fn every_option_has_the_identity_of_its_row() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let here = |name: String| folder.path().join(name);
+            std::fs::write(here(format!("{name}.txt")), name).unwrap();
+            std::fs::write(here(format!("{name}.csv")), format!("image,prompt\nx,{name}\n")).unwrap();
+            std::fs::create_dir(here(name.to_owned())).unwrap();
+            std::fs::write(here(format!("{name}/x.txt")), name).unwrap();
+        }
+        for option in SET_OPTIONS {
+            let settings = Settings { sets: two_sets(option, folder.path()), file: Some("s.toml".into()), ..Settings::default() };
+            let planned = Sets::new(&settings, 512, &[]).unwrap();
+            let mut sets = planned.sets.values();
+            let (first, second) = (sets.next().unwrap(), sets.next().unwrap());
+            let fusions: Vec<_> = planned.fusions.values().map(|fusion| (fusion.first, &fusion.others, fusion.mode)).collect();
+            let names = [first, second].map(|set| set.name.as_deref());
+            let changed = match option.identity {
+                Identity::Fusion => (false, false, false, fusions[0] != fusions[1]),
+                Identity::Pass | Identity::Keep | Identity::Place => {
+                    let place = names != [Some("first"), Some("second")] && names[0] != names[1];
+                    (first.pass != second.pass, first.keep != second.keep, place, false)
+                }
+            };
+            let expected = match option.identity {
+                Identity::Pass => (true, false, false, false),
+                Identity::Keep => (false, true, false, false),
+                Identity::Place => (false, false, true, false),
+                Identity::Fusion => (false, false, false, true),
+            };
+            assert_eq!(changed, expected, "{:?} {:?}", option.key, option.flag);
+        }
+    }
+
+    #[test]
+    fn strengths_by_kind() {
+        let read = |words: &[&str]| {
+            let mut set = SetSettings {
+                control: vec![ControlSetting { kind: "canny".into(), ..Default::default() }],
+                ..Default::default()
+            };
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            of_kinds(&mut set, Given::Typed { flag: "control-scale", words: &words }, |control, scale| {
+                control.scale = Some(scale)
+            })?;
+            Ok::<_, Fault>(set.control[0].scale)
+        };
+        assert_eq!(read(&["canny=0.5", "canny=0.25"]).unwrap(), Some(0.25));
+        for wrong in ["canny", "=1", "canny=x", "canny=inf", "depth=1"] {
+            assert!(read(&[wrong]).is_err(), "{wrong}");
+        }
+    }
+}
