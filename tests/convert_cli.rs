@@ -119,6 +119,37 @@ fn inspect_says_what_a_file_is() {
     assert!(refused(folder.path(), &["inspect", "nothing.safetensors"]).contains("no such file"));
 }
 
+/// Names of files, keys and metadata come from strangers.
+#[test]
+fn what_a_stranger_wrote_is_shown_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let hostile = "a\u{1b}]0;title\u{7}\u{9b}2J\u{202e}b\u{7f}";
+    let file = format!("{hostile}.safetensors");
+    let tensor = serde_json::json!({ "dtype": "F32", "shape": [1], "data_offsets": [0, 4] });
+    let header = serde_json::json!({ "__metadata__": { hostile: hostile }, hostile: tensor }).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
+    std::fs::write(folder.path().join(&file), bytes).unwrap();
+    let acts = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+    let missing = format!("no{file}");
+    for (arguments, status) in [
+        (vec!["inspect", &file], 0),
+        (vec!["inspect", &file, "--verbose"], 0),
+        (vec!["inspect", &file, "--json"], 0),
+        (vec!["inspect", &missing], 1),
+        (vec!["inspect", &missing, "--log-json"], 1),
+        (vec!["kohya", &file, "--output", "out.safetensors"], 1),
+        (vec![hostile], 2),
+    ] {
+        let output = CONVERT.run(folder.path(), &arguments);
+        let said = message(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{said:?}");
+        assert!(!said.contains(acts), "{arguments:?}: {said:?}");
+        assert!(said.contains("\\u{9b}2J\\u{202e}b") || said.contains("\\u009b2J\\u202eb"), "{arguments:?}: {said}");
+    }
+    let found: serde_json::Value = serde_json::from_str(&CONVERT.stdout(folder.path(), &["inspect", &file, "--json"])).unwrap();
+    assert_eq!(found["metadata"][hostile], hostile);
+}
+
 /// Makes a miniature model folder, `model`, and its LDM file, `model.safetensors`.
 fn model(folder: &Path) {
     write_model(&folder.join("model"), Size::Miniature, DType::F32, 0).unwrap();

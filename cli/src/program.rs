@@ -106,7 +106,11 @@ impl Call {
         command.bin_name(&self.name)
     }
 
-    pub(crate) fn matches(&self, command: Command) -> Result<Option<ArgMatches>, Failure> {
+    /// Reads the arguments by a command; `None` where they asked for help or the version, which is printed.
+    ///
+    /// # Errors
+    /// For wrong usage.
+    pub fn matches(&self, command: Command) -> Result<Option<ArgMatches>, Failure> {
         let line = std::iter::once(OsString::from(&self.name)).chain(with_dashes(self.arguments.iter().cloned()));
         match self.command(command).try_get_matches_from(line) {
             Ok(matches) => Ok(Some(matches)),
@@ -137,6 +141,9 @@ pub fn shown(error: &clap::Error) -> Result<(), Failure> {
 
 fn wrong_usage(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::Usage(format!("no command is given\n\n{}", text.trim_end()));
+    }
     Failure::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned())
 }
 

@@ -11,27 +11,27 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// When it is neither here nor on the hub.
-pub fn find(options: &ModelOptions) -> Result<PathBuf> {
-    find_at(&options.pretrained_model_name_or_path)
+pub fn find(options: &ModelOptions, hub: &HubOptions) -> Result<PathBuf> {
+    find_at(&options.pretrained_model_name_or_path, hub)
 }
 
 /// The folder or file of `model`, a path or a hub id.
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_at(model: &str) -> Result<PathBuf> {
-    Ok(hub::resolve(model, &HubOptions::from_env())?)
+pub fn find_at(model: &str, hub: &HubOptions) -> Result<PathBuf> {
+    Ok(hub::resolve(model, hub)?)
 }
 
 /// For a checkpoint in one file: the folder with the configurations and the tokenizer that it lacks.
 ///
 /// # Errors
 /// When they are neither here nor on the hub.
-pub fn base(options: &ModelOptions, model: &Path) -> Result<Option<PathBuf>> {
+pub fn base(options: &ModelOptions, model: &Path, hub: &HubOptions) -> Result<Option<PathBuf>> {
     if ModelFiles::is_complete(model) {
         return Ok(None);
     }
-    let base = hub::resolve_configuration(&options.base, &HubOptions::from_env());
+    let base = hub::resolve_configuration(&options.base, hub);
     base.with_context(|| format!("--base {}", options.base)).map(Some)
 }
 

@@ -3,6 +3,7 @@
 use super::place;
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, ensure};
+use driftless::hub::HubOptions;
 use driftless::layers::{WeightType, Weights};
 use driftless::model_family::Network;
 use driftless::pipeline::{self, ModelFiles};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When there is no autoencoder of Stable Diffusion 1.5 at that place.
-pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptions) -> Result<Option<Vae>> {
-    let Some(place) = path(options)? else { return Ok(None) };
+pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptions, hub: &HubOptions) -> Result<Option<Vae>> {
+    let Some(place) = path(options, hub)? else { return Ok(None) };
     let named = || format!("--vae {}", place.display());
     let types = WeightType::new(loading.dtype, &loading.device);
     let weights = |component: Component| Weights::new(Arc::new(component), &loading.device, types.clone());
@@ -42,8 +43,8 @@ pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptio
     Ok(Some(Vae::load(config, weights(component)).with_context(named)?))
 }
 
-fn path(options: &ModelOptions) -> Result<Option<PathBuf>> {
-    options.vae.as_ref().map(|vae| place::find_at(vae).with_context(|| format!("--vae {vae}"))).transpose()
+fn path(options: &ModelOptions, hub: &HubOptions) -> Result<Option<PathBuf>> {
+    options.vae.as_ref().map(|vae| place::find_at(vae, hub).with_context(|| format!("--vae {vae}"))).transpose()
 }
 
 fn weight_files(folder: &Path) -> Vec<PathBuf> {
@@ -65,7 +66,8 @@ fn weight_files(folder: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When its files cannot be read.
 pub fn identity(options: &ModelOptions, model: &Path) -> Result<String> {
-    let place = path(options)?.unwrap_or_else(|| model.to_owned());
+    // Downloaded by now, so there is no progress to tell of.
+    let place = path(options, &HubOptions::from_env())?.unwrap_or_else(|| model.to_owned());
     let mut hash = Sha256::new();
     let folder = if place.join("vae").is_dir() { place.join("vae") } else { place.clone() };
     let files = if folder.is_dir() { weight_files(&folder) } else { vec![place] };

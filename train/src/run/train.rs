@@ -31,12 +31,13 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     let _claim = OutputFolder::claim(&options.output.output_dir)?;
     let device = driftless_cli::device::open(options.model.device)?;
-    let place = place::find(&options.model)?;
-    let base = place::base(&options.model, &place)?;
+    let hub = &driftless_cli::hub::options(None, false, console.shared());
+    let place = place::find(&options.model, hub)?;
+    let base = place::base(&options.model, &place, hub)?;
     let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base };
     prediction::check(&place, options, console)?;
     let mut pipeline = Pipeline::load(&place, &loading)?;
-    if let Some(vae) = vae::load(&options.model, &place, &loading)? {
+    if let Some(vae) = vae::load(&options.model, &place, &loading, hub)? {
         pipeline.vae = Arc::new(vae);
     }
     let network = TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
@@ -45,6 +46,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     }
     let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
+    interrupt::finish_first("the step in hand", console.shared());
     let Some(latents) = cache_latents(&model, &place, plan, console)? else {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
