@@ -161,7 +161,7 @@ fn write_again(adapter: &AdapterFile, folder: &Path) {
 /// The same parts, to the bit.
 fn same(left: &Adapter, right: &Adapter) {
     let numbers = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let (left, right) = (left.parts(), right.parts());
+    let (left, right) = (left.components(), right.components());
     assert_eq!(left.len(), right.len());
     for ((left_part, left), (right_part, right)) in left.into_iter().zip(right) {
         assert_eq!((left_part, left.dims(), left.dtype()), (right_part, right.dims(), right.dtype()));

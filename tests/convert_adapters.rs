@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{Entries, Network};
-use driftless::adapter::{Adapter, Factors, Loha, Lora};
+use driftless::adapter::{Adapter, Factors, Full, Loha, Lora};
 use driftless::formats::WeightFile;
 use driftless::miniature::{Size, write_model};
 use driftless::rng::Generator;
@@ -172,7 +172,7 @@ fn biases_are_not_dropped_in_silence() {
     let folder = place.path();
     let full = |shape: &[usize], draw: &mut dyn FnMut(&[usize]) -> Tensor| {
         let bias = (shape[0] == shape[1]).then(|| draw(&[shape[0]]));
-        Adapter { bias, ..Factors::Full(draw(shape)).into() }
+        Adapter { bias, ..Factors::Full(Full { difference: draw(shape) }).into() }
     };
     let entries = write(folder, "full.safetensors", full);
     assert!(entries.values().any(|adapter| adapter.bias.is_some()));

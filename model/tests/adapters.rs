@@ -11,7 +11,7 @@ use driftless::adapter::files::Network;
 use driftless::adapter::{
     Adapter, BatchClock, Dropout, DropoutRates, DropoutStyle, Factors, LayerKind, Trainable, TrainableOptions,
 };
-use driftless::adapter::{Algorithm, LokrOptions, Lora};
+use driftless::adapter::{Algorithm, Lora, Value};
 use driftless::ops::{self, GradientSink, Padding};
 use driftless::rng::Generator;
 use std::sync::Arc;
@@ -120,17 +120,16 @@ fn a_half_strength_is_half_of_the_change() {
     }
 }
 
+fn named(algorithm: &str) -> Algorithm {
+    Algorithm::named(algorithm).unwrap()
+}
+
 /// First values change nothing, leave every family's other factors where LyCORIS has them, and let a gradient through.
 #[test]
 fn first_values_change_nothing() {
-    let lokr = LokrOptions { factor: -1, decompose_both: true, full_matrix: false };
-    let algorithms = [
-        Algorithm::Lora,
-        Algorithm::Loha,
-        Algorithm::Lokr(lokr),
-        Algorithm::Lokr(LokrOptions { factor: 4, ..lokr }),
-        Algorithm::Full,
-    ];
+    let lokr = named("lokr").with("decompose_both", Value::Flag(true)).unwrap();
+    let by_four = lokr.clone().with("factor", Value::Number(4)).unwrap();
+    let algorithms = [named("lora"), named("loha"), lokr, by_four, named("full")];
     let kinds = [
         LayerKind::Linear { c_in: 32, c_out: 48 },
         LayerKind::Conv2d { c_in: 32, c_out: 48, kernel: 1 },
@@ -138,12 +137,12 @@ fn first_values_change_nothing() {
     ];
     let mut generator = Generator::manual_seed(5);
     for (algorithm, kind, tucker, dora) in algorithms
-        .into_iter()
+        .iter()
         .flat_map(|a| kinds.map(|kind| (a, kind)))
         .flat_map(|(a, kind)| [(a, kind, false, None), (a, kind, true, Some(true)), (a, kind, true, Some(false))])
     {
         let weight = generator.randn_tensor(&kind.weight_shape(), &Device::Cpu).unwrap();
-        let options = TrainableOptions { algorithm, rank: 2, alpha: 1.0, tucker, dora };
+        let options = TrainableOptions { algorithm: algorithm.clone(), rank: 2, alpha: 1.0, tucker, dora };
         let trainable = Trainable::init(kind, &weight, true, &options, &mut generator, &Device::Cpu).unwrap();
         let largest = |tensor: &Tensor| tensor.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         let change = trainable.adapter.delta(&weight).unwrap();
@@ -151,7 +150,7 @@ fn first_values_change_nothing() {
         assert!(largest(&change) <= if dora.is_some() { 2e-6 } else { 0.0 }, "{algorithm:?} {kind:?}: {}", largest(&change));
         trainable.adapter.check(&kind.weight_shape()).unwrap();
         let zeros = trainable.variables.iter().filter(|(_, variable)| largest(variable.as_tensor()) == 0.0).count();
-        assert_eq!(zeros, if algorithm == Algorithm::Full { 2 } else { 1 }, "{algorithm:?} {kind:?}");
+        assert_eq!(zeros, if *algorithm == named("full") { 2 } else { 1 }, "{algorithm:?} {kind:?}");
         let probe = (trainable.adapter.delta(&weight).unwrap() * 1.0).unwrap();
         assert_eq!(probe.dims(), weight.dims());
     }
@@ -280,19 +279,19 @@ fn attached_families_compute_what_merged_ones_do() {
     let pipeline = testkit::pipeline();
     let mut generator = Generator::manual_seed(11);
     let mut entries = driftless::adapter::files::Entries::new();
-    let lokr = LokrOptions { factor: 4, decompose_both: false, full_matrix: false };
+    let lokr = named("lokr").with("factor", Value::Number(4)).unwrap();
     let families = [
-        (Algorithm::Lora, None),
-        (Algorithm::Loha, None),
-        (Algorithm::Lokr(lokr), None),
-        (Algorithm::Lora, Some(true)),
-        (Algorithm::Loha, Some(false)),
-        (Algorithm::Full, None),
+        (named("lora"), None),
+        (named("loha"), None),
+        (lokr, None),
+        (named("lora"), Some(true)),
+        (named("loha"), Some(false)),
+        (named("full"), None),
     ];
     let networks = [(Network::Unet, pipeline.unet.slots()), (Network::TextEncoder, pipeline.text_encoder.slots())];
     for (network, slots) in networks {
         for (number, (path, slot)) in slots.all().into_iter().enumerate() {
-            let (algorithm, dora) = families[number % families.len()];
+            let (algorithm, dora) = families[number % families.len()].clone();
             let options = TrainableOptions { algorithm, rank: 2, alpha: 2.0, tucker: number % 2 == 0, dora };
             let (weight, has_bias) = (slot.weight(), slot.bias().is_some());
             let fresh = Trainable::init(slot.kind(), &weight, has_bias, &options, &mut generator, &Device::Cpu).unwrap();

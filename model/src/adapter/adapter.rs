@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::dora::{decompose, per_input};
+use super::component::{BIAS_DIFFERENCE, Component};
+use super::decorators::Dropout;
+use super::decorators::dora::{self, decompose, per_input};
+use super::family::ThinTerm;
+use super::misfit::Misfit;
 use super::rebuilt::{self, Application};
-use super::{Dropout, Factors, LayerKind, Lora, Part};
+use super::{Factors, LayerKind, Lora};
 use crate::Result;
 use crate::ops::Padding;
 
@@ -18,7 +22,7 @@ use crate::ops::Padding;
 pub struct Adapter {
     /// What the change is made of.
     pub factors: Factors,
-    /// Over the rank, the scale of the change; finite and not zero. Without it the scale is 1.
+    /// Over the rank, the scale of the change; finite, and not zero where there is a rank. Without it the scale is 1.
     pub alpha: Option<f64>,
     /// DoRA's magnitudes: `[c_out, 1(, 1, 1)]`, or `[1, c_in(, 1, 1)]` where norms are those of inputs.
     pub magnitude: Option<Tensor>,
@@ -81,7 +85,7 @@ impl Adapter {
 
     /// Whether the change can only be told beside the base model's weight.
     pub fn needs_base(&self) -> bool {
-        self.magnitude.is_some() || matches!(self.factors, Factors::Ia3(_))
+        self.magnitude.is_some() || self.factors.needs_base()
     }
 
     /// The adapter at `strength` times its strength.
@@ -89,22 +93,33 @@ impl Adapter {
         Self { strength: self.strength * strength, ..self.clone() }
     }
 
-    /// The stored tensors, by part, without alpha.
-    pub fn parts(&self) -> Vec<(Part, &Tensor)> {
-        let mut parts = self.factors.parts();
-        parts.extend(self.bias.as_ref().map(|bias| (Part::BiasDifference, bias)));
-        parts.extend(self.magnitude.as_ref().map(|magnitude| (Part::Magnitude, magnitude)));
-        parts
+    /// The change of the layer's bias, at this strength.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn bias_change(&self) -> Result<Option<Tensor>> {
+        Ok(match self.bias.as_ref().or(self.factors.bias_change()) {
+            Some(bias) => Some((bias * self.strength)?),
+            None => None,
+        })
     }
 
-    /// The same with every tensor replaced, in the order of [`Adapter::parts`].
+    /// The stored tensors, without alpha.
+    pub fn components(&self) -> Vec<(Component, &Tensor)> {
+        let mut components = self.factors.components();
+        components.extend(self.bias.as_ref().map(|bias| (BIAS_DIFFERENCE, bias)));
+        components.extend(self.magnitude.as_ref().map(|magnitude| (dora::MAGNITUDE, magnitude)));
+        components
+    }
+
+    /// The same with every tensor replaced, in the order of [`Adapter::components`].
     ///
     /// # Errors
     /// Those of `change`.
-    pub fn map(&self, mut change: impl FnMut(Part, &Tensor) -> Result<Tensor>) -> Result<Self> {
+    pub fn map(&self, mut change: impl FnMut(Component, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let factors = self.factors.map(&mut change)?;
-        let bias = self.bias.as_ref().map(|bias| change(Part::BiasDifference, bias)).transpose()?;
-        let magnitude = self.magnitude.as_ref().map(|magnitude| change(Part::Magnitude, magnitude)).transpose()?;
+        let bias = self.bias.as_ref().map(|bias| change(BIAS_DIFFERENCE, bias)).transpose()?;
+        let magnitude = self.magnitude.as_ref().map(|magnitude| change(dora::MAGNITUDE, magnitude)).transpose()?;
         Ok(Self { factors, bias, magnitude, ..self.clone() })
     }
 
@@ -165,11 +180,27 @@ impl Adapter {
         if self.dropout.as_ref().is_some_and(|dropout| dropout.skips()) {
             return Ok(None);
         }
-        let mut term = match &self.factors {
-            Factors::Lora(lora) if self.magnitude.is_none() => self.thin_term(lora, x, application)?,
-            _ => self.rebuilt_term(x, weight, application)?,
+        let rows = match (&self.dropout, self.factors.components().first()) {
+            (Some(dropout), Some((_, like))) => dropout.rows(like, weight.dims()[0])?,
+            _ => None,
         };
-        if let Some(bias) = &self.bias {
+        let inner = |hidden: Tensor| {
+            let hidden = match &self.dropout {
+                Some(dropout) => dropout.inner(hidden, application.channels_first())?,
+                None => hidden,
+            };
+            // The scale goes onto the thin inner product, which is smaller than the output.
+            Ok((hidden * (self.scale() * self.strength))?)
+        };
+        let thin = match &self.magnitude {
+            None => self.factors.thin_term(&ThinTerm { x, application, rows: rows.as_ref(), inner: &inner })?,
+            Some(_) => None,
+        };
+        let mut term = match thin {
+            Some(term) => term,
+            None => self.rebuilt_term(x, weight, application, rows)?,
+        };
+        if let Some(bias) = self.bias.as_ref().or(self.factors.bias_change()) {
             let bias = (bias.to_dtype(x.dtype())? * self.strength)?;
             let bias = if application.channels_first() { bias.reshape((1, (), 1, 1))? } else { bias };
             term = term.broadcast_add(&bias)?;
@@ -177,37 +208,13 @@ impl Adapter {
         Ok(Some(term))
     }
 
-    /// LoRA's own way, through products of the rank's size.
-    fn thin_term(&self, lora: &Lora, x: &Tensor, application: Application) -> Result<Tensor> {
-        let outputs = lora.up.dims()[0];
-        let rows = self.dropout.as_ref().map(|dropout| dropout.rows(&lora.up, outputs)).transpose()?.flatten();
-        let up = match rows {
-            Some(rows) if application.channels_first() => lora.up.broadcast_mul(&rows.reshape((outputs, 1, 1, 1))?)?,
-            Some(rows) => lora.up.broadcast_mul(&rows)?,
-            None => lora.up.clone(),
-        };
-        lora.term(x, application, &up, |hidden| {
-            let hidden = match &self.dropout {
-                Some(dropout) => dropout.inner(hidden, application.channels_first())?,
-                None => hidden,
-            };
-            // The scale goes onto the thin inner product, which is smaller than the output.
-            Ok((hidden * (self.scale() * self.strength))?)
-        })
-    }
-
     /// Through the rebuilt change of the weight.
-    fn rebuilt_term(&self, x: &Tensor, weight: &Tensor, application: Application) -> Result<Tensor> {
-        let tensors: Vec<Tensor> = self.parts().into_iter().map(|(_, tensor)| tensor.clone()).collect();
-        let outputs = weight.dims()[0];
-        let rows = match &self.dropout {
-            Some(dropout) => dropout.rows(&tensors[0], outputs)?,
-            None => None,
-        };
+    fn rebuilt_term(&self, x: &Tensor, weight: &Tensor, application: Application, rows: Option<Tensor>) -> Result<Tensor> {
+        let tensors: Vec<Tensor> = self.components().into_iter().map(|(_, tensor)| tensor.clone()).collect();
         let (this, weight) = (self.map(|_, tensor| Ok(tensor.detach()))?, weight.clone());
         rebuilt::term(x, &tensors, application, move |tensors| {
             let mut next = tensors.iter();
-            // As many as there are parts, so the fallback is never used.
+            // As many as there are components, so the fallback is never used.
             let this = this.map(|_, old| Ok(next.next().unwrap_or(old).clone()))?;
             Ok(this.change(&weight, rows.as_ref())?.reshape(weight.shape())?)
         })
@@ -216,23 +223,23 @@ impl Adapter {
     /// Whether the adapter fits a layer with a weight of this shape.
     ///
     /// # Errors
-    /// The problem, in words.
-    pub fn check(&self, weight: &[usize]) -> Result<(), String> {
-        let &[outputs, inputs, ..] = weight else { return Err(format!("sits on a weight of shape {weight:?}")) };
+    /// What it expects of the layer, and what the layer has.
+    pub fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
         if let Some(magnitude) = &self.magnitude {
-            let expected = if per_input(magnitude) { inputs } else { outputs };
+            let expected = weight.get(usize::from(per_input(magnitude))).copied().unwrap_or(0);
             if magnitude.elem_count() != expected {
-                return Err(format!("has magnitudes of shape {:?}, the layer {expected} of them", magnitude.dims()));
+                return Err(Misfit::Magnitude { expected, found: magnitude.dims().to_vec() });
             }
         }
-        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.dims() != [outputs]) {
-            return Err(format!("changes a bias of shape {:?}, the layer's has {outputs} numbers", bias.dims()));
+        let expected = weight.first().copied().unwrap_or(0);
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.dims() != [expected]) {
+            return Err(Misfit::Bias { expected, found: bias.dims().to_vec() });
         }
         self.factors.check(weight)
     }
 
     /// The adapter in the shapes that a layer of `kind` computes with.
-    pub(crate) fn fitted(&self, kind: LayerKind) -> Result<Self, String> {
+    pub(crate) fn fitted(&self, kind: LayerKind) -> Result<Self, Misfit> {
         self.check(&kind.weight_shape())?;
         Ok(Self { factors: self.factors.fitted(kind)?, ..self.clone() })
     }

@@ -3,43 +3,41 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`Adapter`] | one layer's adapter: factors, scale, DoRA's magnitudes, and the term it adds to the layer |
-//! | [`Factors`] | the families: [`Lora`] (and LoCon), [`Loha`], [`Lokr`], the full difference, [`Ia3`] |
-//! | [`dora`] | DoRA's magnitudes |
+//! | [`Adapter`] | one layer's adapter: factors, scale, decorators, and the term it adds to the layer |
+//! | [`families`] | the families: one file each, and their registry |
+//! | `family` | what a family is to the rest of the room |
+//! | [`decorators`] | what goes with any family: DoRA, dropout |
+//! | [`Component`], `stored_layer` | the names under which tensors are stored, and what a file holds for one layer |
+//! | [`files`] | the files of kohya and LyCORIS, diffusers and PEFT: reading and writing |
 //! | `rebuilt` | terms of families whose change is as large as the weight |
-//! | [`Dropout`] | dropout in training |
-//! | [`Trainable`] | first values |
+//! | [`Algorithm`], [`Trainable`] | training: names, arguments, first values, variables |
 //! | [`plain`], [`low_rank`] | plain LoRA in the place of any family |
 //! | [`targets`] | which layers |
-//! | [`files`] | the files of kohya and LyCORIS, diffusers and PEFT: reading and writing |
 
 #[expect(clippy::module_inception, reason = "the type that the room is about")]
 mod adapter;
+mod component;
 mod core_product;
-pub mod dora;
-mod dropout;
-mod factors;
+pub mod decorators;
+pub mod families;
+mod family;
 pub mod files;
-mod ia3;
 mod layer_kind;
-mod loha;
-mod lokr;
-mod lora;
 pub mod low_rank;
-mod part;
+mod misfit;
 pub mod plain;
 mod rebuilt;
+mod stored_layer;
 pub mod targets;
 mod trainable;
+mod training;
 
 pub use adapter::Adapter;
-pub use dropout::{BatchClock, Dropout, DropoutRates, DropoutStyle};
-pub use factors::Factors;
+pub use component::Component;
+pub use decorators::{BatchClock, Dropout, DropoutRates, DropoutStyle};
+pub use families::{Factors, Full, Ia3, KroneckerFactor, Loha, Lokr, LokrOptions, Lora};
 pub use files::AdapterFile;
-pub use ia3::Ia3;
 pub use layer_kind::LayerKind;
-pub use loha::Loha;
-pub use lokr::{KroneckerFactor, Lokr, factorization};
-pub use lora::Lora;
-pub use part::Part;
-pub use trainable::{Algorithm, LokrOptions, Trainable, TrainableOptions};
+pub use misfit::Misfit;
+pub use trainable::Trainable;
+pub use training::{Algorithm, Argument, TrainableOptions, Value};

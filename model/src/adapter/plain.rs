@@ -35,7 +35,7 @@ impl Adapter {
     /// # Errors
     /// When the shapes disagree.
     pub fn to_plain(&self, weight: &Tensor, rank: Option<usize>) -> Result<Plain> {
-        self.check(weight.dims()).map_err(|problem| Error::argument("adapter", problem))?;
+        self.check(weight.dims()).map_err(|misfit| Error::argument("adapter", misfit.to_string()))?;
         let smaller = weight.dims()[0].min(weight.elem_count() / weight.dims()[0].max(1));
         let most = rank.unwrap_or(usize::MAX).min(smaller).max(1);
         if let Factors::Lora(lora) = &self.factors
@@ -45,7 +45,7 @@ impl Adapter {
             let lora = Lora { down: lora.down_with_core()?, up: lora.up.clone(), mid: None };
             return Ok(Plain { adapter: Self { factors: Factors::Lora(lora), bias: None, ..self.clone() }, error: 0.0 });
         }
-        if let Some((up, down)) = self.exact_product(most)? {
+        if let Some((up, down)) = self.exact_product(weight, most)? {
             return Ok(Plain { adapter: lora_of((up * self.scale())?, down, weight.dims())?, error: 0.0 });
         }
         let spectrum = Spectrum::of(&self.delta(weight)?.flatten_from(1)?)?;
@@ -57,15 +57,11 @@ impl Adapter {
     }
 
     /// The change as one product, without scale, where the family's form shows one of at most this rank.
-    fn exact_product(&self, most: usize) -> Result<Option<(Tensor, Tensor)>> {
+    fn exact_product(&self, weight: &Tensor, most: usize) -> Result<Option<(Tensor, Tensor)>> {
         if self.magnitude.is_some() || self.strength != 1.0 {
             return Ok(None);
         }
-        Ok(match &self.factors {
-            Factors::Loha(loha) if loha.rank().saturating_mul(loha.rank()) <= most => Some(loha.as_product()?),
-            Factors::Lokr(lokr) if lokr.product_rank() <= most => Some(lokr.as_product()?),
-            _ => None,
-        })
+        self.factors.as_product(weight, most)
     }
 }
 

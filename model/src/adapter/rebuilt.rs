@@ -6,9 +6,11 @@
 
 use candle_core::Tensor;
 
-use super::lora::NO_PADDING;
 use crate::Result;
 use crate::ops::{self, GradientSink, Padding};
+
+/// How convolutions pad around 1x1 kernels: not at all.
+const NO_PADDING: Padding = Padding { top: 0, bottom: 0, left: 0, right: 0 };
 
 /// How a weight meets an activation.
 #[derive(Clone, Copy, Debug)]

@@ -52,7 +52,7 @@ impl Slot {
     }
 
     fn fit(&self, path: &str, adapter: Adapter) -> Result<Adapter> {
-        adapter.fitted(self.kind).map_err(|problem| Error::argument(format!("adapter on `{path}`"), problem))
+        adapter.fitted(self.kind).map_err(|misfit| Error::argument(format!("adapter on `{path}`"), misfit.to_string()))
     }
 
     /// Adds an adapter after those in force; `path` is named in errors.
@@ -82,8 +82,7 @@ impl Slot {
         let mut bias = self.bias.write().unwrap_or_else(PoisonError::into_inner);
         for adapter in adapters.drain(..) {
             merged = (merged + adapter.delta(&weight)?)?;
-            if let Some(change) = &adapter.bias {
-                let change = (change * adapter.strength)?;
+            if let Some(change) = adapter.bias_change()? {
                 *bias = Some(match bias.take() {
                     Some(bias) => (&bias + change.to_dtype(bias.dtype())?)?,
                     None => change,

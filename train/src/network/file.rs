@@ -5,7 +5,7 @@ use crate::options::{Options, SaveFormat, SavePrecision};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::DType;
 use driftless::adapter::files::{AdapterFile, Entries, Network};
-use driftless::adapter::{Adapter, Factors, Part};
+use driftless::adapter::{Adapter, Factors};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -62,9 +62,6 @@ impl TrainedNetwork {
     }
 }
 
-/// The parts that carry a change of scale, of which each family has one.
-const SCALED: [Part; 4] = [Part::Up, Part::HadamardW1A, Part::KroneckerW1, Part::KroneckerW1A];
-
 /// Gives one layer's matrices the values of an adapter of the same family and sizes.
 fn take(layer: &TrainedLayer, adapter: &Adapter) -> Result<()> {
     let ours = &layer.trainable.adapter;
@@ -75,14 +72,14 @@ fn take(layer: &TrainedLayer, adapter: &Adapter) -> Result<()> {
     }
     // The file's scale may differ from this run's; the change must not.
     let ratio = adapter.scale() / ours.scale();
-    let parts = adapter.parts();
-    for (part, variable) in &layer.trainable.variables {
-        let found = parts.iter().find(|(other, _)| other == part);
+    let components = adapter.components();
+    for (component, variable) in &layer.trainable.variables {
+        let found = components.iter().find(|(other, _)| other == component);
         let Some((_, tensor)) = found.filter(|(_, tensor)| tensor.elem_count() == variable.elem_count()) else {
-            bail!("has no `{}` of shape {:?}, or one of another shape", part.name(), variable.dims());
+            bail!("has no `{}` of shape {:?}, or one of another shape", component.name(), variable.dims());
         };
         let tensor = tensor.to_device(variable.device())?.to_dtype(DType::F32)?.reshape(variable.shape())?;
-        let tensor = if SCALED.contains(part) { (tensor * ratio)? } else { tensor };
+        let tensor = if ours.factors.is_scaled(*component) { (tensor * ratio)? } else { tensor };
         variable.set(&tensor)?;
     }
     Ok(())

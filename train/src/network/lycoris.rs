@@ -5,19 +5,17 @@
 
 use super::settings::{NetworkSettings, RankAlpha, common, flag, number, refuse};
 use crate::options::NetworkOptions;
-use anyhow::{Result, bail, ensure};
+use crate::options::values::KeyValue;
+use anyhow::{Result, anyhow, bail, ensure};
 use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
-use driftless::adapter::{Algorithm, DropoutStyle, LokrOptions};
+use driftless::adapter::{Algorithm, Argument, DropoutStyle, Value};
 
-/// Arguments of this module.
-const OWN: [&str; 15] = [
+/// Arguments of this module, beside those of its families.
+const OWN: [&str; 12] = [
     "algo",
     "preset",
     "conv_dim",
     "conv_alpha",
-    "factor",
-    "decompose_both",
-    "full_matrix",
     "use_tucker",
     "use_cp",
     "use_conv_cp",
@@ -34,10 +32,7 @@ const SWITCHED_OFF: [&str; 5] = ["train_norm", "use_scalar", "bypass_mode", "res
 /// Arguments of LyCORIS' that are refused by name, because an adapter without them would be another one.
 const ELSEWHERE: [&str; 3] = ["block_size", "constraint", "unet_targets"];
 
-/// Names of algorithms that are trained.
-const ALGORITHMS: [&str; 5] = ["lora", "locon", "loha", "lokr", "full"];
-
-/// Algorithms of LyCORIS' that are not.
+/// Algorithms of LyCORIS' that are not trained here, refused by name.
 const OTHER_ALGORITHMS: [&str; 7] = ["ia3", "dylora", "glora", "diag-oft", "boft", "tlora", "norm"];
 
 /// What the options say.
@@ -49,18 +44,15 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
         dropout_style: DropoutStyle::Rows { rescale: false },
         ..NetworkSettings::plain(linear)
     };
-    let mut lokr = LokrOptions { factor: -1, decompose_both: false, full_matrix: false };
+    let mut of_family = Vec::new();
     let (mut preset, mut convolution, mut dora, mut per_output, mut rs_lora) = ("full", linear, false, true, false);
     settings.dropout.value = network.network_dropout.unwrap_or(0.0);
     for argument in &network.network_args {
         match argument.key.as_str() {
-            "algo" => settings.algorithm = algorithm(&argument.value, lokr)?,
+            "algo" => settings.algorithm = algorithm(&argument.value)?,
             "preset" => preset = argument.value.as_str(),
             "conv_dim" => convolution.rank = number(argument)?,
             "conv_alpha" => convolution.alpha = number(argument)?,
-            "factor" => lokr.factor = number(argument)?,
-            "decompose_both" => lokr.decompose_both = flag(argument)?,
-            "full_matrix" => lokr.full_matrix = flag(argument)?,
             "use_tucker" | "use_cp" | "use_conv_cp" => settings.tucker |= flag(argument)?,
             "disable_conv_cp" => settings.tucker |= !flag(argument)?,
             "dora_wd" => dora = flag(argument)?,
@@ -69,16 +61,18 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
             "rank_dropout_scale" => settings.dropout_style = DropoutStyle::Rows { rescale: flag(argument)? },
             name if SWITCHED_OFF.contains(&name) => ensure!(!flag(argument)?, "--network_args {name} is not supported"),
             _ if common(&mut settings, argument)? => {}
-            _ => refuse(argument, &OWN, &ELSEWHERE, "")?,
+            name => match Algorithm::all_arguments().find(|(_, known)| known.name == name) {
+                Some((algorithm, known)) => of_family.push((algorithm, known, value(argument, known)?)),
+                None => refuse(argument, &own(), &ELSEWHERE, "")?,
+            },
         }
     }
-    if let Algorithm::Lokr(options) = &mut settings.algorithm {
-        ensure!(lokr.factor == -1 || lokr.factor > 0, "--network_args factor={} must be -1 or above 0", lokr.factor);
-        *options = lokr;
-    } else {
-        let unused = [("factor", lokr.factor != -1), ("decompose_both", lokr.decompose_both), ("full_matrix", lokr.full_matrix)];
-        if let Some((name, _)) = unused.into_iter().find(|(_, given)| *given) {
-            bail!("--network_args {name} is for algo=lokr");
+    for (algorithm, argument, value) in of_family {
+        if settings.algorithm.name() == algorithm {
+            settings.algorithm =
+                settings.algorithm.with(argument.name, value).map_err(|error| anyhow!("--network_args {error}"))?;
+        } else if value != argument.default {
+            bail!("--network_args {} is for algo={algorithm}", argument.name);
         }
     }
     ensure!(
@@ -86,9 +80,10 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
         "dropout (--network_dropout, --network_args dropout) has no effect in LyCORIS, which trains with the rebuilt weight; use \
          rank_dropout or module_dropout, or --network_module networks.lora"
     );
-    if settings.algorithm == Algorithm::Full {
-        ensure!(!dora, "--network_args dora_wd is not for algo=full");
-        ensure!(settings.dropout.rank == 0.0, "--network_args rank_dropout is not supported for algo=full");
+    if !settings.algorithm.takes_magnitudes() {
+        let name = settings.algorithm.name();
+        ensure!(!dora, "--network_args dora_wd is not for algo={name}");
+        ensure!(settings.dropout.rank == 0.0, "--network_args rank_dropout is not supported for algo={name}");
     }
     settings.dora = dora.then_some(per_output);
     settings.convolution = (convolution.rank > 0).then_some(convolution);
@@ -106,17 +101,26 @@ fn over_root(RankAlpha { rank, alpha }: RankAlpha) -> RankAlpha {
     RankAlpha { rank, alpha: alpha * (rank as f64).sqrt() }
 }
 
-fn algorithm(name: &str, lokr: LokrOptions) -> Result<Algorithm> {
-    Ok(match name.to_ascii_lowercase().as_str() {
-        "lora" | "locon" => Algorithm::Lora,
-        "loha" => Algorithm::Loha,
-        "lokr" => Algorithm::Lokr(lokr),
-        "full" => Algorithm::Full,
-        other if OTHER_ALGORITHMS.contains(&other) => {
-            bail!("--network_args algo={other} is not supported; there are {}", ALGORITHMS.join(", "))
-        }
-        other => bail!("--network_args: {}", driftless::Error::unknown("algo", other, ALGORITHMS)),
+/// The names of all arguments.
+fn own() -> Vec<&'static str> {
+    OWN.into_iter().chain(Algorithm::all_arguments().map(|(_, argument)| argument.name)).collect()
+}
+
+/// The value of a family's argument, of the type that it has there.
+fn value(given: &KeyValue, argument: &Argument) -> Result<Value> {
+    Ok(match argument.default {
+        Value::Number(_) => Value::Number(number(given)?),
+        Value::Flag(_) => Value::Flag(flag(given)?),
     })
+}
+
+fn algorithm(name: &str) -> Result<Algorithm> {
+    let name = name.to_ascii_lowercase();
+    if OTHER_ALGORITHMS.contains(&name.as_str()) {
+        let trained: Vec<&str> = Algorithm::names().collect();
+        bail!("--network_args algo={name} is not supported; there are {}", trained.join(", "));
+    }
+    Algorithm::named(&name).map_err(|error| anyhow!("--network_args: {error}"))
 }
 
 /// LyCORIS' presets for SD1.5: layers, and whether larger convolutions are among them.
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_lycoris() {
         let found = settings(&["algo=loha"]).unwrap();
-        assert_eq!((found.algorithm, found.targets), (Algorithm::Loha, UnetTargets::Everything));
+        assert_eq!((found.algorithm.clone(), found.targets), (Algorithm::named("loha").unwrap(), UnetTargets::Everything));
         // Larger convolutions share rank and alpha unless told otherwise.
         assert_eq!(found.convolution, Some(RankAlpha { rank: 8, alpha: 4.0 }));
         let wide = LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 };
@@ -169,15 +173,16 @@ mod tests {
     #[test]
     fn arguments_of_families() {
         let found = settings(&["factor=8", "algo=lokr", "decompose_both=True", "use_tucker=True", "dora_wd=True"]).unwrap();
-        let expected = LokrOptions { factor: 8, decompose_both: true, full_matrix: false };
-        assert_eq!((found.algorithm, found.tucker, found.dora), (Algorithm::Lokr(expected), true, Some(true)));
+        let lokr = Algorithm::named("lokr").unwrap();
+        let expected = lokr.with("factor", Value::Number(8)).unwrap().with("decompose_both", Value::Flag(true)).unwrap();
+        assert_eq!((found.algorithm, found.tucker, found.dora), (expected, true, Some(true)));
         assert_eq!(settings(&["dora_wd=True", "wd_on_output=False"]).unwrap().dora, Some(false));
         assert_eq!(settings(&["rs_lora=True"]).unwrap().linear.alpha, 4.0 * 8f64.sqrt());
         // What kohya_ss' interface writes for LyCORIS' LoCon.
         let interface = "preset=full conv_dim=32 conv_alpha=1 rank_dropout=0 bypass_mode=False dora_wd=False module_dropout=0 \
                          use_tucker=False use_scalar=False rank_dropout_scale=False algo=locon train_norm=False";
         let locon = settings(&interface.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>()).unwrap();
-        assert_eq!((locon.algorithm, locon.convolution), (Algorithm::Lora, Some(RankAlpha { rank: 32, alpha: 1.0 })));
+        assert_eq!((locon.algorithm, locon.convolution), (Algorithm::lora(), Some(RankAlpha { rank: 32, alpha: 1.0 })));
         let dropped = settings(&["rank_dropout=0.1", "rank_dropout_scale=True"]).unwrap();
         assert_eq!((dropped.dropout.rank, dropped.dropout_style), (0.1, DropoutStyle::Rows { rescale: true }));
         assert_eq!(settings(&["preset=attn-only"]).unwrap().text_encoder_targets, TextEncoderTargets::Attention);

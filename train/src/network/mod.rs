@@ -17,7 +17,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Var};
 use driftless::adapter::files::Network;
 use driftless::adapter::targets::TextEncoderTargets;
-use driftless::adapter::{Adapter, BatchClock, Dropout, Factors, Part, Trainable, TrainableOptions};
+use driftless::adapter::{Adapter, BatchClock, Component, Dropout, Factors, Trainable, TrainableOptions, families};
 use driftless::layers::{Slot, Slots};
 use driftless::rng::Generator;
 use std::sync::Arc;
@@ -151,9 +151,9 @@ impl TrainedNetwork {
             let Some(rate) = rate else { continue };
             let (mut ordinary, mut plus) = (Vec::new(), Vec::new());
             for layer in self.layers.iter().filter(|layer| layer.network == part) {
-                for (part, var) in &layer.trainable.variables {
-                    let parameter = Parameter { key: format!("{}.{}", layer.name(), short_name(*part)), var: var.clone() };
-                    let faster = *part == Part::Up && ratio != 1.0;
+                for (component, var) in &layer.trainable.variables {
+                    let parameter = Parameter { key: format!("{}.{}", layer.name(), short_name(*component)), var: var.clone() };
+                    let faster = *component == families::UP && ratio != 1.0;
                     if faster { &mut plus } else { &mut ordinary }.push(parameter);
                 }
             }
@@ -251,7 +251,7 @@ impl TrainedLayer {
     }
 }
 
-/// A part's name in states.
-fn short_name(part: Part) -> &'static str {
-    part.name().trim_end_matches(".weight")
+/// A component's name in states.
+fn short_name(component: Component) -> &'static str {
+    component.name().trim_end_matches(".weight")
 }

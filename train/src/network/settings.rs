@@ -72,7 +72,7 @@ impl NetworkSettings {
     /// Plain LoRA on kohya's targets.
     pub(super) fn plain(linear: RankAlpha) -> Self {
         Self {
-            algorithm: Algorithm::Lora,
+            algorithm: Algorithm::lora(),
             linear,
             convolution: None,
             tucker: false,
@@ -87,7 +87,7 @@ impl NetworkSettings {
 
     /// Whether this is LoRA without DoRA, with cores or without.
     pub fn is_lora(&self) -> bool {
-        self.algorithm == Algorithm::Lora && self.dora.is_none()
+        self.algorithm == Algorithm::lora() && self.dora.is_none()
     }
 
     fn check(&self, options: &Options) -> Result<()> {
@@ -115,7 +115,7 @@ impl NetworkSettings {
     /// What a layer's adapter is to be; `None` when it is not adapted.
     pub fn for_layer(&self, kind: LayerKind) -> Option<TrainableOptions> {
         let RankAlpha { rank, alpha } = if kind.kernel() > 1 { self.convolution? } else { self.linear };
-        Some(TrainableOptions { algorithm: self.algorithm, rank, alpha, tucker: self.tucker, dora: self.dora })
+        Some(TrainableOptions { algorithm: self.algorithm.clone(), rank, alpha, tucker: self.tucker, dora: self.dora })
     }
 }
 

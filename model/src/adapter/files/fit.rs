@@ -15,7 +15,7 @@ impl AdapterFile {
             let Some(weight) = weight_shape(*network, path) else {
                 return Err(Error::tensor(&self.path, layer, "the base model has no such layer"));
             };
-            adapter.check(&weight).map_err(|problem| Error::tensor(&self.path, layer, format!("{problem} in the base model")))?;
+            adapter.check(&weight).map_err(|misfit| Error::tensor(&self.path, layer, format!("{misfit} in the base model")))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! One entry of an adapter file: which layer it belongs to and what part of the adapter it is, in every spelling.
+//! One entry of an adapter file: which layer it belongs to and which component of the adapter it is, in every spelling.
 //!
 //! | scheme | key |
 //! | --- | --- |
@@ -13,7 +13,9 @@
 //! 0.14 `utils/save_and_load.py`, LyCORIS 3.2 `modules/`.
 
 use super::kohya_name::{self, KohyaName};
-pub use crate::adapter::Part;
+use crate::adapter::Component;
+use crate::adapter::component::Spelling;
+use crate::adapter::families;
 use crate::model_family::naming::text_encoder;
 use crate::model_family::{Network, layer_kind};
 
@@ -50,18 +52,18 @@ impl std::fmt::Display for Scheme {
 /// What a key means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdapterKey {
-    /// A part of the adapter of one layer.
-    Part {
+    /// A component of the adapter of one layer.
+    Component {
         /// Whose names these are.
         scheme: Scheme,
         /// The network the layer is in.
         network: Network,
         /// The layer's module path.
         path: String,
-        /// The part.
-        part: Part,
+        /// The component.
+        component: Component,
     },
-    /// A part of an adapter of a type that is not supported, by the type's name.
+    /// A component of an adapter of a type that is not supported, by the type's name.
     OtherType(&'static str),
     /// A key of something that is known and not supported, in words.
     Refused(&'static str),
@@ -77,9 +79,11 @@ const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have num
 pub fn parse(key: &str) -> AdapterKey {
     let (head, suffix) = key.split_once('.').unwrap_or((key, ""));
     if let Some(name) = kohya_name::parse(head) {
-        return match (name, Part::from_name(suffix)) {
+        return match (name, families::components().find(|component| component.name() == suffix)) {
             (KohyaName::Sdxl, _) => AdapterKey::Refused(SDXL),
-            (KohyaName::Layer(network, path), Some(part)) => AdapterKey::Part { scheme: Scheme::Kohya, network, path, part },
+            (KohyaName::Layer(network, path), Some(component)) => {
+                AdapterKey::Component { scheme: Scheme::Kohya, network, path, component }
+            }
             (_, None) => other_type(suffix).map_or(AdapterKey::Unknown, AdapterKey::OtherType),
             (KohyaName::Unknown, Some(_)) => AdapterKey::Unknown,
         };
@@ -99,7 +103,7 @@ fn parse_dotted(key: &str) -> Option<AdapterKey> {
         .into_iter()
         .find_map(|(text, prefix)| Some((prefix, key.strip_prefix(text)?)))
         .unwrap_or((Prefix::None, key));
-    let (path, spelling, part) = dotted_part(rest)?;
+    let (path, spelling, component) = dotted_component(rest)?;
     let path = text_encoder::with_level(path);
     let network = match prefix {
         Prefix::Unet => Network::Unet,
@@ -116,7 +120,7 @@ fn parse_dotted(key: &str) -> Option<AdapterKey> {
         (_, Spelling::Own) => Scheme::DiffusersOwn,
         (_, Spelling::Peft) => Scheme::Diffusers,
     };
-    Some(AdapterKey::Part { scheme, network, path, part })
+    Some(AdapterKey::Component { scheme, network, path, component })
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -127,45 +131,23 @@ enum Prefix {
     None,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Spelling {
-    Peft,
-    Own,
-    Processor,
-}
-
-/// Part names at the end of a dotted key; the first that fits counts.
-const DOTTED_PARTS: [(&str, Spelling, Part); 17] = [
-    (".lora_A.weight", Spelling::Peft, Part::Down),
-    (".lora_B.weight", Spelling::Peft, Part::Up),
-    (".lora_linear_layer.down.weight", Spelling::Own, Part::Down),
-    (".lora_linear_layer.up.weight", Spelling::Own, Part::Up),
-    (".lora.down.weight", Spelling::Own, Part::Down),
-    (".lora.up.weight", Spelling::Own, Part::Up),
-    ("_lora.down.weight", Spelling::Processor, Part::Down),
-    ("_lora.up.weight", Spelling::Processor, Part::Up),
-    ("_lora.alpha", Spelling::Processor, Part::Alpha),
-    (".lora.alpha", Spelling::Own, Part::Alpha),
-    (".lora_linear_layer.alpha", Spelling::Own, Part::Alpha),
-    (".alpha", Spelling::Peft, Part::Alpha),
-    (".lora_magnitude_vector.weight", Spelling::Peft, Part::Magnitude),
-    (".lora_magnitude_vector", Spelling::Peft, Part::Magnitude),
-    (".lora_linear_layer.dora_scale", Spelling::Own, Part::Magnitude),
-    (".lora.dora_scale", Spelling::Own, Part::Magnitude),
-    (".dora_scale", Spelling::Peft, Part::Magnitude),
-];
-
-/// Splits a dotted key into layer and part.
-fn dotted_part(key: &str) -> Option<(&str, Spelling, Part)> {
-    if let Some(found) = DOTTED_PARTS.iter().find_map(|(end, spelling, part)| Some((key.strip_suffix(end)?, *spelling, *part))) {
-        return Some(found);
+/// Splits a dotted key into layer and component; the longest ending that fits counts.
+fn dotted_component(key: &str) -> Option<(&str, Spelling, Component)> {
+    let endings = || {
+        let of = |component: Component| component.endings().iter().map(move |(spelling, end)| (*spelling, *end, component));
+        families::components().flat_map(of)
+    };
+    let longest = endings().filter(|(_, end, _)| key.ends_with(end)).max_by_key(|(_, end, _)| end.len());
+    if let Some((spelling, end, component)) = longest {
+        return Some((key.strip_suffix(end)?, spelling, component));
     }
-    // In memory, PEFT has the adapter's name between the part and `weight`.
+    // In memory, PEFT has the adapter's name between the component and `weight`.
     let in_memory = key.strip_suffix(".weight").unwrap_or(key);
     let (rest, _name) = in_memory.rsplit_once('.')?;
-    [(".lora_A", Part::Down), (".lora_B", Part::Up), (".lora_magnitude_vector", Part::Magnitude)]
-        .into_iter()
-        .find_map(|(end, part)| Some((rest.strip_suffix(end)?, Spelling::Peft, part)))
+    endings()
+        .filter_map(|(spelling, end, component)| Some((spelling, end.strip_suffix(".weight")?, component)))
+        .filter(|(spelling, ..)| *spelling == Spelling::Peft)
+        .find_map(|(spelling, end, component)| Some((rest.strip_suffix(end)?, spelling, component)))
 }
 
 /// The layer behind an attention processor's `attn1.processor.to_q` or `self_attn.to_q`.
@@ -201,9 +183,9 @@ fn other_type(suffix: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn part(key: &str) -> (Scheme, Network, String, Part) {
+    fn component(key: &str) -> (Scheme, Network, String, &'static str) {
         match parse(key) {
-            AdapterKey::Part { scheme, network, path, part } => (scheme, network, path, part),
+            AdapterKey::Component { scheme, network, path, component } => (scheme, network, path, component.name()),
             other => panic!("{key}: {other:?}"),
         }
     }
@@ -214,43 +196,43 @@ mod tests {
         let text = "text_model.encoder.layers.0.self_attn.out_proj";
         let block = "down_blocks.0.attentions.0.transformer_blocks.0.attn1";
         let cases = [
-            (format!("lora_unet_{}.lora_down.weight", unet.replace('.', "_")), Scheme::Kohya, unet, Part::Down),
-            (format!("lora_te_{}.lora_up.weight", text.replace('.', "_")), Scheme::Kohya, text, Part::Up),
-            (format!("lora_unet_{}.alpha", unet.replace('.', "_")), Scheme::Kohya, unet, Part::Alpha),
-            (format!("unet.{unet}.lora_A.weight"), Scheme::Diffusers, unet, Part::Down),
-            (format!("unet.{unet}.lora_B.default_0.weight"), Scheme::Diffusers, unet, Part::Up),
-            (format!("text_encoder.{text}.lora_B.weight"), Scheme::Diffusers, text, Part::Up),
-            ("text_encoder.encoder.layers.0.self_attn.out_proj.lora_B.weight".into(), Scheme::Diffusers, text, Part::Up),
-            (format!("unet.{unet}.lora.down.weight"), Scheme::DiffusersOwn, unet, Part::Down),
-            (format!("text_encoder.{text}.lora_linear_layer.up.weight"), Scheme::DiffusersOwn, text, Part::Up),
-            (format!("unet.{block}.processor.to_out_lora.up.weight"), Scheme::DiffusersOlder, unet, Part::Up),
+            (format!("lora_unet_{}.lora_down.weight", unet.replace('.', "_")), Scheme::Kohya, unet, "lora_down.weight"),
+            (format!("lora_te_{}.lora_up.weight", text.replace('.', "_")), Scheme::Kohya, text, "lora_up.weight"),
+            (format!("lora_unet_{}.alpha", unet.replace('.', "_")), Scheme::Kohya, unet, "alpha"),
+            (format!("unet.{unet}.lora_A.weight"), Scheme::Diffusers, unet, "lora_down.weight"),
+            (format!("unet.{unet}.lora_B.default_0.weight"), Scheme::Diffusers, unet, "lora_up.weight"),
+            (format!("text_encoder.{text}.lora_B.weight"), Scheme::Diffusers, text, "lora_up.weight"),
+            ("text_encoder.encoder.layers.0.self_attn.out_proj.lora_B.weight".into(), Scheme::Diffusers, text, "lora_up.weight"),
+            (format!("unet.{unet}.lora.down.weight"), Scheme::DiffusersOwn, unet, "lora_down.weight"),
+            (format!("text_encoder.{text}.lora_linear_layer.up.weight"), Scheme::DiffusersOwn, text, "lora_up.weight"),
+            (format!("unet.{block}.processor.to_out_lora.up.weight"), Scheme::DiffusersOlder, unet, "lora_up.weight"),
             (
                 "text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.up.weight".into(),
                 Scheme::DiffusersOlder,
                 text,
-                Part::Up,
+                "lora_up.weight",
             ),
-            (format!("{block}.processor.to_out_lora.down.weight"), Scheme::DiffusersOldest, unet, Part::Down),
-            (format!("base_model.model.{unet}.lora_A.weight"), Scheme::Peft, unet, Part::Down),
-            (format!("base_model.model.{text}.lora_A.default.weight"), Scheme::Peft, text, Part::Down),
+            (format!("{block}.processor.to_out_lora.down.weight"), Scheme::DiffusersOldest, unet, "lora_down.weight"),
+            (format!("base_model.model.{unet}.lora_A.weight"), Scheme::Peft, unet, "lora_down.weight"),
+            (format!("base_model.model.{text}.lora_A.default.weight"), Scheme::Peft, text, "lora_down.weight"),
         ];
         for (key, scheme, path, expected) in cases {
             let network = if path == text { Network::TextEncoder } else { Network::Unet };
-            assert_eq!(part(&key), (scheme, network, path.to_owned(), expected), "{key}");
+            assert_eq!(component(&key), (scheme, network, path.to_owned(), expected), "{key}");
         }
     }
 
     #[test]
-    fn every_family_has_its_parts() {
+    fn every_family_has_its_components() {
         for (key, expected) in [
-            ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", Part::HadamardW1A),
-            ("lora_unet_mid_block_resnets_0_conv1.lokr_t2", Part::KroneckerT2),
-            ("lora_unet_mid_block_resnets_0_conv1.diff_b", Part::BiasDifference),
-            ("lora_unet_mid_block_resnets_0_conv1.dora_scale", Part::Magnitude),
-            ("unet.mid_block.resnets.0.conv1.lora_magnitude_vector", Part::Magnitude),
-            ("base_model.model.mid_block.resnets.0.conv1.lora_magnitude_vector.default.weight", Part::Magnitude),
+            ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", "hada_w1_a"),
+            ("lora_unet_mid_block_resnets_0_conv1.lokr_t2", "lokr_t2"),
+            ("lora_unet_mid_block_resnets_0_conv1.diff_b", "diff_b"),
+            ("lora_unet_mid_block_resnets_0_conv1.dora_scale", "dora_scale"),
+            ("unet.mid_block.resnets.0.conv1.lora_magnitude_vector", "dora_scale"),
+            ("base_model.model.mid_block.resnets.0.conv1.lora_magnitude_vector.default.weight", "dora_scale"),
         ] {
-            let (_, network, path, found) = part(key);
+            let (_, network, path, found) = component(key);
             assert_eq!((network, path.as_str(), found), (Network::Unet, "mid_block.resnets.0.conv1", expected), "{key}");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
-use crate::adapter::{Factors, Part};
+use crate::adapter::family::Metadata;
 use crate::error::Result;
 use crate::formats::{Hashes, hash_tensors};
 use crate::model_family::{LayerKind, layer_kind};
@@ -47,7 +47,8 @@ pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<Str
 pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut filled = without_tensor_entries(metadata);
     let (mut linear, mut convolution) = (Summary::default(), Summary::default());
-    let (mut families, mut core, mut magnitudes) = (BTreeSet::new(), false, false);
+    let (mut algorithms, mut switches) = (BTreeSet::new(), BTreeSet::new());
+    let (mut core, mut magnitudes) = (false, false);
     for ((network, path), adapter) in entries {
         // kohya counts 1x1 convolutions with the linear layers.
         let wide = layer_kind(*network, path) == Some(LayerKind::Convolution);
@@ -55,29 +56,25 @@ pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) ->
             let summary = if wide { &mut convolution } else { &mut linear };
             summary.add(rank, adapter.alpha.unwrap_or(rank as f64));
         }
-        families.insert(match &adapter.factors {
-            Factors::Lora(_) => "locon",
-            Factors::Loha(_) => "loha",
-            Factors::Lokr(_) => "lokr",
-            Factors::Full(_) => "full",
-            Factors::Ia3(_) => "ia3",
-        });
-        core |= adapter.parts().iter().any(|(part, _)| matches!(part, Part::Mid | Part::HadamardT1 | Part::KroneckerT2));
+        match adapter.factors.metadata() {
+            Metadata::Algorithm(name) => algorithms.insert(name),
+            Metadata::Switch(name) => switches.insert(name),
+        };
+        core |= adapter.factors.has_core();
         magnitudes |= adapter.magnitude.is_some();
     }
-    let plain = !core && !magnitudes && families.iter().all(|family| *family == "locon");
+    let plain = !core && !magnitudes && switches.is_empty() && algorithms.iter().all(|name| *name == "locon");
     let mut arguments = serde_json::Map::new();
     if !convolution.ranks.is_empty() {
         arguments.insert("conv_dim".into(), convolution.rank().into());
         arguments.insert("conv_alpha".into(), convolution.alpha().into());
     }
     if !plain {
-        arguments.insert("algo".into(), families.first().copied().unwrap_or("locon").into());
+        arguments.insert("algo".into(), algorithms.first().copied().unwrap_or("locon").into());
     }
-    for (given, name) in [(core, "use_tucker"), (magnitudes, "dora_wd")] {
-        if given {
-            arguments.insert(name.into(), "True".into());
-        }
+    let decorations = [(core, "use_tucker"), (magnitudes, "dora_wd")].into_iter().filter(|(given, _)| *given);
+    for name in switches.into_iter().chain(decorations.map(|(_, name)| name)) {
+        arguments.insert(name.into(), "True".into());
     }
     let main = if linear.ranks.is_empty() { &convolution } else { &linear };
     let module = if plain { "networks.lora" } else { "lycoris.kohya" };

@@ -15,7 +15,6 @@ pub mod key;
 pub mod kohya_name;
 mod layer;
 mod metadata;
-mod parts;
 mod peft_config;
 mod read;
 mod write_diffusers;

@@ -2,9 +2,10 @@
 
 use super::AdapterFile;
 use super::key::{self, AdapterKey, Scheme};
-use super::layer::LayerParts;
+use super::layer;
 use super::peft_config::Scales;
-use crate::adapter::Part;
+use crate::adapter::families;
+use crate::adapter::stored_layer::{Keys, StoredLayer};
 use crate::error::{Error, Result};
 use crate::formats::{WeightFile, shown, unknown_keys_error};
 use crate::model_family::recognition::{self, ModelKind};
@@ -20,13 +21,10 @@ pub enum UnknownKeys {
     Collect,
 }
 
-/// The keys of one layer's parts, and the spelling of each.
-pub(super) type Layer = BTreeMap<Part, (String, Scheme)>;
-
 /// An adapter's keys, sorted by layer.
 #[derive(Default)]
 struct Sorted {
-    layers: BTreeMap<(Network, String), Layer>,
+    layers: BTreeMap<(Network, String), Keys>,
     schemes: BTreeSet<Scheme>,
     unknown: Vec<String>,
 }
@@ -42,11 +40,11 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
     let family = recognition::of_adapter(file);
     let scales = Scales::of(file, &sorted.schemes)?;
     let mut entries = BTreeMap::new();
-    for ((network, path), layer) in &sorted.layers {
+    for ((network, path), keys) in &sorted.layers {
         // Every path in an adapter file came out of the table of layers.
         let Some(kind) = family.layer_kind(*network, path) else { continue };
-        let parts = LayerParts { file, network: *network, path, kind, layer };
-        entries.insert((*network, path.clone()), parts.read(&scales)?);
+        let stored = StoredLayer { file, network: *network, path, kind, keys };
+        entries.insert((*network, path.clone()), layer::read(&stored, &scales)?);
     }
     Ok(AdapterFile {
         path: file.path().to_owned(),
@@ -58,7 +56,7 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
     })
 }
 
-/// Sorts the file's keys by layer and part.
+/// Sorts the file's keys by layer and component.
 fn sort_keys(file: &WeightFile) -> Result<Sorted> {
     let mut sorted = Sorted::default();
     if let Some(what) = refused::in_weights(file) {
@@ -66,17 +64,17 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
     }
     for key in file.names().chain(file.not_tensors().map(|(key, _)| key)) {
         match key::parse(key) {
-            AdapterKey::Part { scheme, network, path, part } => {
+            AdapterKey::Component { scheme, network, path, component } => {
                 sorted.schemes.insert(scheme);
-                let layer = sorted.layers.entry((network, path.clone())).or_default();
-                if let Some((other, _)) = layer.insert(part, (key.to_owned(), scheme)) {
+                let keys = sorted.layers.entry((network, path.clone())).or_default();
+                if let Some((other, _)) = keys.insert(component, (key.to_owned(), scheme)) {
                     let problem = format!("and `{other}` are both the same part of layer `{path}` of the {network}");
                     return Err(Error::tensor(file.path(), key, problem));
                 }
             }
             AdapterKey::OtherType(name) => {
-                let known = "LoRA, LoCon, LoHa, LoKr, DoRA, IA3 and full differences";
-                let problem = format!("belongs to an adapter of type {name}; supported are {known}");
+                let known: Vec<&str> = families::names().collect();
+                let problem = format!("belongs to an adapter of type {name}; supported are {}", known.join(", "));
                 return Err(Error::tensor(file.path(), key, problem));
             }
             AdapterKey::Refused(what) => return Err(refused::error(file, what)),
@@ -89,7 +87,7 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
 /// Whether the file has a key of an adapter, of a supported kind or not.
 pub fn is_adapter(file: &WeightFile) -> bool {
     file.names().any(|key| match key::parse(key) {
-        AdapterKey::Part { .. } | AdapterKey::OtherType(_) => true,
+        AdapterKey::Component { .. } | AdapterKey::OtherType(_) => true,
         AdapterKey::Refused(_) | AdapterKey::Unknown => false,
     })
 }

@@ -1,19 +1,19 @@
-//! kohya's format, with the parts of LyCORIS' families: each layer keeps its own rank and alpha.
+//! kohya's format, with the components of LyCORIS' families: each layer keeps its own rank and alpha.
 
 use super::kohya_name;
 use super::metadata::{kohya_metadata, tensor_hashes};
 use super::{AdapterFile, Entries};
-use crate::adapter::{Factors, Part};
+use crate::adapter::Component;
+use crate::adapter::component::ALPHA;
 use crate::error::{Error, Result};
-use crate::formats::cast;
-use crate::formats::write_safetensors;
+use crate::formats::{cast, write_safetensors};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 impl AdapterFile {
     /// Writes kohya's format: `lora_unet_*` and `lora_te_*` with `lora_down.weight`, `lora_up.weight` and `alpha` (a single number
-    /// of the factors' type), or the parts of the layer's family as LyCORIS names them; metadata as given in `metadata` and filled up
+    /// of the factors' type), or the components of the layer's family as LyCORIS names them; metadata as given in `metadata` and filled up
     /// to kohya's least, hashes recomputed. `dtype` casts the factors; without it they stay as they are.
     ///
     /// # Errors
@@ -28,26 +28,22 @@ impl AdapterFile {
         let mut tensors = BTreeMap::new();
         for ((network, layer), adapter) in entries {
             let name = kohya_name::name(*network, layer);
-            let mut put = |part: Part, tensor: &Tensor, dtype: DType| -> Result<()> {
-                let key = format!("{name}.{}", part.name());
+            let mut put = |component: Component, tensor: &Tensor, dtype: DType| -> Result<()> {
+                let key = format!("{name}.{}", component.name());
                 let tensor = cast(tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;
                 tensors.insert(key, tensor);
                 Ok(())
             };
-            let parts = adapter.parts();
-            let stored = parts.first().map_or(DType::F32, |(_, tensor)| tensor.dtype());
-            for (part, tensor) in parts {
-                put(part, tensor, dtype.unwrap_or(tensor.dtype()))?;
+            let components = adapter.components();
+            let stored = components.first().map_or(DType::F32, |(_, tensor)| tensor.dtype());
+            for (component, tensor) in components {
+                put(component, tensor, dtype.unwrap_or(tensor.dtype()))?;
             }
-            let alpha = match (&adapter.factors, adapter.alpha, adapter.factors.rank()) {
-                (Factors::Full(_) | Factors::Ia3(_), alpha, _) | (_, alpha @ Some(_), _) | (_, alpha, None) => alpha,
-                (_, None, Some(rank)) => Some(rank as f64),
-            };
-            if let Some(alpha) = alpha {
-                put(Part::Alpha, &Tensor::new(alpha, &Device::Cpu)?, alpha_dtype(alpha, dtype.unwrap_or(stored))?)?;
+            if let Some(alpha) = adapter.alpha.or(adapter.factors.rank().map(|rank| rank as f64)) {
+                put(ALPHA, &Tensor::new(alpha, &Device::Cpu)?, alpha_dtype(alpha, dtype.unwrap_or(stored))?)?;
             }
-            if let Factors::Ia3(ia3) = &adapter.factors {
-                put(Part::OnInput, &Tensor::new(i64::from(ia3.on_input), &Device::Cpu)?, DType::I64)?;
+            for (component, number) in adapter.factors.flags() {
+                put(component, &Tensor::new(number, &Device::Cpu)?, DType::I64)?;
             }
         }
         let mut metadata = kohya_metadata(entries, metadata);
@@ -67,7 +63,7 @@ fn alpha_dtype(alpha: f64, dtype: DType) -> Result<DType> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::{Adapter, Lora};
+    use crate::adapter::{Adapter, Factors, Lora};
     use crate::model_family::Network;
 
     // Found by fuzzing: an alpha of 1e-9 beside float16 factors became 0.

@@ -3,7 +3,7 @@
 use super::metadata::without_network_entries;
 use super::peft_config::CONFIG_FILE;
 use super::{AdapterFile, Entries, Network};
-use crate::adapter::dora::per_input;
+use crate::adapter::decorators::dora::per_input;
 use crate::adapter::{Adapter, Factors, Lora};
 use crate::error::{Error, Result};
 use crate::formats::cast;

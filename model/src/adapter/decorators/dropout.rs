@@ -90,7 +90,7 @@ impl Dropout {
     }
 
     /// The output of LoRA's `down` with dropout: `[b, .., r]`, for convolutions (`channels_first`) `[b, r, h, w]`.
-    pub(super) fn inner(&self, mut hidden: Tensor, channels_first: bool) -> Result<Tensor> {
+    pub(in crate::adapter) fn inner(&self, mut hidden: Tensor, channels_first: bool) -> Result<Tensor> {
         if self.style != DropoutStyle::Inner {
             return Ok(hidden);
         }
@@ -111,7 +111,7 @@ impl Dropout {
     }
 
     /// The mask over rows of a change of `outputs` rows, `[c_out, 1]`, in this style and unless it is off.
-    pub(super) fn rows(&self, like: &Tensor, outputs: usize) -> Result<Option<Tensor>> {
+    pub(in crate::adapter) fn rows(&self, like: &Tensor, outputs: usize) -> Result<Option<Tensor>> {
         let DropoutStyle::Rows { rescale } = self.style else { return Ok(None) };
         if self.rates.rank == 0.0 {
             return Ok(None);

@@ -7,6 +7,38 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
+use crate::adapter::component::{Component, Spelling};
+use crate::adapter::stored_layer::StoredLayer;
+
+/// The magnitudes.
+pub const MAGNITUDE: Component = Component::named("dora_scale").dotted(&[
+    (Spelling::Peft, ".lora_magnitude_vector.weight"),
+    (Spelling::Peft, ".lora_magnitude_vector"),
+    (Spelling::Own, ".lora_linear_layer.dora_scale"),
+    (Spelling::Own, ".lora.dora_scale"),
+    (Spelling::Peft, ".dora_scale"),
+]);
+
+/// The magnitudes of a file: LyCORIS has the weight's number of axes, PEFT one axis on linear layers and `[1, out, 1, 1]` on
+/// convolutions.
+pub(in crate::adapter) fn read(layer: &StoredLayer, key: &str) -> Result<Tensor> {
+    let tensor = layer.numbers(key)?;
+    let peft = key.contains("lora_magnitude_vector");
+    let axes = if layer.kind.is_convolution() { 4 } else { 2 };
+    let shape = tensor.dims().to_vec();
+    let long = shape.iter().filter(|size| **size > 1).count();
+    let mut wanted = vec![1; axes];
+    match shape.as_slice() {
+        [count] => wanted[0] = *count,
+        [1, count, 1, 1] if peft => wanted[0] = *count,
+        [rows, columns] | [rows, columns, 1, 1] if long <= 1 => (wanted[0], wanted[1]) = (*rows, *columns),
+        _ => {
+            let expected = "[out, 1] or [1, in], with further sizes of one on a convolution";
+            return Err(layer.wrong_shape(key, &shape, expected));
+        }
+    }
+    Ok(tensor.reshape(wanted)?)
+}
 
 /// `W'` of `V`, float32.
 ///
@@ -14,7 +46,7 @@ use crate::Result;
 /// `value` `[c_out, c_in * k * k]` of a weight with `inputs` inputs; `magnitude` `[c_out, 1, ..]` or `[1, c_in, ..]`.
 /// # Errors
 /// When the shapes disagree.
-pub(super) fn decompose(value: &Tensor, magnitude: &Tensor, inputs: usize) -> Result<Tensor> {
+pub(in crate::adapter) fn decompose(value: &Tensor, magnitude: &Tensor, inputs: usize) -> Result<Tensor> {
     let (outputs, columns) = value.dims2()?;
     let magnitude = magnitude.to_dtype(DType::F32)?;
     let value = value.reshape((outputs, inputs, columns / inputs.max(1)))?;
