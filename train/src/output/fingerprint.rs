@@ -56,7 +56,7 @@ mod tests {
         for group in ["train/2_thing", "more/1_other"] {
             let group = folder.join(group);
             std::fs::create_dir_all(&group).unwrap();
-            for (index, (width, height)) in [(64, 64), (2000, 500), (600, 400)].into_iter().enumerate() {
+            for (index, (width, height)) in [(64, 64), (2000, 500), (600, 450)].into_iter().enumerate() {
                 Rgb::filled(width, height, [10, 20, 30]).save_png(group.join(format!("{index}.png"))).unwrap();
             }
         }
@@ -127,8 +127,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         images(folder.path());
         let path = folder.path().display().to_string();
-        for (name, images) in [("set", "train/2_thing"), ("other", "more/1_other")] {
-            let set = format!("[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{path}/{images}'\n");
+        for (name, repeats) in [("set", ""), ("other", "num_repeats = 7")] {
+            let set = format!("[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{path}/train/2_thing'\n{repeats}\n");
             std::fs::write(folder.path().join(name).with_extension("toml"), set).unwrap();
         }
         let usual = |name: &str| match name {

@@ -15,6 +15,7 @@ use crate::training::loader::Source;
 use crate::training::validation::Validation;
 use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
 use anyhow::{Result, anyhow};
+use driftless::hub::HubOptions;
 use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless_cli::{Ended, Unit, interrupt};
 use std::path::Path;
@@ -30,20 +31,10 @@ const LATENTS: Unit = Unit::new("latent", "latents");
 pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     let _claim = OutputFolder::claim(&options.output.output_dir)?;
-    let device = driftless_cli::device::open(options.model.device)?;
     let hub = &driftless_cli::hub::options(None, false, console.shared());
     let place = place::find(&options.model, hub)?;
-    let base = place::base(&options.model, &place, hub)?;
-    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device: device.clone(), base };
-    prediction::check(&place, options, console)?;
-    let mut pipeline = Pipeline::load(&place, &loading)?;
-    if let Some(vae) = vae::load(&options.model, &place, &loading, hub)? {
-        pipeline.vae = Arc::new(vae);
-    }
-    let network = TrainedNetwork::attach(options, plan.seed, pipeline.unet.slots(), pipeline.text_encoder.slots(), &device)?;
-    if let Some(path) = &options.network.network_weights {
-        network.start_from(path)?;
-    }
+    let pipeline = load(plan, &place, hub, console)?;
+    let network = adapt(plan, &pipeline)?;
     let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
     interrupt::finish_first("the step in hand", console.shared());
@@ -51,25 +42,17 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
     let learner = Learner::new(&model, network.groups(), options, plan.steps.total, plan.seed)?;
-    let facts = Facts {
+    let metadata = RunMetadata::new(&Facts {
         options,
         data: &plan.data,
         steps: &plan.steps,
         seed: plan.seed,
         optimizer: learner.optimizer.description(),
         names: &plan.names,
-    };
-    let metadata = RunMetadata::new(&facts);
+    });
     let mut trainer = Trainer {
         learner,
-        source: Source {
-            set: &plan.data,
-            latents: latents.training.as_ref(),
-            seed: plan.seed,
-            prior_loss_weight: options.objective.prior_loss_weight,
-            total_steps: plan.steps.total,
-            accumulation: plan.steps.accumulation,
-        },
+        source: source(plan, &latents),
         steps: plan.steps,
         position: Position::default(),
         average: LossAverage::default(),
@@ -79,18 +62,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         changed.iter().for_each(|change| console.warn(format!("resumed with another setting: {change}")));
         console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
     }
-    let validation = plan.data.validation.as_deref().map(|set| {
-        let given = set.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).find_map(|subset| subset.validation_seed);
-        let source = Source {
-            set,
-            latents: latents.validation.as_ref(),
-            seed: given.unwrap_or(plan.seed),
-            accumulation: 1,
-            ..trainer.source
-        };
-        let most = options.validation.max_validation_steps.map_or(usize::MAX, |most| most as usize);
-        Validation { source, batches: set.batches_per_epoch().min(most) }
-    });
+    let validation = validation(plan, &latents, trainer.source);
     let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
     let mut files = Files::new(parts, trainer.position, console)?;
     if !files.at_first(&trainer)? {
@@ -102,6 +74,52 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         Err(error) if error.is::<NotANumber>() => Err(anyhow!("{error}; {}", files.rescue(&trainer))),
         Err(error) => Err(error),
     }
+}
+
+/// The base model at `place`, with the autoencoder that the run asks for.
+fn load(plan: &Plan, place: &Path, hub: &HubOptions, console: &Console) -> Result<Pipeline> {
+    let options = &plan.options;
+    let device = driftless_cli::device::open(options.model.device)?;
+    let base = place::base(&options.model, place, hub)?;
+    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device, base };
+    prediction::check(place, options, console)?;
+    let mut pipeline = Pipeline::load(place, &loading)?;
+    if let Some(vae) = vae::load(&options.model, place, &loading, hub)? {
+        pipeline.vae = Arc::new(vae);
+    }
+    Ok(pipeline)
+}
+
+/// Puts the adapter into the slots, with its first values or those it starts from.
+fn adapt(plan: &Plan, pipeline: &Pipeline) -> Result<TrainedNetwork> {
+    let (unet, text_encoder) = (pipeline.unet.slots(), pipeline.text_encoder.slots());
+    let network = TrainedNetwork::attach(&plan.options, plan.seed, unet, text_encoder, pipeline.device())?;
+    if let Some(path) = &plan.options.network.network_weights {
+        network.start_from(path)?;
+    }
+    Ok(network)
+}
+
+/// What the run learns from.
+fn source<'a>(plan: &'a Plan, latents: &'a Cached) -> Source<'a> {
+    Source {
+        set: &plan.data,
+        latents: latents.training.as_ref(),
+        seed: plan.seed,
+        prior_loss_weight: plan.options.objective.prior_loss_weight,
+        total_steps: plan.steps.total,
+        accumulation: plan.steps.accumulation,
+    }
+}
+
+/// What is measured on images that do not train, when some are held back.
+fn validation<'a>(plan: &'a Plan, latents: &'a Cached, training: Source<'a>) -> Option<Validation<'a>> {
+    let set = plan.data.validation.as_deref()?;
+    let given = set.datasets.iter().flat_map(|dataset| &dataset.plan.subsets).find_map(|subset| subset.validation_seed);
+    let seed = given.unwrap_or(plan.seed);
+    let source = Source { set, latents: latents.validation.as_ref(), seed, accumulation: 1, ..training };
+    let most = plan.options.validation.max_validation_steps.map_or(usize::MAX, |most| most as usize);
+    Some(Validation { source, batches: set.batches_per_epoch().min(most) })
 }
 
 /// The totals, as kohya shows them.

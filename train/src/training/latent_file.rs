@@ -37,7 +37,7 @@ const FORMAT: &str = "driftless latents 1";
 const CONTENT: &str = "content";
 
 impl LatentFiles {
-    /// The place of a sample's file.
+    /// The path of a sample's file.
     pub fn path(&self, sample: &Sample) -> PathBuf {
         let (width, height) = sample.placement.bucket;
         let name = sample.path.file_name().unwrap_or_default().to_string_lossy();

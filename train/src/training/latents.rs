@@ -33,7 +33,8 @@ struct Wanted<'a> {
     interpolation: Option<Interpolation>,
     /// Whether the mirrored image is wanted too.
     flip: bool,
-    place: (usize, usize),
+    /// Indices of data set and sample.
+    position: (usize, usize),
 }
 
 /// What decides on a latent.
@@ -77,7 +78,7 @@ impl Latents {
                 Some(kept) => kept.content,
                 None => content(one.sample)?,
             };
-            latents.by_sample.insert(one.place, content);
+            latents.by_sample.insert(one.position, content);
             let lacking = one.keys(content).into_iter().any(|key| !latents.by_content.contains_key(&key));
             let first = key(content, one.sample, one.interpolation, one.flip);
             let posteriors = match (kept, first_with.get(&first).zip(files)) {
@@ -99,8 +100,8 @@ impl Latents {
                 (None, None) => continue,
             };
             for key in one.keys(content) {
-                if let Entry::Vacant(place) = latents.by_content.entry(key) {
-                    place.insert(one.draw(model, &posteriors, key, seed)?);
+                if let Entry::Vacant(entry) = latents.by_content.entry(key) {
+                    entry.insert(one.draw(model, &posteriors, key, seed)?);
                 }
             }
         }
@@ -142,8 +143,8 @@ fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>> {
             if plan.color {
                 bail!("--cache_latents does not go with color_aug: a cached latent always has the same colors");
             }
-            let place = (dataset_index, index);
-            wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, place });
+            let position = (dataset_index, index);
+            wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, position });
         }
     }
     Ok(wanted)
