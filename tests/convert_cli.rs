@@ -207,6 +207,52 @@ fn checkpoints_become_the_folder_they_came_from() {
 }
 
 #[test]
+fn stable_diffusion_2_goes_there_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_model(&at("model"), Size::MiniatureSd2, DType::F32, 0).unwrap();
+    CONVERT.stdout(folder.path(), &["ckpt", "model", "--output", "model.safetensors"]);
+    let ldm = tensors(&at("model.safetensors"));
+    let tower = |name: &str| &ldm[&format!("cond_stage_model.model.{name}")];
+    let layers = Component::open(Network::TextEncoder, &at("model/text_encoder"), false).unwrap();
+    let layer = |name: &str| numbers(&layers.tensor(&format!("text_model.encoder.layers.0.{name}"), &Device::Cpu).unwrap());
+    let packed = ["q", "k", "v"].map(|one| layer(&format!("self_attn.{one}_proj.weight"))).concat();
+    assert_eq!(numbers(tower("transformer.resblocks.0.attn.in_proj_weight")), packed);
+    assert_eq!(numbers(tower("transformer.resblocks.0.mlp.c_proj.bias")), layer("mlp.fc2.bias"));
+    let width = tower("token_embedding.weight").dims()[1];
+    assert_eq!((tower("text_projection").dims(), tower("logit_scale").dims()), (&[width, width][..], &[][..]));
+    assert_eq!(ldm["model.diffusion_model.middle_block.1.proj_in.weight"].rank(), 2);
+    let found: serde_json::Value =
+        serde_json::from_str(&CONVERT.stdout(folder.path(), &["inspect", "model.safetensors", "--json"])).unwrap();
+    assert_eq!((&found["kind"], &found["architecture"]), (&"checkpoint".into(), &"stable-diffusion-v2".into()));
+    assert_eq!(found["not_understood"], serde_json::json!([]));
+
+    // There, and back to the byte; the configurations and what the network predicts are the base's.
+    CONVERT.stdout(folder.path(), &["diffusers", "model.safetensors", "--base", "model", "--output", "again"]);
+    for network in Network::PIPELINE {
+        let name = format!("{network}/{}.safetensors", network.stem());
+        let (first, again) = (tensors(&at("model").join(&name)), tensors(&at("again").join(&name)));
+        assert!(first.keys().eq(again.keys()), "{name}");
+        first.iter().for_each(|(name, tensor)| assert_eq!(numbers(tensor), numbers(&again[name]), "{name}"));
+    }
+    CONVERT.stdout(folder.path(), &["ckpt", "again", "--output", "again.safetensors"]);
+    assert_eq!(std::fs::read(at("model.safetensors")).unwrap(), std::fs::read(at("again.safetensors")).unwrap());
+    let prediction = |model: &str| -> serde_json::Value {
+        let text = std::fs::read_to_string(at(model).join("scheduler/scheduler_config.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["prediction_type"].clone()
+    };
+    assert_eq!(prediction("again"), "v_prediction");
+    let more = ["--output", "noise", "--prediction_type", "epsilon"];
+    CONVERT.stdout(folder.path(), &[&["diffusers", "model.safetensors", "--base", "model"], &more[..]].concat());
+    assert_eq!(prediction("noise"), "epsilon");
+
+    // A base of another family is named as what it is.
+    write_model(&at("old"), Size::Miniature, DType::F32, 0).unwrap();
+    let message = refused(folder.path(), &["diffusers", "model.safetensors", "--base", "old", "--output", "out"]);
+    assert!(message.contains("Stable Diffusion 2 checkpoint") && message.contains("Stable Diffusion 1.5 model"), "{message}");
+}
+
+#[test]
 fn checkpoints_in_parts_take_the_rest_from_the_base() {
     let folder = tempfile::tempdir().unwrap();
     model(folder.path());

@@ -1,6 +1,7 @@
 //! What was typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use driftless::model_family::Prediction;
 use driftless_cli::Logging;
 use driftless_cli::options::{Precision, ScaledFile};
 use std::path::PathBuf;
@@ -77,6 +78,10 @@ pub struct DiffusersOptions {
     /// Takes the moving averages of a whole checkpoint's UNet (model_ema.*).
     #[arg(long)]
     pub ema: bool,
+    /// What a whole checkpoint predicts, which its file does not say: the noise, or the velocity as Stable Diffusion 2 at 768 pixels
+    /// [default: as the base's scheduler/scheduler_config.json].
+    #[arg(long, value_name = "TYPE")]
+    pub prediction_type: Option<PredictionChoice>,
 }
 
 /// Options of commands that take an adapter.
@@ -201,6 +206,26 @@ pub enum TextEncoder {
     Checkpoint,
     /// The base model's, as the paper's helper does.
     Base,
+}
+
+/// What a network predicts, by diffusers' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PredictionChoice {
+    /// The added noise.
+    Epsilon,
+    /// The velocity.
+    #[value(name = "v_prediction", alias = "v-prediction")]
+    Velocity,
+}
+
+impl PredictionChoice {
+    /// The prediction of this name.
+    pub fn prediction(self) -> Prediction {
+        match self {
+            Self::Epsilon => Prediction::Noise,
+            Self::Velocity => Prediction::Velocity,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,12 @@ pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
             Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
         }
         ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => {
-            for (given, option) in [(options.text_encoder.is_some(), "--text-encoder"), (options.ema, "--ema")] {
+            let given = [
+                (options.text_encoder.is_some(), "--text-encoder"),
+                (options.ema, "--ema"),
+                (options.prediction_type.is_some(), "--prediction-type"),
+            ];
+            for (given, option) in given {
                 if given {
                     return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
                 }

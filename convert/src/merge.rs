@@ -49,7 +49,7 @@ pub fn run(options: &MergeOptions, console: &Console) -> Result<()> {
         let all = |component: &Component| component.names().map(str::to_owned).collect();
         let chosen = |component: &&Component| Chosen { names: all(component), component: (*component).clone(), origin: "merged" };
         let parts: Vec<Chosen> = present.iter().map(chosen).collect();
-        Folder { base: folder, dtype, transform: &transform }.write(&options.output, &parts, console)?;
+        Folder { base: folder, dtype, prediction: None, transform: &transform }.write(&options.output, &parts, console)?;
     }
     console.result(format!("{}: {} layers changed", options.output.display(), changes.len()));
     Ok(())

@@ -11,7 +11,7 @@ use driftless::formats::{
     AtomicFolder, TensorSpec, WeightFile, cast, read_config, require_finite, unknown_keys_error, write_atomically,
     write_safetensors_streaming,
 };
-use driftless::model_family::{Network, refused};
+use driftless::model_family::{Network, Prediction, refused};
 use driftless::weights::{Component, LdmCheckpoint, ModelWeights, UnetWeights};
 use driftless::{Error, Result};
 use driftless_cli::options::Precision;
@@ -20,6 +20,9 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The scheduler's folder.
+const SCHEDULER: &str = "scheduler";
 
 /// Files of the base that go along: folder, name, whether a pipeline needs it.
 const COPIED: [(&str, &str, bool); 9] = [
@@ -31,7 +34,7 @@ const COPIED: [(&str, &str, bool); 9] = [
     ("tokenizer", "tokenizer_config.json", false),
     ("tokenizer", "special_tokens_map.json", false),
     ("tokenizer", "tokenizer.json", false),
-    ("scheduler", "scheduler_config.json", true),
+    (SCHEDULER, "scheduler_config.json", true),
 ];
 
 /// Converts the checkpoint.
@@ -75,7 +78,12 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console)
     told::unknown_keys(&unknown, console);
     checkpoint.dropped.iter().for_each(|key| console.detail(|| format!("left out: {key}")));
     output::prepare(&options.adapter.input, target)?;
-    let folder = Folder { base, dtype: options.adapter.dtype.map(|dtype| dtype.dtype()), transform: &|_, _, tensor| Ok(tensor) };
+    let prediction = options.prediction_type.map(|choice| choice.prediction());
+    if let Some(prediction) = prediction.filter(|prediction| !checkpoint.family.predictions.contains(prediction)) {
+        console.warn(format!("{} models predict otherwise than {}", checkpoint.family, prediction.name()));
+    }
+    let dtype = options.adapter.dtype.map(|dtype| dtype.dtype());
+    let folder = Folder { base, dtype, prediction, transform: &|_, _, tensor| Ok(tensor) };
     folder.write(target, &parts, console)?;
     for chosen in &parts {
         console.result(format!("{}: {} weights {}", chosen.component.network(), chosen.names.len(), chosen.origin));
@@ -140,6 +148,8 @@ pub struct Folder<'a> {
     pub base: &'a Path,
     /// Element type of the weights; without it as stored.
     pub dtype: Option<DType>,
+    /// What the scheduler's configuration says that the network predicts; without it what the base's says.
+    pub prediction: Option<Prediction>,
     /// What becomes of each weight.
     pub transform: &'a Transform<'a>,
 }
@@ -151,6 +161,7 @@ impl Folder<'_> {
     /// Writes the folder; nothing or an empty folder may stand there.
     pub fn write(&self, target: &Path, parts: &[Chosen], console: &Console) -> Result<()> {
         let index = model_index(self.base)?;
+        let scheduler = self.scheduler(console)?;
         for (folder, name, needed) in COPIED {
             let path = self.base.join(folder).join(name);
             if needed && !path.is_file() {
@@ -162,7 +173,10 @@ impl Folder<'_> {
             let (from, to) = (self.base.join(part).join(name), folder.path().join(part));
             if from.is_file() {
                 std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
-                let bytes = std::fs::read(&from).map_err(Error::io(&from))?;
+                let bytes = match (&scheduler, part) {
+                    (Some(text), SCHEDULER) => text.clone().into_bytes(),
+                    _ => std::fs::read(&from).map_err(Error::io(&from))?,
+                };
                 write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
             }
         }
@@ -173,6 +187,27 @@ impl Folder<'_> {
         let text = format!("{:#}\n", Value::Object(index));
         write_atomically(folder.path().join("model_index.json"), |file| file.write_bytes(text.as_bytes()))?;
         folder.commit()
+    }
+
+    /// The scheduler's configuration where it is to say another prediction than the base's.
+    fn scheduler(&self, console: &Console) -> Result<Option<String>> {
+        let path = self.base.join(SCHEDULER).join("scheduler_config.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let mut config: Map<String, Value> = read_config(&path)?;
+        let stated = config.get("prediction_type").and_then(Value::as_str).unwrap_or("epsilon").to_owned();
+        match self.prediction.map(Prediction::name) {
+            Some(wanted) if wanted != stated => {
+                console.detail(|| format!("scheduler: {wanted} (as asked; the base says {stated})"));
+                config.insert("prediction_type".into(), wanted.into());
+                Ok(Some(format!("{:#}\n", Value::Object(config))))
+            }
+            Some(_) | None => {
+                console.detail(|| format!("scheduler: {stated}"));
+                Ok(None)
+            }
+        }
     }
 
     /// Writes one network's weights under the names of today's diffusers.
