@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ops::Misfit;
+use crate::scheduler::ScheduleError;
 
 mod input;
 
@@ -72,6 +73,10 @@ pub enum Error {
         /// What does not fit.
         misfit: Misfit,
     },
+
+    /// A scheduler was asked for what it cannot do.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
 
     /// A network was given an input that it cannot take.
     #[error(transparent)]

@@ -6,8 +6,9 @@
 
 use candle_core::{DType, Tensor};
 
+use super::ScheduleError;
 use super::config::PredictionType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// `factor * tensor`.
 pub(super) fn scale(tensor: &Tensor, factor: f32) -> Result<Tensor> {
@@ -36,7 +37,7 @@ pub(super) fn whole(timestep: f64) -> Result<i64> {
     if timestep.fract() == 0.0 && (0.0..1e9).contains(&timestep) {
         return Ok(timestep as i64);
     }
-    Err(Error::argument("timestep", format!("{timestep} is not a whole number from this scheduler's timesteps")))
+    Err(ScheduleError::Fraction { found: timestep }.into())
 }
 
 /// The clean sample and the noise that an output stands for at a timestep with cumulative alpha `alpha`.
@@ -51,9 +52,7 @@ pub(super) fn original_and_epsilon(
     let (signal, spread) = (alpha.sqrt(), (1.0 - alpha).sqrt());
     Ok(match prediction_type {
         PredictionType::Epsilon if alpha == 0.0 => {
-            let problem = "this timestep is pure noise, from which a prediction of the noise gives no sample; \
-                           zero terminal SNR needs v_prediction";
-            return Err(Error::argument("scheduler", problem));
+            return Err(ScheduleError::PureNoise.into());
         }
         PredictionType::Epsilon => (divide(&combine(sample, 1.0, model_output, -spread)?, signal)?, model_output.clone()),
         PredictionType::Sample => (model_output.clone(), divide(&combine(sample, 1.0, model_output, -signal)?, spread)?),

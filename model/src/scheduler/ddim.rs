@@ -5,12 +5,13 @@
 
 use candle_core::{DType, Tensor};
 
+use super::ScheduleError;
 use super::arithmetic::{clip, combine, in_float32, original_and_epsilon, scale, whole};
 use super::config::SchedulerConfig;
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::{check_steps, whole_timesteps};
 use super::{Scheduler, no_timesteps, noise_missing};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// diffusers' `DDIMScheduler`.
 #[derive(Clone, Debug)]
@@ -33,10 +34,10 @@ impl Ddim {
     /// The same with `eta` times DDPM's variance (0: none, 1: all of it); above 0 every step takes noise.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `eta` is outside 0..=1.
+    /// [`ScheduleError::Eta`] when `eta` is outside 0..=1.
     pub fn with_eta(mut self, eta: f64) -> Result<Self> {
         if !(0.0..=1.0).contains(&eta) {
-            return Err(Error::argument("eta", format!("{eta} is outside 0..=1")));
+            return Err(ScheduleError::Eta { found: eta }.into());
         }
         self.eta = eta;
         Ok(self)
@@ -87,7 +88,7 @@ impl Scheduler for Ddim {
 
     fn step_with_noise(&mut self, model_output: &Tensor, timestep: f64, sample: &Tensor, noise: &Tensor) -> Result<Tensor> {
         if !self.takes_noise(timestep) {
-            return Err(Error::argument("eta", "is 0, so that no step takes noise"));
+            return Err(ScheduleError::NoVariance.into());
         }
         let (mean, deviation) = self.mean(model_output, timestep, sample)?;
         Ok((mean + scale(&noise.to_dtype(DType::F32)?, deviation)?)?.to_dtype(sample.dtype())?)

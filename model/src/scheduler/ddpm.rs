@@ -5,12 +5,13 @@
 
 use candle_core::{DType, Tensor};
 
+use super::ScheduleError;
 use super::arithmetic::{clip, combine, in_float32, original_and_epsilon, scale, whole};
 use super::config::{SchedulerConfig, VarianceType};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::{check_steps, whole_timesteps};
 use super::{Scheduler, noise_missing};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// diffusers' `DDPMScheduler`. Every step but that of timestep 0 takes noise.
 #[derive(Clone, Debug)]
@@ -30,8 +31,7 @@ impl Ddpm {
     /// The mean of the posterior, and the standard deviation of the noise around it.
     fn posterior(&self, model_output: &Tensor, timestep: f64, sample: &Tensor) -> Result<(Tensor, f32)> {
         let position = self.timesteps.iter().position(|&t| t == timestep);
-        let position = position
-            .ok_or_else(|| Error::argument("timestep", format!("{timestep} is not one of this scheduler's timesteps")))?;
+        let position = position.ok_or(ScheduleError::UnknownTimestep { found: timestep })?;
         let alpha = self.schedule.alpha(whole(timestep)? as usize)?;
         let alpha_to = match self.timesteps.get(position + 1) {
             Some(&to) => self.schedule.alpha(whole(to)? as usize)?,
@@ -77,7 +77,7 @@ impl Scheduler for Ddpm {
 
     fn step_with_noise(&mut self, model_output: &Tensor, timestep: f64, sample: &Tensor, noise: &Tensor) -> Result<Tensor> {
         if !self.takes_noise(timestep) {
-            return Err(Error::argument("timestep", "the last step, that of timestep 0, takes no noise"));
+            return Err(ScheduleError::LastStep.into());
         }
         let (mean, deviation) = self.posterior(model_output, timestep, sample)?;
         Ok((mean + scale(&noise.to_dtype(DType::F32)?, deviation)?)?.to_dtype(sample.dtype())?)

@@ -9,8 +9,9 @@
 //!
 //! Deliberate differences: where the original dies of an empty list or an index out of range, the error says what is asked for.
 
+use super::ScheduleError;
 use super::Scheduler;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The largest distance of `denoising_from` from `t` that is denoised in single training timesteps.
 const FINE_SPAN: usize = 50;
@@ -36,7 +37,7 @@ impl ExtractionSchedule {
     /// if given, `--denoising_from`; 0 means not given there, as in the original.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `t` or `denoising_from` lies beyond the scheduler's timesteps, or no timestep lies between them.
+    /// [`ScheduleError`] when `t` or `denoising_from` lies beyond the scheduler's timesteps, or no timestep lies between them.
     pub fn new(scheduler: &dyn Scheduler, t: usize, denoising_from: Option<usize>) -> Result<Self> {
         match denoising_from {
             None | Some(0) => Self::plain(scheduler, t),
@@ -46,7 +47,7 @@ impl ExtractionSchedule {
 
     fn plain(scheduler: &dyn Scheduler, t: usize) -> Result<Self> {
         let timesteps = listed(scheduler, FINE_STEPS, t as f64 / FINE_STEPS as f64)?;
-        let start = *timesteps.first().ok_or_else(|| Error::argument("t", format!("{t} adds no noise with this scheduler")))?;
+        let start = *timesteps.first().ok_or(ScheduleError::NoNoise { t })?;
         check_start(scheduler, "t", t, start)?;
         Ok(Self { num_inference_steps: FINE_STEPS, start, denoised: Vec::new(), extraction: start })
     }
@@ -55,15 +56,12 @@ impl ExtractionSchedule {
         // A start below t takes the fine branch and finds nothing to keep there.
         let steps = if from <= t.saturating_add(FINE_SPAN) { FINE_STEPS } else { COARSE_STEPS };
         if t >= FINE_STEPS {
-            return Err(Error::argument("t", format!("{t} is outside 0..={}", FINE_STEPS - 1)));
+            return Err(ScheduleError::ExtractionStep { last: FINE_STEPS - 1, t }.into());
         }
         let mut timesteps = listed(scheduler, steps, from as f64 / steps as f64)?;
         timesteps.retain(|&timestep| timestep >= t as f64);
         let (Some(start), Some(extraction)) = (timesteps.first().copied(), timesteps.pop()) else {
-            return Err(Error::argument(
-                "denoising_from",
-                format!("{from} leaves no timestep down to t = {t}; give one above t"),
-            ));
+            return Err(ScheduleError::NothingToDenoise { from, t }.into());
         };
         check_start(scheduler, "denoising_from", from, start)?;
         Ok(Self { num_inference_steps: steps, start, denoised: timesteps, extraction })
@@ -77,11 +75,10 @@ fn listed(scheduler: &dyn Scheduler, num_inference_steps: usize, strength: f64) 
     Ok(image_to_image_timesteps(scheduler.as_ref(), num_inference_steps, strength).to_vec())
 }
 
-fn check_start(scheduler: &dyn Scheduler, option: &str, given: usize, start: f64) -> Result<()> {
+fn check_start(scheduler: &dyn Scheduler, option: &'static str, given: usize, start: f64) -> Result<()> {
     let last = scheduler.config().num_train_timesteps() - 1;
     if given > FINE_STEPS || start > last as f64 {
-        let problem = format!("{given} leads to timestep {start}; the noisiest one is {last}, give at most {last}");
-        return Err(Error::argument(option, problem));
+        return Err(ScheduleError::TooNoisy { option, given, start, last }.into());
     }
     Ok(())
 }

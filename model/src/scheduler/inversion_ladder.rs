@@ -10,11 +10,12 @@
 
 use candle_core::Tensor;
 
+use super::ScheduleError;
 use super::arithmetic::{combine, in_float32, original_and_epsilon, scale};
 use super::config::{PredictionType, SchedulerClass, SchedulerConfig};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::whole_timesteps;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Rungs of the whole ladder.
 const RUNGS: usize = 100;
@@ -45,12 +46,12 @@ impl InversionLadder {
     /// up to the first rung at or above `extraction_step`; where none is, up to the top.
     ///
     /// # Errors
-    /// [`Error::Config`] when the settings do not suit a DDIM scheduler or lead beyond the training timesteps.
+    /// [`crate::Error::Config`] when the settings do not suit a DDIM scheduler or lead beyond the training timesteps.
     pub fn new(config: &SchedulerConfig, extraction_step: f64) -> Result<Self> {
         let schedule = NoiseSchedule::new(config);
         let ddim = config.with_class(SchedulerClass::Ddim)?;
         if ddim.num_train_timesteps() < RUNGS {
-            return Err(Error::argument("inversion", format!("{RUNGS} rungs need as many training timesteps")));
+            return Err(ScheduleError::Rungs { rungs: RUNGS }.into());
         }
         let mut rungs = Vec::new();
         for timestep in whole_timesteps(&ddim, RUNGS).into_iter().skip(1) {
@@ -71,7 +72,7 @@ impl InversionLadder {
     /// `output` and `latents` `[b, c, h, w]`, as is the result.
     ///
     /// # Errors
-    /// [`Error::Tensors`] when the tensors do not fit each other.
+    /// [`crate::Error::Tensors`] when the tensors do not fit each other.
     pub fn noise(&self, rung: &Rung, output: &Tensor, latents: &Tensor) -> Result<Tensor> {
         let (output, latents) = in_float32(output, latents)?;
         Ok(original_and_epsilon(self.prediction_type, rung.alpha_to, &output, &latents)?.1)
@@ -84,7 +85,7 @@ impl InversionLadder {
 /// `latents` and `noise_prediction` `[b, c, h, w]`, as is the result.
 ///
 /// # Errors
-/// [`Error::Tensors`] when the tensors do not fit each other.
+/// [`crate::Error::Tensors`] when the tensors do not fit each other.
 pub fn ddim_inversion_step(latents: &Tensor, noise_prediction: &Tensor, alpha_from: f32, alpha_to: f32) -> Result<Tensor> {
     let (noise, start) = in_float32(noise_prediction, latents)?;
     let clean = combine(&start, 1.0, &noise, -(1.0 - alpha_from).sqrt())?;

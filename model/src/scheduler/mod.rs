@@ -24,6 +24,7 @@ mod config;
 mod ddim;
 mod ddim_inverse;
 mod ddpm;
+mod error;
 mod euler;
 mod euler_ancestral;
 mod extraction_schedule;
@@ -41,6 +42,7 @@ pub use config::{BetaSchedule, FinalSigma, PredictionType, SchedulerClass, Sched
 pub use ddim::Ddim;
 pub use ddim_inverse::DdimInverse;
 pub use ddpm::Ddpm;
+pub use error::ScheduleError;
 pub use euler::EulerDiscrete;
 pub use euler_ancestral::EulerAncestralDiscrete;
 pub use extraction_schedule::{ExtractionSchedule, image_to_image_start, image_to_image_timesteps};
@@ -56,7 +58,7 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
     /// Chooses the timesteps of an inference of `num_inference_steps` steps and forgets all steps done.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the number is zero, exceeds the training timesteps or is too small for the method.
+    /// [`ScheduleError`] when the number is zero, exceeds the training timesteps or is too small for the method.
     fn set_timesteps(&mut self, num_inference_steps: usize) -> Result<()>;
 
     /// The timesteps in the order in which they are to be stepped; there may be more of them than steps were asked for.
@@ -70,7 +72,7 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
     /// The sample as the network wants to see it at `timestep`; the sample itself for all but the Euler schedulers.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `timestep` is not one of [`Scheduler::timesteps`].
+    /// [`ScheduleError`] when `timestep` is not one of [`Scheduler::timesteps`].
     fn scale_model_input(&self, sample: &Tensor, timestep: f64) -> Result<Tensor> {
         let _ = timestep;
         Ok(sample.clone())
@@ -89,7 +91,7 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
     /// `model_output` and `sample` `[b, c, h, w]`, as is the result.
     ///
     /// # Errors
-    /// [`Error::Argument`] when no timesteps were set, `timestep` is not among them, or the step needs noise; [`Error::Tensors`] when
+    /// [`ScheduleError`] when no timesteps were set, `timestep` is not among them, or the step needs noise; [`Error::Tensors`] when
     /// the tensors do not fit each other.
     fn step(&mut self, model_output: &Tensor, timestep: f64, sample: &Tensor) -> Result<Tensor>;
 
@@ -99,10 +101,10 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
     /// `noise` as `sample`.
     ///
     /// # Errors
-    /// As in [`Scheduler::step`], and [`Error::Argument`] when this step takes no noise.
+    /// As in [`Scheduler::step`], and [`ScheduleError::TakesNoNoise`] when this step takes no noise.
     fn step_with_noise(&mut self, model_output: &Tensor, timestep: f64, sample: &Tensor, noise: &Tensor) -> Result<Tensor> {
         let _ = (model_output, sample, noise);
-        Err(Error::argument("scheduler", format!("the step at timestep {timestep} takes no noise")))
+        Err(ScheduleError::TakesNoNoise { timestep }.into())
     }
 
     /// A clean sample brought to the noise of `timestep`.
@@ -111,7 +113,7 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
     /// `original` and `noise` `[b, ...]`, as is the result.
     ///
     /// # Errors
-    /// [`Error::Argument`] when there is no such timestep; [`Error::Tensors`] when the tensors do not fit each other.
+    /// [`ScheduleError`] when there is no such timestep; [`Error::Tensors`] when the tensors do not fit each other.
     fn add_noise(&self, original: &Tensor, noise: &Tensor, timestep: f64) -> Result<Tensor> {
         self.noise_schedule().add_noise(original, noise, &[arithmetic::whole(timestep)? as usize])
     }
@@ -170,10 +172,10 @@ pub fn from_name(name: &str, prediction_type: PredictionType) -> Result<Box<dyn 
 
 /// The error of a step before [`Scheduler::set_timesteps`].
 fn no_timesteps() -> Error {
-    Error::argument("scheduler", "a step was asked for before the number of inference steps was set")
+    ScheduleError::NoTimesteps.into()
 }
 
 /// The error of a step that needs noise and got none.
 fn noise_missing(timestep: f64) -> Error {
-    Error::argument("scheduler", format!("the step at timestep {timestep} needs random noise"))
+    ScheduleError::NoiseMissing { timestep }.into()
 }

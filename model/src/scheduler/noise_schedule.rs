@@ -5,9 +5,10 @@
 
 use candle_core::Tensor;
 
+use super::ScheduleError;
 use super::betas;
 use super::config::SchedulerConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The cumulative alphas `a(t)` of all training timesteps, and what follows from them.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,17 +35,16 @@ impl NoiseSchedule {
     /// `a(t)`.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `timestep` is not a training timestep.
+    /// [`ScheduleError::BeyondTraining`] when `timestep` is not a training timestep.
     pub fn alpha(&self, timestep: usize) -> Result<f32> {
-        self.alphas_cumprod.get(timestep).copied().ok_or_else(|| {
-            Error::argument("timestep", format!("{timestep} is beyond the last one, {}", self.alphas_cumprod.len() - 1))
-        })
+        let last = self.alphas_cumprod.len() - 1;
+        Ok(self.alphas_cumprod.get(timestep).copied().ok_or(ScheduleError::BeyondTraining { last, found: timestep })?)
     }
 
     /// `a / (1 - a)` at `timestep`: the signal-to-noise ratio, taken through both square roots as kohya's trainer does.
     ///
     /// # Errors
-    /// [`Error::Argument`] when `timestep` is not a training timestep.
+    /// [`ScheduleError::BeyondTraining`] when `timestep` is not a training timestep.
     pub fn snr(&self, timestep: usize) -> Result<f32> {
         let alpha = self.alpha(timestep)?;
         let ratio = alpha.sqrt() / (1.0 - alpha).sqrt();
@@ -59,7 +59,7 @@ impl NoiseSchedule {
     /// `original` and `noise` `[b, ...]`, one timestep per sample or one for all; returns `[b, ...]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] when a timestep is not a training timestep or their number fits neither; [`Error::Tensors`] when the
+    /// [`ScheduleError`] when a timestep is not a training timestep or their number fits neither; [`crate::Error::Tensors`] when the
     /// tensors differ in shape, type or device.
     pub fn add_noise(&self, original: &Tensor, noise: &Tensor, timesteps: &[usize]) -> Result<Tensor> {
         let (signal, spread) = self.roots(original, timesteps)?;
@@ -82,7 +82,7 @@ impl NoiseSchedule {
     fn roots(&self, like: &Tensor, timesteps: &[usize]) -> Result<(Tensor, Tensor)> {
         let samples = like.dims().first().copied().unwrap_or(1);
         if timesteps.len() != samples && timesteps.len() != 1 {
-            return Err(Error::argument("timesteps", format!("{} timesteps for {samples} samples", timesteps.len())));
+            return Err(ScheduleError::TimestepCount { samples, found: timesteps.len() }.into());
         }
         let alphas = timesteps.iter().map(|&timestep| self.alpha(timestep)).collect::<Result<Vec<_>>>()?;
         let mut shape = vec![1; like.rank()];

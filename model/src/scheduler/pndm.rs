@@ -11,12 +11,13 @@
 
 use candle_core::Tensor;
 
+use super::ScheduleError;
 use super::arithmetic::{combine, divide, in_float32, scale, whole};
 use super::config::{PredictionType, SchedulerConfig};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::{check_steps, whole_timesteps};
 use super::{Scheduler, no_timesteps};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Estimates that the multistep method looks back on, and timesteps that the Runge-Kutta method handles.
 const ORDER: usize = 4;
@@ -155,10 +156,7 @@ impl Scheduler for Pndm {
             let last = ascending[n - 1..].iter();
             last.chain(ascending[..n - 1].last()).chain(ascending[..n - 1].iter().rev()).copied().collect()
         } else if n < ORDER {
-            return Err(Error::argument(
-                "number of inference steps",
-                format!("{n}; PNDM with Runge-Kutta steps takes at least 4"),
-            ));
+            return Err(ScheduleError::RungeKutta { found: n }.into());
         } else {
             self.prk_timesteps = prk_timesteps(&ascending, stride / 2);
             ascending[..n - 3].iter().rev().copied().collect()

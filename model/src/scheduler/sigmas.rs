@@ -5,11 +5,12 @@
 
 use candle_core::Tensor;
 
+use super::ScheduleError;
 use super::arithmetic::{combine, divide, scale};
 use super::config::{FinalSigma, PredictionType, SchedulerConfig, TimestepSpacing};
 use super::noise_schedule::NoiseSchedule;
 use super::timesteps::{check_steps, euler_timesteps};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Timesteps and their noise levels, the noisiest first.
 #[derive(Clone, Debug)]
@@ -60,8 +61,7 @@ impl Sigmas {
     /// The levels before and after the step at `timestep`.
     pub(super) fn around(&self, timestep: f64) -> Result<(f32, f32)> {
         let position = self.timesteps.iter().position(|&t| t == timestep);
-        let position = position
-            .ok_or_else(|| Error::argument("timestep", format!("{timestep} is not one of this scheduler's timesteps")))?;
+        let position = position.ok_or(ScheduleError::UnknownTimestep { found: timestep })?;
         Ok((self.sigmas[position], self.sigmas[position + 1]))
     }
 

@@ -3,8 +3,9 @@
 //! Deliberate difference: for 62 numbers of steps (61 and 103 among them) numpy's `arange` overshoots under "trailing" spacing and
 //! diffusers' list ends in timestep -1; here the list has the asked number of steps.
 
+use super::ScheduleError;
 use super::config::{SchedulerConfig, TimestepSpacing};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The number of inference steps, checked.
 ///
@@ -14,7 +15,7 @@ pub(super) fn check_steps(config: &SchedulerConfig, num_inference_steps: usize) 
     if (1..=most).contains(&num_inference_steps) {
         return Ok(());
     }
-    Err(Error::argument("number of inference steps", format!("{num_inference_steps} is outside 1..={most}")))
+    Err(ScheduleError::Steps { most, found: num_inference_steps }.into())
 }
 
 /// Whole timesteps in ascending order.
