@@ -311,6 +311,6 @@ fn features_of_a_image_that_is_generated() {
     succeeded(&run(&["--at-steps", "1", "--steps", "2", "--guidance-scale", "1", "--output_dir", "PLAIN"]));
     assert_eq!(
         names(&folder.path().join("PLAIN")),
-        ["mid-repeat0-res-out-1-0.npy", "image.png", "up-level1-upsampler-out-1-0.npy"]
+        ["mid-repeat0-res-out-1-0.npy", "picture.png", "up-level1-upsampler-out-1-0.npy"]
     );
 }

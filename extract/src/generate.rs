@@ -41,7 +41,7 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     };
     let layers = layers.resolve(&config.layout(), !args.attention.is_empty())?;
     if layers.contains(&LayerId::VaeOut) {
-        return Err(Fault::failure("`vae-out` is no layer of a generation; image.png is what comes out of it").into());
+        return Err(Fault::failure("`vae-out` is no layer of a generation; picture.png is what comes out of it").into());
     }
     let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
     let pipeline = model.load(&options)?;
@@ -122,7 +122,7 @@ fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, console: &Con
             files += 1;
         }
     }
-    image.save_png(folder.join("image.png"))?;
-    console.info(format!("image.png and {files} features written to {}", folder.display()));
+    image.save_png(folder.join("picture.png"))?;
+    console.info(format!("picture.png and {files} features written to {}", folder.display()));
     Ok(())
 }

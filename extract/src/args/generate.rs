@@ -54,7 +54,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "What to extract")]
     pub feature_resize: usize,
 
-    /// Folder of image.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's
+    /// Folder of picture.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's
     #[arg(long, default_value = "./output/", value_name = "DIR", value_parser = non_empty_path, help_heading = "Output")]
     pub output_dir: PathBuf,
     /// Type of the numbers in files

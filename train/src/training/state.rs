@@ -32,6 +32,8 @@ pub struct Record {
     step: usize,
     /// Seed of the run, which goes on with it.
     pub seed: u64,
+    /// Steps of the optimizer; the name on disk is that of the first states.
+    #[serde(rename = "optimiser_steps")]
     optimizer_steps: usize,
     losses: Vec<f32>,
     /// What the run was told to do.
