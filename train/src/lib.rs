@@ -45,13 +45,14 @@
 //! | --- | --- | --- |
 //! | [`run`] | a run from options to files | all below |
 //! | [`training`] | the loop, latents, states | `model`, `data`, `objective`, `optimizer` |
-//! | `samples` | sample images | `model`, `network` |
-//! | `output`, [`monitor`] | names, metadata, logs | `data`, `steps` |
+//! | `samples` | sample images | `model`, `monitor`, `network` |
+//! | `output` | names, metadata | `data`, `monitor`, `steps` |
 //! | [`network`] | the adapter in training | `optimizer` |
-//! | [`model`] | what the loop needs of a model | |
+//! | [`model`] | what the loop needs of a model | `monitor`, `network` |
+//! | [`monitor`] | console, metrics, TensorBoard | `steps` |
 //! | [`objective`], [`optimizer`] | noise and loss; gradients and steps | |
 //! | [`data`] | images, captions, buckets, batches | |
-//! | [`options`], [`steps`], [`seeds`] | what was asked for | |
+//! | [`options`], [`steps`], [`seeds`] | what was asked for, how long, and with which random numbers | |
 
 mod command;
 pub mod data;

@@ -1,4 +1,4 @@
-//! Arithmetic of steps and epochs, as sd-scripts' `train_network.py` does it.
+//! Steps and epochs: their arithmetic, as sd-scripts' `train_network.py` does it, and what is known after one.
 
 use crate::options::Options;
 use anyhow::{Result, ensure};
@@ -16,6 +16,25 @@ pub struct Steps {
     pub epochs: usize,
     /// Optimizer steps in all.
     pub total: usize,
+}
+
+/// What is known after a step.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Optimizer steps done, this one included.
+    pub step: usize,
+    /// Epoch in hand, from 1.
+    pub epoch: usize,
+    /// Mean loss of the step's batches.
+    pub loss: f64,
+    /// The moving average.
+    pub loss_average: f64,
+    /// Rate of each group at this step.
+    pub rates: Vec<(String, f64)>,
+    /// Norm of all gradients before clipping.
+    pub gradient_norm: f64,
+    /// How long the step took.
+    pub seconds: f64,
 }
 
 impl Steps {

@@ -1,6 +1,6 @@
 //! What a run tells while it works, on the console that all commands share.
 
-use crate::training::StepReport;
+use crate::steps::StepReport;
 use driftless_cli::progress::Note;
 use driftless_cli::{Logging, Progress, Unit};
 use serde_json::{Map, json};

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: one JSON object per optimizer step; `validation.jsonl`: one per measurement on images that do not train.
 
-use crate::training::StepReport;
+use crate::steps::StepReport;
 use anyhow::{Context, Result};
 use driftless_cli::memory::peak_rss_bytes;
 use serde::{Deserialize, Serialize};

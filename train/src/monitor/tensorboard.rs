@@ -6,7 +6,7 @@
 use super::metrics::Measurement;
 use super::time;
 use crate::options::RunOptions;
-use crate::training::StepReport;
+use crate::steps::StepReport;
 use anyhow::{Context, Result};
 use driftless::vision::Rgb;
 use std::panic::{AssertUnwindSafe, catch_unwind};

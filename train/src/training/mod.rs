@@ -21,4 +21,4 @@ pub mod validation;
 
 pub use learner::{Learner, NotANumber};
 pub use loader::Prepared;
-pub use trainer::{Hooks, Outcome, Position, StepReport, Trainer};
+pub use trainer::{Hooks, Outcome, Position, Trainer};

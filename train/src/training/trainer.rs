@@ -4,7 +4,7 @@ use super::average::LossAverage;
 use super::learner::{Learner, Step};
 use super::loader::{Prepared, Source};
 use crate::model::Model;
-use crate::steps::Steps;
+use crate::steps::{StepReport, Steps};
 use anyhow::{Context, Result};
 use std::convert;
 use std::ops::Range;
@@ -34,25 +34,6 @@ pub struct Position {
     pub batch: usize,
     /// Optimizer steps done.
     pub step: usize,
-}
-
-/// What is known after a step.
-#[derive(Debug, Clone)]
-pub struct StepReport {
-    /// Optimizer steps done, this one included.
-    pub step: usize,
-    /// Epoch in hand, from 1.
-    pub epoch: usize,
-    /// Mean loss of the step's batches.
-    pub loss: f64,
-    /// The moving average.
-    pub loss_average: f64,
-    /// Rate of each group at this step.
-    pub rates: Vec<(String, f64)>,
-    /// Norm of all gradients before clipping.
-    pub gradient_norm: f64,
-    /// How long the step took.
-    pub seconds: f64,
 }
 
 /// What happens beside the loop: files, samples, logs.
