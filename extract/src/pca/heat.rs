@@ -40,15 +40,23 @@ fn mean_of_heads(map: &Feature) -> Option<Feature> {
     Some(Feature { shape: [keys, side, side], values })
 }
 
+/// A token that a map has no attention to.
+#[derive(Debug, thiserror::Error)]
+#[error("has attention to {keys} tokens, counted from 0; --token names {beyond}")]
+pub struct NoSuchToken {
+    keys: usize,
+    beyond: usize,
+}
+
 /// The attention that `tokens` get together, laid over an image whose short side becomes `side` pixels. Without tokens: what all but the
 /// start token get, which takes most of it and says nothing.
 ///
 /// # Errors
-/// When a token lies beyond the map's; in words.
-pub fn over(image: &Rgb, map: &Feature, tokens: &[usize], side: usize) -> Result<Rgb, String> {
+/// When a token lies beyond the map's.
+pub fn over(image: &Rgb, map: &Feature, tokens: &[usize], side: usize) -> Result<Rgb, NoSuchToken> {
     let [keys, height, width] = map.shape;
-    if let Some(beyond) = tokens.iter().find(|token| **token >= keys) {
-        return Err(format!("has attention to {keys} tokens, counted from 0; --token names {beyond}"));
+    if let Some(&beyond) = tokens.iter().find(|token| **token >= keys) {
+        return Err(NoSuchToken { keys, beyond });
     }
     let is_wanted = |key: usize| if tokens.is_empty() { key > 0 } else { tokens.contains(&key) };
     let mut heat = vec![0.0; height * width];
@@ -113,6 +121,6 @@ mod tests {
         assert_eq!(drawn.pixels[21..24], [177, 177, 177]);
         let start = over(&image, &map, &[0], 4).unwrap();
         assert_eq!(start.pixels[..3], [177, 177, 177]);
-        assert!(over(&image, &map, &[2], 4).unwrap_err().contains("--token names 2"));
+        assert!(over(&image, &map, &[2], 4).unwrap_err().to_string().contains("--token names 2"));
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers to colors, with the original's recipe (`feature_visualization.py`).
 
 use driftless::vision::{Filter, Rgb, resize};
-use features::projection::scores;
+use features::projection::{NoComponents, scores};
 use features::stores::Feature;
 use half::f16;
 
@@ -11,8 +11,8 @@ const TOKEN_SIDE: usize = 256;
 /// A feature's first three principal components as red, green and blue, each stretched to 0..255 and truncated.
 ///
 /// # Errors
-/// When there are fewer than three channels or positions, or a number is not finite; in words.
-pub fn components(feature: &Feature) -> Result<Rgb, String> {
+/// When there are fewer than three channels or positions, or a number is not finite.
+pub fn components(feature: &Feature) -> Result<Rgb, NoComponents> {
     let [channels, height, width] = feature.shape;
     let channels = scores(&feature.values, channels, height * width)?.map(|scores| stretched(&scores));
     let pixels = (0..height * width).flat_map(|i| [channels[0][i], channels[1][i], channels[2][i]]).collect();
@@ -92,7 +92,7 @@ mod tests {
         let feature = Feature { shape: [3, 2, 2], values: vec![5.0; 12] };
         assert_eq!(components(&feature).unwrap().pixels, [0; 12]);
         let feature = Feature { shape: [2, 2, 2], values: vec![5.0; 8] };
-        assert!(components(&feature).unwrap_err().contains("has 2 channels"));
+        assert!(components(&feature).unwrap_err().to_string().contains("has 2 channels"));
         assert_eq!(token(&[0.0; 4], 2, 2, false).pixels[0], 0);
     }
 

@@ -85,7 +85,7 @@ impl Drawing<'_> {
     /// Draws one feature.
     fn source(&mut self, source: &Source, folder: &Path) -> Result<()> {
         let array = source.read()?;
-        for piece in self.cuts.cut(&array.feature).map_err(|problem| anyhow!(problem))? {
+        for piece in self.cuts.cut(&array.feature)? {
             let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
             let image = image::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
             self.put(&name, &source.set, &image);

@@ -25,23 +25,44 @@ pub struct Piece {
     pub feature: Feature,
 }
 
+/// Cuts that do not add up to a feature's channels.
+#[derive(Debug, thiserror::Error)]
+pub enum Misfit {
+    /// Too many layers.
+    #[error("has {channels} channels, fewer than --channels adds up to")]
+    TooFew {
+        /// The feature's channels.
+        channels: usize,
+    },
+    /// What is behind the layers is no whole number of maps.
+    #[error(
+        "has {channels} channels, {left} of them behind the layers; --channels, and --attention times --tokens times the number of map sizes, have to add up"
+    )]
+    NoMaps {
+        /// The feature's channels.
+        channels: usize,
+        /// Those behind the layers.
+        left: usize,
+    },
+}
+
 impl Cuts {
     /// Cuts a feature.
     ///
     /// # Errors
-    /// When the cuts do not add up to the feature's channels; in words.
-    pub fn cut(&self, feature: &Feature) -> Result<Vec<Piece>, String> {
+    /// When the cuts do not add up to the feature's channels.
+    pub fn cut(&self, feature: &Feature) -> Result<Vec<Piece>, Misfit> {
         if self.layers.is_empty() && self.attention.is_empty() {
             return Ok(vec![Piece { name: String::new(), is_attention: false, feature: feature.clone() }]);
         }
         let layers = self.layers.iter().try_fold(0usize, |sum, channels| sum.checked_add(*channels));
         let left = layers.and_then(|layers| feature.shape[0].checked_sub(layers));
-        let left = left.ok_or_else(|| format!("has {} channels, fewer than --channels adds up to", feature.shape[0]))?;
+        let channels = feature.shape[0];
+        let left = left.ok_or(Misfit::TooFew { channels })?;
         let per_map = self.attention.len() * self.tokens;
         let fits = if self.attention.is_empty() { left == 0 } else { left > 0 && per_map > 0 && left % per_map == 0 };
         if !fits {
-            let advice = "--channels, and --attention times --tokens times the number of map sizes, have to add up";
-            return Err(format!("has {} channels, {left} of them behind the layers; {advice}", feature.shape[0]));
+            return Err(Misfit::NoMaps { channels, left });
         }
         let mut start = 0;
         let mut take = |channels: usize| {
@@ -77,7 +98,8 @@ mod tests {
 
     fn cut(layers: &[usize], attention: &[AttentionCategory], channels: usize) -> Result<Vec<(String, Vec<f32>)>, String> {
         let cuts = Cuts { layers: layers.to_vec(), attention: attention.to_vec(), tokens: 2 };
-        Ok(cuts.cut(&feature(channels))?.into_iter().map(|piece| (piece.name, piece.feature.values)).collect())
+        let pieces = cuts.cut(&feature(channels)).map_err(|misfit| misfit.to_string())?;
+        Ok(pieces.into_iter().map(|piece| (piece.name, piece.feature.values)).collect())
     }
 
     #[test]

@@ -11,6 +11,17 @@ const IMAGE: [&str; 5] = ["image", "file_name", "filename", "file", "name"];
 /// Headings of the column with the prompts; `file_name` and `text` are those of the hub's image folders.
 const PROMPT: [&str; 3] = ["prompt", "text", "caption"];
 
+/// What is wrong with a table.
+#[derive(Debug, thiserror::Error)]
+enum NoTable {
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    #[error("has no column `{0}`; its first line has to name the columns")]
+    Column(&'static str),
+    #[error("has two prompts for `{0}`")]
+    TwoPrompts(String),
+}
+
 /// Prompts by image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PromptTable {
@@ -29,23 +40,23 @@ impl PromptTable {
         Self::parse(path, &text).map_err(|problem| Fault::failure(format!("{}: {problem}", path.display())))
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Self, String> {
+    fn parse(path: &Path, text: &[u8]) -> Result<Self, NoTable> {
         // Spreadsheets put a byte order mark in front.
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let mut rows = csv::Reader::from_reader(text);
-        let headings = rows.headers().map_err(|error| error.to_string())?.clone();
-        let column = |names: &[&str]| {
+        let headings = rows.headers()?.clone();
+        let column = |names: &[&'static str]| {
             let found = headings.iter().position(|heading| names.contains(&heading.trim().to_ascii_lowercase().as_str()));
-            found.ok_or_else(|| format!("has no column `{}`; its first line has to name the columns", names[0]))
+            found.ok_or(NoTable::Column(names[0]))
         };
         let (image, prompt) = (column(&IMAGE)?, column(&PROMPT)?);
         let mut prompts = BTreeMap::new();
         for row in rows.records() {
-            let row = row.map_err(|error| error.to_string())?;
+            let row = row?;
             // The reader refuses rows of another length than the first.
             let (Some(image), Some(prompt)) = (row.get(image), row.get(prompt)) else { continue };
             if prompts.insert(image.to_owned(), prompt.to_owned()).is_some() {
-                return Err(format!("has two prompts for `{image}`"));
+                return Err(NoTable::TwoPrompts(image.to_owned()));
             }
         }
         Ok(Self { path: path.to_owned(), prompts })
@@ -76,7 +87,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<PromptTable, String> {
-        PromptTable::parse(Path::new("table.csv"), text.as_bytes())
+        PromptTable::parse(Path::new("table.csv"), text.as_bytes()).map_err(|problem| problem.to_string())
     }
 
     fn sample(path: &str) -> Sample {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use fault::{Fault, Faults, both};
 pub use models::ModelChoice;
 pub use settings::{ControlSetting, InputSettings, LayerSetting, OutputSettings, SetSettings, Settings};
-pub use shard::Shard;
+pub use shard::{NotAShard, Shard};
 
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};

@@ -11,22 +11,40 @@ use decomposition::leading;
 /// Red, green and blue.
 pub const COMPONENTS: usize = 3;
 
+/// A feature that has no three principal components.
+#[derive(Debug, thiserror::Error)]
+pub enum NoComponents {
+    /// Too small.
+    #[error("has {channels} channels and {positions} positions; three components need at least three of each")]
+    TooFew {
+        /// Its channels.
+        channels: usize,
+        /// Its positions.
+        positions: usize,
+    },
+    /// With numbers that are not finite.
+    #[error("holds numbers that are not finite")]
+    NotFinite,
+    /// Memory is short.
+    #[error(transparent)]
+    Tensors(#[from] candle_core::Error),
+}
+
 /// Scores of every position, component by component: three lists of `positions` numbers.
 ///
 /// `values` holds `channels` rows of `positions` numbers.
 ///
 /// # Errors
-/// When there are fewer than three channels or positions, or a number is not finite; in words.
-pub fn scores(values: &[f32], channels: usize, positions: usize) -> Result<[Vec<f64>; COMPONENTS], String> {
+/// When there are fewer than three channels or positions, or a number is not finite.
+pub fn scores(values: &[f32], channels: usize, positions: usize) -> Result<[Vec<f64>; COMPONENTS], NoComponents> {
     if channels < COMPONENTS || positions < COMPONENTS {
-        return Err(format!("has {channels} channels and {positions} positions; three components need at least three of each"));
+        return Err(NoComponents::TooFew { channels, positions });
     }
     if values.iter().any(|value| !value.is_finite()) {
-        return Err("holds numbers that are not finite".to_owned());
+        return Err(NoComponents::NotFinite);
     }
     let centered: Vec<f64> = values.chunks_exact(positions).flat_map(center).collect();
-    let scores = project(&centered, channels, positions).map_err(|error| error.to_string())?;
-    Ok(scores.map(with_positive_peak))
+    Ok(project(&centered, channels, positions)?.map(with_positive_peak))
 }
 
 /// A channel without its mean.

@@ -7,12 +7,11 @@ mod aggregate;
 mod choices;
 mod feature;
 mod npy;
+mod safetensors;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use driftless::formats::write_safetensors;
 use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
@@ -46,27 +45,7 @@ impl OutputRule {
 
     /// The files of an image in a set.
     pub fn files(&self, set: Option<&str>, sample: &str, layers: &[LayerId]) -> Vec<PathBuf> {
-        match (self.format, self.aggregate) {
-            (OutputFormat::Npy, false) => layers.iter().map(|layer| self.layer_file(set, sample, *layer)).collect(),
-            _ => vec![self.sample_file(set, sample)],
-        }
-    }
-
-    /// The file that holds everything about an image.
-    fn sample_file(&self, set: Option<&str>, sample: &str) -> PathBuf {
-        let extension = match self.format {
-            OutputFormat::Npy => "npy",
-            OutputFormat::Safetensors => "safetensors",
-        };
-        self.set_dir(set).join(format!("{sample}.{extension}"))
-    }
-
-    fn layer_file(&self, set: Option<&str>, sample: &str, layer: LayerId) -> PathBuf {
-        let dir = self.set_dir(set);
-        match self.sample_name_first {
-            true => dir.join(sample).join(format!("{layer}.npy")),
-            false => dir.join(layer.to_string()).join(format!("{sample}.npy")),
-        }
+        self.format().files(self, &self.set_dir(set), sample, layers)
     }
 
     /// Whether all files of an image are there.
@@ -79,27 +58,34 @@ impl OutputRule {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, set: Option<&str>, sample: &str, features: &[(LayerId, Feature)]) -> driftless::Result<()> {
-        let joined;
-        let named: Vec<(String, PathBuf, &Feature)> = if self.aggregate {
-            joined = aggregate(features);
-            vec![(AGGREGATE_KEY.to_owned(), self.sample_file(set, sample), &joined)]
-        } else {
-            features.iter().map(|(id, feature)| (id.to_string(), self.layer_file(set, sample, *id), feature)).collect()
-        };
-        match self.format {
-            OutputFormat::Npy => named.iter().try_for_each(|(_, path, feature)| {
-                make_folder_of(path)?;
-                npy::write_npy(path, feature, self.dtype)
-            }),
-            OutputFormat::Safetensors => self.write_safetensors(&self.sample_file(set, sample), &named),
-        }
+        let joined = self.aggregate.then(|| aggregate(features));
+        let contents = joined.as_ref().map_or(Contents::Layers(features), Contents::Joined);
+        self.format().write(self, &self.set_dir(set), sample, &contents)
     }
 
-    fn write_safetensors(&self, path: &Path, named: &[(String, PathBuf, &Feature)]) -> driftless::Result<()> {
-        make_folder_of(path)?;
-        let tensors = named.iter().map(|(id, _, feature)| Ok((id.clone(), feature.tensor(self.dtype)?)));
-        write_safetensors(path, tensors.collect::<driftless::Result<Vec<_>>>()?, &BTreeMap::new())
+    fn format(&self) -> &'static dyn Format {
+        match self.format {
+            OutputFormat::Npy => &npy::Npy,
+            OutputFormat::Safetensors => &safetensors::Safetensors,
+        }
     }
+}
+
+/// What is written about an image in a set.
+enum Contents<'a> {
+    /// Its layers, in the order of the store.
+    Layers(&'a [(LayerId, Feature)]),
+    /// All of them in one.
+    Joined(&'a Feature),
+}
+
+/// A format of files: which there are for an image, and how they are written. `set` is the folder of the set.
+trait Format {
+    /// The files of an image with these layers.
+    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[LayerId]) -> Vec<PathBuf>;
+
+    /// Writes them, each whole or not at all.
+    fn write(&self, rule: &OutputRule, set: &Path, sample: &str, contents: &Contents) -> driftless::Result<()>;
 }
 
 fn make_folder_of(path: &Path) -> driftless::Result<()> {

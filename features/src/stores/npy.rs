@@ -2,15 +2,52 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use driftless::formats::write_atomically;
+use driftless::taps::LayerId;
 use driftless::{Error, Result};
 use half::f16;
 use npyz::{Order, TypeStr, WriteOptions, WriterBuilder};
 
-use super::Feature;
+use super::{Contents, Feature, Format, OutputRule, make_folder_of};
+
+/// A file per layer, or one for their aggregate.
+pub struct Npy;
+
+impl Format for Npy {
+    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[LayerId]) -> Vec<PathBuf> {
+        match rule.aggregate {
+            true => vec![joined_file(set, sample)],
+            false => layers.iter().map(|layer| layer_file(rule, set, sample, *layer)).collect(),
+        }
+    }
+
+    fn write(&self, rule: &OutputRule, set: &Path, sample: &str, contents: &Contents) -> Result<()> {
+        let write = |path: PathBuf, feature: &Feature| {
+            make_folder_of(&path)?;
+            write_npy(&path, feature, rule.dtype)
+        };
+        match contents {
+            Contents::Joined(feature) => write(joined_file(set, sample), feature),
+            Contents::Layers(layers) => {
+                layers.iter().try_for_each(|(layer, feature)| write(layer_file(rule, set, sample, *layer), feature))
+            }
+        }
+    }
+}
+
+fn joined_file(set: &Path, sample: &str) -> PathBuf {
+    set.join(format!("{sample}.npy"))
+}
+
+fn layer_file(rule: &OutputRule, set: &Path, sample: &str, layer: LayerId) -> PathBuf {
+    match rule.sample_name_first {
+        true => set.join(sample).join(format!("{layer}.npy")),
+        false => set.join(layer.to_string()).join(format!("{sample}.npy")),
+    }
+}
 
 /// Writes a feature; the file is there whole or not at all.
 ///
