@@ -4,6 +4,7 @@
 //! the folder need not exist, and the image is written beside them.
 
 use anyhow::{Context, Result, anyhow};
+use driftless::model_family::{DEFAULT_MODEL, LATENT_DOWNSCALE};
 use driftless::pipeline::{ModelOptions, Pipeline, Sampling, Start, Watched, WatchedCall};
 use driftless::rng::Generator;
 use driftless::scheduler;
@@ -13,7 +14,7 @@ use driftless::vision::Rgb;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::options::Precision;
 use driftless_cli::{Console, Ended, Unit, interrupt};
-use features::plan::{DEFAULT_MODEL, Fault, ModelChoice};
+use features::plan::{Fault, ModelChoice};
 use features::set::LayerChoice;
 use features::stores::{split_batch, write_npy};
 
@@ -43,7 +44,8 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     if layers.contains(&LayerId::VaeOut) {
         return Err(Fault::failure("`vae-out` is no layer of a generation; picture.png is what comes out of it").into());
     }
-    let plan = TapPlan::new(&config.layout(), layers, &args.attention, (args.height / 8, args.width / 8))?;
+    let plan =
+        TapPlan::new(&config.layout(), layers, &args.attention, (args.height / LATENT_DOWNSCALE, args.width / LATENT_DOWNSCALE))?;
     let pipeline = model.load(&options)?;
     pipeline.vae.load_decoder()?;
     for lora in &args.lora {

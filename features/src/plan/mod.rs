@@ -25,8 +25,6 @@ use crate::stores::OutputRule;
 
 use models::Models;
 
-/// The model that is used when none is named.
-pub const DEFAULT_MODEL: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
 /// ControlNets that are used when none is named, by kind.
 const DEFAULT_CONTROLNETS: [(&str, &str); 2] =
     [("canny", "lllyasviel/sd-controlnet-canny"), ("depth", "lllyasviel/sd-controlnet-depth")];

@@ -1,6 +1,8 @@
 //! The models of a run, each once, in the order in which sets first use them.
 
-use super::{DEFAULT_MODEL, Settings};
+use driftless::model_family::DEFAULT_MODEL;
+
+use super::Settings;
 use crate::ids::{IdMap, ModelId};
 
 /// Which model.

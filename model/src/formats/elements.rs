@@ -140,8 +140,40 @@ fn emit<T: WithDType, const N: usize>(
     Ok(())
 }
 
-/// Checks that no element is NaN or infinite; in words which one is. Tensors of integers always pass.
-pub fn require_finite(tensor: &Tensor) -> std::result::Result<(), String> {
+/// What is wrong with a tensor's numbers.
+#[derive(Debug, thiserror::Error)]
+pub enum ElementError {
+    /// An element is NaN or an infinity.
+    #[error("element {position} is not a finite number (NaN or infinity)")]
+    NotFinite {
+        /// Its number in row-major order.
+        position: usize,
+    },
+    /// A number is too large for an element type.
+    #[error("does not fit {}: element {position} is not a finite number (NaN or infinity)", dtype.as_str())]
+    TooLarge {
+        /// The type.
+        dtype: DType,
+        /// The element's number in row-major order.
+        position: usize,
+    },
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensors(#[from] candle_core::Error),
+}
+
+impl From<ElementError> for String {
+    /// The error in words, as [`Error::tensor`] takes what is wrong with a tensor.
+    fn from(error: ElementError) -> Self {
+        error.to_string()
+    }
+}
+
+/// Checks that no element is NaN or infinite. Tensors of integers always pass.
+///
+/// # Errors
+/// [`ElementError::NotFinite`] with the first such element.
+pub fn require_finite(tensor: &Tensor) -> std::result::Result<(), ElementError> {
     let finite = || -> candle_core::Result<Option<usize>> {
         let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
@@ -154,19 +186,24 @@ pub fn require_finite(tensor: &Tensor) -> std::result::Result<(), String> {
             _ => None,
         })
     };
-    match finite() {
-        Ok(None) => Ok(()),
-        Ok(Some(position)) => Err(format!("element {position} is not a finite number (NaN or infinity)")),
-        Err(error) => Err(error.to_string()),
+    match finite()? {
+        None => Ok(()),
+        Some(position) => Err(ElementError::NotFinite { position }),
     }
 }
 
-/// Changes the element type; numbers too large for it are an error in words, which candle would make infinite.
-pub fn cast(tensor: &Tensor, dtype: DType) -> std::result::Result<Tensor, String> {
+/// Changes the element type; numbers too large for it are an error, which candle would make infinite.
+///
+/// # Errors
+/// [`ElementError::TooLarge`] with the first such number.
+pub fn cast(tensor: &Tensor, dtype: DType) -> std::result::Result<Tensor, ElementError> {
     if tensor.dtype() == dtype {
         return Ok(tensor.clone());
     }
-    let cast = tensor.to_dtype(dtype).map_err(|error| error.to_string())?;
-    require_finite(&cast).map_err(|problem| format!("does not fit {}: {problem}", dtype.as_str()))?;
-    Ok(cast)
+    let cast = tensor.to_dtype(dtype)?;
+    match require_finite(&cast) {
+        Ok(()) => Ok(cast),
+        Err(ElementError::NotFinite { position }) => Err(ElementError::TooLarge { dtype, position }),
+        Err(error @ (ElementError::TooLarge { .. } | ElementError::Tensors(_))) => Err(error),
+    }
 }

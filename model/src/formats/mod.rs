@@ -29,7 +29,7 @@ mod weight_file;
 
 pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, write_atomically};
 pub use config_file::read_config;
-pub use elements::{cast, require_finite};
+pub use elements::{ElementError, cast, require_finite};
 pub use pickle::write_torch_streaming;
 pub(crate) use safetensors::{Hashes, hash_tensors};
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};

@@ -9,11 +9,11 @@ options! {
     /// The base model and the machine.
     pub struct ModelOptions in "Model" {
         /// Diffusers folder, hub id, or LDM-format file
-        #[arg(visible_alias = "model", value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+        #[arg(visible_alias = "model", value_name = "MODEL", default_value = driftless::model_family::DEFAULT_MODEL)]
         pretrained_model_name_or_path: String => MayChange, by "ss_sd_model_name";
 
         /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer
-        #[arg(value_name = "MODEL", default_value = "stable-diffusion-v1-5/stable-diffusion-v1-5")]
+        #[arg(value_name = "MODEL", default_value = driftless::model_family::DEFAULT_MODEL)]
         base: String => MayChange;
 
         /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
