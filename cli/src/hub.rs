@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How to ask a hub: as the environment says (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`), at a revision, half-precision
 /// files first where `half`, and with progress on this console.
 pub fn options(revision: Option<String>, half: bool, console: &Console) -> HubOptions {
-    HubOptions { revision, half, progress: Some(downloads(console.clone())), ..HubOptions::from_env() }
+    HubOptions { revision, half, progress: Some(downloads(*console)), ..HubOptions::from_env() }
 }
 
 /// Tells about downloads, a bar for each file, and stops them when the user wants to.

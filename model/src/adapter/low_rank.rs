@@ -4,7 +4,7 @@
 //! Works in float64: the rows of the approximation are projections onto eigenvectors, so that an error of those enters squared, and
 //! singular values down to 1e-8 of the largest are told from zero; float32 weights hold less.
 //!
-//! The iteration ends when what it leaves out is within [`NEAR`] of the least that any matrix of the rank leaves out, as the last gains
+//! The iteration ends when what it leaves out is within `NEAR` of the least that any matrix of the rank leaves out, as the last gains
 //! tell; where they do not shrink fast enough, all eigenvectors are computed.
 
 use candle_core::{DType, Device, Tensor};

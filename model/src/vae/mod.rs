@@ -1,7 +1,7 @@
 //! The autoencoder of Stable Diffusion 1.5 (diffusers 0.32 `AutoencoderKL`): images to latents and back.
 //!
 //! Images are worked on one at a time (the reference's slicing; no number changes), and from [`TILED_FROM`] pixels a side in tiles
-//! (the reference's tiling, see [`tiling`]), so that memory stays bounded.
+//! (the reference's tiling, see `tiling`), so that memory stays bounded.
 
 mod blocks;
 mod config;
