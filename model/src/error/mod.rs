@@ -71,7 +71,7 @@ pub enum Error {
         /// The operation, or the argument that does not fit.
         name: &'static str,
         /// What does not fit.
-        misfit: Misfit,
+        misfit: Box<Misfit>,
     },
 
     /// A scheduler was asked for what it cannot do.

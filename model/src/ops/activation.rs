@@ -69,6 +69,7 @@ impl Activation {
     ///
     /// # Errors
     /// When the shapes differ.
+    #[expect(clippy::should_implement_trait, reason = "a sum can fail, as candle's own method of this name")]
     pub fn add(self, other: &Self) -> Result<Self> {
         let sum = match self.needed.get() {
             true => (other.read() + self.read())?,

@@ -163,6 +163,6 @@ pub enum Misfit {
 impl Misfit {
     /// The error of the operation called `name`.
     pub(crate) fn of(self, name: &'static str) -> Error {
-        Error::Operation { name, misfit: self }
+        Error::Operation { name, misfit: Box::new(self) }
     }
 }

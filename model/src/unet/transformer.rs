@@ -95,7 +95,7 @@ impl Projection {
     }
 
     /// `tokens` `[b, h * w, c]`; returns `[b, c, h, w]`.
-    fn from_tokens(&self, tokens: &Activation, height: usize, width: usize) -> Result<Activation> {
+    fn to_maps(&self, tokens: &Activation, height: usize, width: usize) -> Result<Activation> {
         match self {
             Self::Convolution(convolution) => convolution.forward(&tokens.from_tokens(height, width)?),
             Self::Linear(linear) => linear.forward(tokens)?.from_tokens(height, width),
@@ -147,7 +147,7 @@ impl Transformer2DModel {
             let at = BlockPosition { place, block, size: (h, w) };
             tokens = transformer.forward(&tokens, context, at, taps)?;
         }
-        let out = self.proj_out.from_tokens(&tokens, h, w)?.add(x)?;
+        let out = self.proj_out.to_maps(&tokens, h, w)?.add(x)?;
         taps.keep(LayerId::VitOut(place), &out)?;
         Ok(out)
     }
