@@ -1,8 +1,10 @@
 //! LDM names against diffusers' own conversion, both ways.
 
+use driftless::formats::write_safetensors;
 use driftless::model_family::naming::ldm::{Renaming, ema_name, is_dropped, table, table_to_ldm};
 use driftless::model_family::naming::{text_encoder, vae_attention};
 use driftless::model_family::{Network, sd15};
+use driftless::weights::Component;
 use std::collections::BTreeMap;
 
 /// Both names.
@@ -103,6 +105,22 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
         assert_eq!(ldm(part), Some(format!("{current}{now}.bias")), "{part}");
     }
     assert_eq!(ldm("x"), None);
+}
+
+#[test]
+fn an_autoencoder_alone_opens_in_either_naming() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |names: [&str; 4]| -> Vec<String> {
+        let path = folder.path().join("vae.safetensors");
+        let tensor = candle_core::Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        write_safetensors(&path, names.map(|name| (name.to_owned(), tensor.clone())), &BTreeMap::new()).unwrap();
+        Component::open_file(Network::Vae, &path).unwrap().names().map(str::to_owned).collect()
+    };
+    let both = ["decoder.conv_in.weight", "quant_conv.weight"];
+    let current = ["decoder.up_blocks.0.resnets.0.conv1.weight", "encoder.conv_norm_out.weight"];
+    let expected = [both[0], current[0], current[1], both[1]];
+    assert_eq!(open([both[0], both[1], "decoder.up.0.block.0.conv1.weight", "encoder.norm_out.weight"]), expected);
+    assert_eq!(open([both[0], both[1], current[0], current[1]]), expected);
 }
 
 #[test]

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A name that an autoencoder alone has in diffusers' naming and not in LDM's; both have most others in common.
+const DIFFUSERS_VAE: &str = "encoder.conv_norm_out.weight";
+
 /// A view of a weight file: diffusers names, each with the stored tensor that it is, or is a part of.
 #[derive(Debug, Clone)]
 pub struct Component {
@@ -51,13 +54,12 @@ impl Component {
                 let table = ldm::table(file.names(), family, network);
                 Self::from_table(network, file.clone(), table)?
             }
+            ModelKind::Component(Network::Vae) if network == Network::Vae && !file.contains(DIFFUSERS_VAE) => {
+                Self::from_table(network, file.clone(), vae_without_prefix(&file))?
+            }
             ModelKind::Component(found) if found == network => Self::from_diffusers(network, file.clone())?,
             ModelKind::Component(_) | ModelKind::Empty | ModelKind::Unknown => {
-                let table = match network {
-                    Network::Vae => vae_without_prefix(&file),
-                    Network::Unet | Network::TextEncoder | Network::ControlNet => Vec::new(),
-                };
-                Self::from_table(network, file.clone(), table)?
+                Self::from_table(network, file.clone(), Vec::new())?
             }
         };
         if component.is_empty() {
