@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ops::Misfit;
-use crate::scheduler::ScheduleError;
-
 mod input;
+mod misfit;
+mod schedule;
 
 pub use input::InputError;
+pub use misfit::Misfit;
+pub use schedule::ScheduleError;
 
 /// What can go wrong while reading models, adapters and images, or while computing with them.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,6 @@ mod config;
 mod ddim;
 mod ddim_inverse;
 mod ddpm;
-mod error;
 mod euler;
 mod euler_ancestral;
 mod extraction_schedule;
@@ -38,11 +37,11 @@ use candle_core::Tensor;
 
 use crate::error::{Error, Result};
 
+pub use crate::error::ScheduleError;
 pub use config::{BetaSchedule, FinalSigma, PredictionType, SchedulerClass, SchedulerConfig, TimestepSpacing, VarianceType};
 pub use ddim::Ddim;
 pub use ddim_inverse::DdimInverse;
 pub use ddpm::Ddpm;
-pub use error::ScheduleError;
 pub use euler::EulerDiscrete;
 pub use euler_ancestral::EulerAncestralDiscrete;
 pub use extraction_schedule::{ExtractionSchedule, image_to_image_start, image_to_image_timesteps};

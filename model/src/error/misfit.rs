@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use crate::Error;
+use super::Error;
 
 /// What does not fit, with what was found and what was expected.
 #[derive(Debug, thiserror::Error)]

@@ -61,7 +61,7 @@ pub enum ScheduleError {
         /// The step's timestep.
         timestep: f64,
     },
-    /// A step before [`super::Scheduler::set_timesteps`].
+    /// A step before `Scheduler::set_timesteps`.
     #[error("scheduler: a step was asked for before the number of inference steps was set")]
     NoTimesteps,
     /// More steps than training had, or none.
