@@ -6,7 +6,6 @@
 use crate::escape;
 use crate::options::Logging;
 use crate::output;
-use crate::progress::{Progress, Unit};
 use indicatif::style::TemplateError;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
@@ -103,11 +102,6 @@ impl Console {
     /// That the user has stopped the work, and how to go on; told even when quiet.
     pub fn interrupted(&self, message: impl AsRef<str>) {
         say(self.logging, Level::Interrupted, message.as_ref(), Map::new());
-    }
-
-    /// Begins to tell how far `total` pieces of work are.
-    pub fn progress(&self, unit: Unit, total: usize) -> Progress {
-        Progress::new(*self, unit, total)
     }
 
     /// How much is told, and in which form.

@@ -64,10 +64,17 @@ impl Program {
         let console = Console::new(Logging { log_json, ..Logging::default() });
         let call = Call { name: self.name.to_owned(), arguments, is_whole: true };
         let ended = match call.first() {
-            Some(word) if tools::is_one(word) => tools::run((self.command)(), &call).map(|()| Ended::Done),
+            Some(word) if tools::is_one(word) => self.tool(&call),
             _ => self.call(call),
         };
         conclude(&console, ended)
+    }
+
+    fn tool(&self, call: &Call) -> Result<Ended, Failure> {
+        if let Some(matches) = call.matches((self.command)())? {
+            tools::run(call.command((self.command)()), &call.name, &matches)?;
+        }
+        Ok(Ended::Done)
     }
 
     /// Runs as a subcommand of another program.

@@ -65,7 +65,8 @@ pub struct Note {
 }
 
 impl Progress {
-    pub(crate) fn new(console: Console, unit: Unit, total: usize) -> Self {
+    /// Begins to tell how far `total` pieces of work are.
+    pub fn new(console: &Console, unit: Unit, total: usize) -> Self {
         let bar = console.bar(Some(total as u64), ProgressStyle::with_template("{bar:30} {msg}  [{elapsed}]"));
         if let Some(bar) = &bar {
             bar.set_message(format!("0/{total} {}", unit.many));
@@ -73,7 +74,7 @@ impl Progress {
         }
         let now = Instant::now();
         let state = State { before: 0, done: 0, failed: 0, last_line: now, note: Note::default(), noted: false };
-        Self { console, unit, total, began: now, bar, state: Mutex::new(state) }
+        Self { console: *console, unit, total, began: now, bar, state: Mutex::new(state) }
     }
 
     /// Says that this many were done by an earlier run.
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn lines_tell_rate_time_left_failures_and_notes() {
-        let progress = Console::new(Logging::default()).progress(IMAGES, 50);
+        let progress = Progress::new(&Console::new(Logging::default()), IMAGES, 50);
         let mut state = progress.state();
         (state.done, state.failed) = (20, 1);
         assert_eq!(progress.text(&state, 10.0), "20/50 images, 1 failed, 2.0 images/s, 0:15 left");
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_first_note_is_told_at_once_and_short_work_in_silence() {
-        let progress = Console::new(Logging::default()).progress(IMAGES, 3);
+        let progress = Progress::new(&Console::new(Logging::default()), IMAGES, 3);
         let mut state = progress.state();
         (state.done, state.noted) = (3, false);
         assert!(!progress.is_due(&state));

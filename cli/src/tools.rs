@@ -2,8 +2,7 @@
 
 use crate::failure::Failure;
 use crate::output;
-use crate::program::Call;
-use clap::{Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
 use driftless::formats::write_atomically;
 use std::path::{Path, PathBuf};
@@ -43,18 +42,16 @@ pub fn add(command: Command) -> Command {
     command.subcommands(tools.get_subcommands().map(named))
 }
 
-/// Runs the tool that a call names.
+/// Runs the tool that `matches` names, of the program `name`, whose command is `whole`.
 ///
 /// # Errors
 /// For wrong usage, and when pages cannot be written.
-pub fn run(command: Command, call: &Call) -> Result<(), Failure> {
-    let Some(matches) = call.matches(command.clone())? else { return Ok(()) };
-    let tool = Tool::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
-    let mut whole = call.command(command);
+pub fn run(mut whole: Command, name: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    let tool = Tool::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
     match tool {
         Tool::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut whole, &call.name, &mut script);
+            clap_complete::generate(shell, &mut whole, name, &mut script);
             output::print_as_it_is(&String::from_utf8_lossy(&script));
         }
         Tool::Man { dir } => {

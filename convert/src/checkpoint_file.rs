@@ -13,7 +13,7 @@ use driftless::model_family::naming::vae_attention;
 use driftless::model_family::{ModelFamily, Network};
 use driftless::weights::{Component, ModelWeights};
 use driftless::{Error, Result};
-use driftless_cli::Console;
+use driftless_cli::{Console, Progress};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -189,7 +189,7 @@ pub fn write(
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut specs = entries.specs.clone();
     let count = specs.len();
-    let progress = console.progress(WEIGHTS, count);
+    let progress = Progress::new(console, WEIGHTS, count);
     let mut produce = |spec: &TensorSpec| -> Result<Tensor> {
         let tensor = entries.produce(spec, transform)?;
         progress.advance(1);

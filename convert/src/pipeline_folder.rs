@@ -180,7 +180,7 @@ impl Folder<'_> {
                 write_atomically(to.join(name), |file| file.write_bytes(&bytes))?;
             }
         }
-        let progress = console.progress(WEIGHTS, parts.iter().map(|chosen| chosen.names.len()).sum());
+        let progress = Progress::new(console, WEIGHTS, parts.iter().map(|chosen| chosen.names.len()).sum());
         for chosen in parts {
             self.write_weights(chosen, folder.path(), &progress)?;
         }

@@ -8,7 +8,7 @@ use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{Entries, Network};
 use driftless::model_family::{LayerKind, layer_kind};
 use driftless::{Error, Result};
-use driftless_cli::Console;
+use driftless_cli::{Console, Progress};
 use rayon::prelude::*;
 
 /// How layers become plain.
@@ -39,7 +39,7 @@ impl Plain<'_> {
             );
             return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
         }
-        let progress = console.progress(LAYERS, changed.len());
+        let progress = Progress::new(console, LAYERS, changed.len());
         let made: Vec<Made> = changed
             .par_iter()
             .map(|layer| {

@@ -13,7 +13,7 @@ use driftless::unet::TextContext;
 use driftless::vision::Rgb;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::options::Precision;
-use driftless_cli::{Console, Ended, Unit, interrupt};
+use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
 use features::plan::{Fault, ModelChoice};
 use features::set::LayerChoice;
 use features::stores::{split_batch, write_npy};
@@ -98,7 +98,7 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
         start: Start::Noise { height: args.height, width: args.width },
         conditions: &[],
     };
-    let progress = console.progress(CALLS, calls);
+    let progress = Progress::new(console, CALLS, calls);
     let mut generator = Generator::manual_seed(args.seed);
     let mut stopped = false;
     // Sampling ends early by an error only, so being stopped is told apart here.

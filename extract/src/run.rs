@@ -137,7 +137,7 @@ impl Observer for Terminal<'_> {
         // A progress has no broken intermediate state.
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Began { images } => *progress = Some(self.console.progress(IMAGES, images)),
+            Event::Began { images } => *progress = Some(Progress::new(self.console, IMAGES, images)),
             Event::Advanced { images, failed } => {
                 progress.iter().for_each(|progress| progress.advance_with_failures(images, failed));
             }

@@ -19,7 +19,7 @@ use driftless::adapter::files::Entries;
 use driftless::model_family::{Network, layer_kind};
 use driftless::weights::Component;
 use driftless::{Error, Result};
-use driftless_cli::Console;
+use driftless_cli::{Console, Progress};
 use layer::{Layer, Outcome};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub fn run(options: &ExtractOptions, console: &Console) -> Result<()> {
         };
         others += compare(network, own, reference, &mut work)?;
     }
-    let progress = console.progress(LAYERS, work.len());
+    let progress = Progress::new(console, LAYERS, work.len());
     let outcomes: Vec<Outcome> = work
         .par_iter()
         .map(|layer| {

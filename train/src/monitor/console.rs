@@ -41,7 +41,7 @@ impl Console {
     /// Begins to tell how far `total` pieces of work are, `done` of them done.
     pub fn begin(&mut self, unit: Unit, total: usize, done: usize) {
         self.finish();
-        let progress = self.shared.progress(unit, total);
+        let progress = Progress::new(&self.shared, unit, total);
         progress.begin_at(done);
         self.progress = Some(progress);
     }
