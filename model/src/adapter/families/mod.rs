@@ -2,12 +2,14 @@
 //! its file; the rest of the room asks [`Factors`] and [`REGISTRY`].
 
 mod full;
+mod glora;
 mod ia3;
 mod loha;
 mod lokr;
 mod lora;
 
 pub use full::Full;
+pub use glora::Glora;
 pub use ia3::Ia3;
 pub use loha::Loha;
 pub use lokr::{KroneckerFactor, Lokr, LokrOptions, factorization};
@@ -139,6 +141,8 @@ registry! {
     Full,
     /// IA3.
     Ia3,
+    /// GLoRA.
+    Glora,
 }
 
 impl Factors {

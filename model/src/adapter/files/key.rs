@@ -170,7 +170,7 @@ fn processor_layer(network: Network, path: &str) -> Option<String> {
 fn other_type(suffix: &str) -> Option<&'static str> {
     Some(match suffix {
         "w_norm" | "b_norm" => "norm",
-        "a1.weight" | "a2.weight" | "b1.weight" | "b2.weight" | "bm1.weight" | "bm2.weight" => "GLoRA",
+        "bm.weight" | "bm1.weight" | "bm2.weight" => "GLoRA with a core",
         _ if suffix.starts_with("hada_") => "LoHa of a form that is not known",
         _ if suffix.starts_with("lokr_") => "LoKr of a form that is not known",
         "bias_indices" | "bias_values" | "bias_size" => "sparse bias",
