@@ -219,7 +219,7 @@ fn adapters() -> Vec<Case> {
         case("two families", of(&[down, up, ("diff", &[8, 8])], 1.0), &["diff", "full difference"]),
         case("magnitudes of a matrix", of(&[down, up, ("dora_scale", &[8, 8])], 1.0), &["dora_scale"]),
         case("magnitudes alone", of(&[("dora_scale", &[8, 1])], 1.0), &["without the factors"]),
-        case("another type", of(&[("oft_blocks", &[2, 4, 4])], 1.0), &["OFT"]),
+        case("another type", of(&[("oft_blocks", &[1, 2, 4, 4])], 1.0), &["BOFT"]),
         case("an unknown part", of(&[down, up, ("executed", &[1])], 1.0), &["not understood"]),
         case("no layer of the model", tensors(&[("lora_unet_executed.lora_down.weight", &[2, 8])], 1.0), &[]),
         case(

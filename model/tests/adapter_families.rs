@@ -71,3 +71,27 @@ fn goes_through_a_file(family: &str) {
 fn glora_is_that_of_lycoris() {
     check("glora", 4);
 }
+
+#[test]
+fn oft_is_that_of_lycoris_and_kohya() {
+    check("oft", 12);
+}
+
+/// `oft_diag` holds the rotations themselves: those of a quarter turn, by hand. What is no rotation is refused.
+#[test]
+fn stored_rotations_are_applied_transposed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("diag.safetensors");
+    let write = |numbers: &[f32]| {
+        let block = Tensor::from_vec(numbers.to_vec(), (1, 2, 2), &candle_core::Device::Cpu).unwrap();
+        let key = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.oft_diag";
+        driftless::formats::write_safetensors(&file, [(key.to_owned(), block)], &BTreeMap::new()).unwrap();
+        AdapterFile::open(&file)
+    };
+    let adapter = write(&[0.0, 1.0, -1.0, 0.0]).unwrap().entries.into_values().next().unwrap();
+    let weight = Tensor::new(&[[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], &candle_core::Device::Cpu).unwrap();
+    let turned = (&weight + adapter.delta(&weight).unwrap()).unwrap();
+    assert_eq!(turned.to_vec2::<f32>().unwrap(), [[-4.0, -5.0, -6.0], [1.0, 2.0, 3.0]]);
+    let message = write(&[0.1, 0.2, 0.1, 0.2]).unwrap_err().to_string();
+    assert!(message.contains("no rotations"), "{message}");
+}

@@ -7,6 +7,7 @@ mod ia3;
 mod loha;
 mod lokr;
 mod lora;
+mod oft;
 
 pub use full::Full;
 pub use glora::Glora;
@@ -15,6 +16,7 @@ pub use loha::Loha;
 pub use lokr::{KroneckerFactor, Lokr, LokrOptions, factorization};
 pub(super) use lora::TRAINING as LORA_TRAINING;
 pub use lora::{DOWN, Lora, UP};
+pub use oft::Oft;
 
 use candle_core::Tensor;
 
@@ -143,6 +145,8 @@ registry! {
     Ia3,
     /// GLoRA.
     Glora,
+    /// OFT.
+    Oft,
 }
 
 impl Factors {

@@ -174,7 +174,6 @@ fn other_type(suffix: &str) -> Option<&'static str> {
         _ if suffix.starts_with("hada_") => "LoHa of a form that is not known",
         _ if suffix.starts_with("lokr_") => "LoKr of a form that is not known",
         "bias_indices" | "bias_values" | "bias_size" => "sparse bias",
-        _ if suffix.starts_with("oft_") || suffix == "rescale" => "OFT",
         _ => return None,
     })
 }
@@ -240,7 +239,7 @@ mod tests {
     #[test]
     fn other_types_and_models_are_named() {
         let layer = "lora_unet_mid_block_resnets_0_conv1";
-        for (suffix, name) in [("hada_w3_a", "LoHa of a form that is not known"), ("oft_blocks", "OFT"), ("w_norm", "norm")] {
+        for (suffix, name) in [("hada_w3_a", "LoHa of a form that is not known"), ("w_norm", "norm")] {
             assert_eq!(parse(&format!("{layer}.{suffix}")), AdapterKey::OtherType(name));
         }
         assert_eq!(parse("lora_unet_down_blocks_0_resnets_0_norm1.w_norm"), AdapterKey::OtherType("norm"));

@@ -14,9 +14,13 @@ pub enum KohyaName {
     Unknown,
 }
 
-/// Prefixes of the networks; `lora_te1_` is the only text encoder where no `lora_te2_` stands beside it.
-const PREFIXES: [(&str, Network); 3] =
-    [("lora_unet_", Network::Unet), ("lora_te_", Network::TextEncoder), ("lora_te1_", Network::TextEncoder)];
+/// Prefixes of the networks, `oft_unet_` that of kohya's `networks/oft.py`; `lora_te1_` is the only text encoder where no `lora_te2_` stands beside it.
+const PREFIXES: [(&str, Network); 4] = [
+    ("lora_unet_", Network::Unet),
+    ("lora_te_", Network::TextEncoder),
+    ("lora_te1_", Network::TextEncoder),
+    ("oft_unet_", Network::Unet),
+];
 
 /// LDM's block names, in kohya names.
 const LDM_BLOCKS: [&str; 5] = ["input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_"];

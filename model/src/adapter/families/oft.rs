@@ -1,0 +1,241 @@
+//! OFT (Qiu et al., arXiv 2306.07280): the outputs of a weight are rotated in blocks, `W' = s * (R W)`, with an optional rescaling `s` of
+//! rows. A block's rotation follows from a skew-symmetric matrix by Cayley's transform, `R = (1 + Q) (1 - Q)^-1`, `Q = B - B^T`, where
+//! the norm of all `Q` together is held to a constraint.
+//!
+//! Mirrors LyCORIS 4.1 `DiagOFTModule` and kohya's `networks/oft.py` (sd-scripts 48d368f), which agree but for what `alpha` 0 means: no
+//! constraint there, no rotation here. Both apply `R` transposed. `oft_diag` of LyCORIS 2 development files holds the rotations.
+//!
+//! Deliberate differences: rotations are computed once, in float64; a strength moves the weight that share of the way, as with DoRA,
+//! where LyCORIS leaves `s` whole. Rotations are constants, so that no gradient flows to the blocks.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{DType, Tensor};
+use nalgebra::DMatrix;
+
+use crate::adapter::LayerKind;
+use crate::adapter::component::{ALPHA, Component};
+use crate::adapter::family::{Change, Family, Metadata, fits_axis};
+use crate::adapter::misfit::Misfit;
+use crate::adapter::stored_layer::StoredLayer;
+use crate::adapter::training::Training;
+use crate::{Error, Result, ops};
+
+/// OFT's blocks.
+#[derive(Clone, Debug)]
+pub struct Oft {
+    /// `[n, s, s]` of `n` blocks of `s` outputs.
+    pub blocks: Blocks,
+    /// As many numbers as the layer has outputs, in any shape.
+    pub rescale: Option<Tensor>,
+    /// `R - 1` of each block, float32, made when it is first asked for and shared by copies.
+    turned: Arc<OnceLock<Tensor>>,
+}
+
+/// What is stored of the rotations.
+#[derive(Clone, Debug)]
+pub enum Blocks {
+    /// `B`, and over the number of outputs the most that the norm of all `Q` may be.
+    Skew {
+        /// `B`.
+        blocks: Tensor,
+        /// Without, the norm is free.
+        constraint: Option<f64>,
+    },
+    /// `R` itself.
+    Rotations(Tensor),
+}
+
+/// `B` of each block.
+const BLOCKS: Component = Component::named("oft_blocks");
+/// `R` of each block.
+const ROTATIONS: Component = Component::named("oft_diag");
+/// The scales of rows.
+const RESCALE: Component = Component::named("rescale");
+
+/// How far from each other's right angle the rows of a stored rotation may be: a half-precision rounding, over some sums.
+const RIGHT_ANGLE: f64 = 0.02;
+
+/// What all programs add to a norm that they divide by.
+const NORM_EPSILON: f64 = 1e-8;
+
+impl Blocks {
+    fn stored(&self) -> (Component, &Tensor) {
+        match self {
+            Self::Skew { blocks, .. } => (BLOCKS, blocks),
+            Self::Rotations(rotations) => (ROTATIONS, rotations),
+        }
+    }
+}
+
+impl Family for Oft {
+    const NAME: &'static str = "OFT";
+    const COMPONENTS: &'static [Component] = &[BLOCKS, ROTATIONS, RESCALE];
+    const SCALED: &'static [Component] = &[];
+    const METADATA: Metadata = Metadata::Algorithm("diag-oft");
+    const TAKES_MAGNITUDES: bool = false;
+    const TRAINING: Option<&'static Training> = None;
+
+    fn read(layer: &StoredLayer) -> Result<Self> {
+        let rescale = layer.key(RESCALE).map(|key| layer.numbers(key)).transpose()?;
+        let blocks = match layer.key(ROTATIONS) {
+            Some(key) => {
+                if let Some(other) = layer.key(BLOCKS) {
+                    return Err(layer.wrong(key, format!("and `{other}` are two forms of the same rotation")));
+                }
+                Blocks::Rotations(read_rotations(layer, key)?)
+            }
+            None => {
+                let blocks = read_blocks(layer, layer.needed(BLOCKS, RESCALE)?)?;
+                Blocks::Skew { blocks, constraint: read_constraint(layer)? }
+            }
+        };
+        let outputs = |tensor: &Tensor| tensor.dims()[0] * tensor.dims()[1];
+        if let (Some(scales), Some(key)) = (&rescale, layer.key(RESCALE))
+            && scales.elem_count() != outputs(blocks.stored().1)
+        {
+            let (found, expected) = (scales.dims(), outputs(blocks.stored().1));
+            return Err(layer.wrong(key, format!("has shape {found:?}, the blocks turn {expected} outputs")));
+        }
+        Ok(Self { blocks, rescale, turned: Arc::default() })
+    }
+
+    fn rank(&self) -> Option<usize> {
+        None
+    }
+
+    fn needs_base(&self) -> bool {
+        true
+    }
+
+    fn product(&self, base: &Tensor) -> Result<Tensor> {
+        let turned = self.turned()?;
+        let (count, size, _) = turned.dims3()?;
+        let base = base.to_dtype(DType::F32)?.flatten_from(1)?;
+        let (outputs, columns) = base.dims2()?;
+        let change = turned.transpose(1, 2)?.contiguous()?.matmul(&base.reshape((count, size, columns))?)?;
+        let change = change.reshape((outputs, columns))?;
+        Ok(match &self.rescale {
+            None => change,
+            Some(scales) => {
+                let scales = scales.to_dtype(DType::F32)?.reshape((outputs, 1))?;
+                ((&base + change)?.broadcast_mul(&scales)? - base)?
+            }
+        })
+    }
+
+    fn components(&self) -> Vec<(Component, &Tensor)> {
+        let mut components = vec![self.blocks.stored()];
+        components.extend(self.rescale.as_ref().map(|scales| (RESCALE, scales)));
+        components
+    }
+
+    fn map(&self, change: &mut Change) -> Result<Self> {
+        let (component, tensor) = self.blocks.stored();
+        let tensor = change(component, tensor)?;
+        let blocks = match &self.blocks {
+            Blocks::Skew { constraint, .. } => Blocks::Skew { blocks: tensor, constraint: *constraint },
+            Blocks::Rotations(_) => Blocks::Rotations(tensor),
+        };
+        let rescale = self.rescale.as_ref().map(|scales| change(RESCALE, scales)).transpose()?;
+        Ok(Self { blocks, rescale, turned: Arc::default() })
+    }
+
+    fn weight_shape(&self) -> Option<Vec<usize>> {
+        None
+    }
+
+    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+        let blocks = self.blocks.stored().1;
+        fits_axis(Self::NAME, "turns", blocks.dims()[0] * blocks.dims()[1], 0, weight)
+    }
+
+    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+        Ok(self.clone())
+    }
+
+    fn as_product(&self, _base: &Tensor, _most: usize) -> Result<Option<(Tensor, Tensor)>> {
+        Ok(None)
+    }
+}
+
+impl Oft {
+    /// `R - 1` of each block, `[n, s, s]`.
+    fn turned(&self) -> Result<Tensor> {
+        if let Some(turned) = self.turned.get() {
+            return Ok(turned.clone());
+        }
+        let tensor = self.blocks.stored().1;
+        if ops::is_tracked(tensor) {
+            return Err(Error::argument("OFT", "is not trained here: no gradient flows through its rotations"));
+        }
+        let (count, size, _) = tensor.dims3()?;
+        let numbers: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+        let blocks = numbers.chunks_exact((size * size).max(1)).map(|block| DMatrix::from_row_slice(size, size, block));
+        let identity = DMatrix::<f64>::identity(size, size);
+        let turned: Vec<DMatrix<f64>> = match &self.blocks {
+            Blocks::Rotations(_) => blocks.map(|rotation| rotation - &identity).collect(),
+            Blocks::Skew { constraint, .. } => {
+                let skew: Vec<DMatrix<f64>> = blocks.map(|block| &block - block.transpose()).collect();
+                let norm = skew.iter().map(DMatrix::norm_squared).sum::<f64>().sqrt() + NORM_EPSILON;
+                let most = constraint.map_or(f64::INFINITY, |constraint| constraint * (count * size) as f64);
+                let factor = (most / norm).min(1.0);
+                skew.into_iter().map(|skew| turn(skew * factor, &identity)).collect::<Result<_>>()?
+            }
+        };
+        // Matrices are stored by columns.
+        let rows: Vec<f32> =
+            turned.iter().flat_map(|turned| turned.transpose().iter().map(|v| *v as f32).collect::<Vec<_>>()).collect();
+        let turned = Tensor::from_vec(rows, (count, size, size), &candle_core::Device::Cpu)?.to_device(tensor.device())?;
+        Ok(self.turned.get_or_init(|| turned).clone())
+    }
+}
+
+/// `(1 + Q) (1 - Q)^-1 - 1`, which is `2 Q (1 - Q)^-1`.
+fn turn(skew: DMatrix<f64>, identity: &DMatrix<f64>) -> Result<DMatrix<f64>> {
+    // The eigenvalues of a skew-symmetric matrix are imaginary, so that the inverse exists unless numbers overflow.
+    let inverse = (identity - &skew).try_inverse();
+    let inverse = inverse.ok_or_else(|| Error::argument("oft_blocks", "hold numbers too large for a rotation"))?;
+    Ok(skew * 2.0 * inverse)
+}
+
+fn read_blocks(layer: &StoredLayer, key: &str) -> Result<Tensor> {
+    let tensor = layer.numbers(key)?;
+    match *tensor.dims() {
+        [_, rows, columns] if rows == columns => Ok(tensor),
+        [_, _, _, _] => {
+            Err(layer.wrong(key, format!("has shape {:?}, four sizes as BOFT has them, which is not supported", tensor.dims())))
+        }
+        ref shape => Err(layer.wrong_shape(key, shape, "[blocks, size, size]")),
+    }
+}
+
+fn read_constraint(layer: &StoredLayer) -> Result<Option<f64>> {
+    let Some(key) = layer.key(ALPHA) else { return Ok(None) };
+    let constraint = layer.scalar(key)?;
+    if !constraint.is_finite() || constraint < 0.0 {
+        return Err(layer.wrong(key, format!("alpha is {constraint}; OFT's constraint must be a number of at least 0")));
+    }
+    if constraint == 0.0 && key.starts_with("oft_") {
+        return Err(layer.wrong(key, "alpha is 0; kohya's OFT then rotates nothing"));
+    }
+    Ok((constraint > 0.0).then_some(constraint))
+}
+
+fn read_rotations(layer: &StoredLayer, key: &str) -> Result<Tensor> {
+    let tensor = read_blocks(layer, key)?;
+    let (_, size, _) = tensor.dims3()?;
+    let numbers: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+    for block in numbers.chunks_exact(size * size) {
+        let rows: Vec<&[f64]> = block.chunks_exact(size).collect();
+        let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let squares: Vec<f64> = rows.iter().map(|row| product(row, row)).collect();
+        let is_rotation = (0..size).all(|i| {
+            squares[i] > 0.0 && (0..i).all(|j| product(rows[i], rows[j]).abs() <= RIGHT_ANGLE * (squares[i] * squares[j]).sqrt())
+        });
+        if !is_rotation {
+            return Err(layer.wrong(key, "holds blocks that are no rotations: their rows are not at right angles"));
+        }
+    }
+    Ok(tensor)
+}
