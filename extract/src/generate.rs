@@ -14,8 +14,9 @@ use driftless::vision::Rgb;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::options::Precision;
 use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
-use features::plan::{Fault, ModelChoice};
+use features::fault::Fault;
 use features::set::LayerChoice;
+use features::set::ModelChoice;
 use features::stores::{split_batch, write_npy};
 
 use crate::args::GenerateArgs;

@@ -6,7 +6,7 @@ use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 use driftless_cli::{Console, output};
 use features::engine::{pass_sizes, shape_text};
-use features::plan::Fault;
+use features::fault::Fault;
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExtractArgs, LayersArgs};

@@ -21,7 +21,7 @@ use args::{Cli, Command};
 use clap::CommandFactory;
 use driftless_cli::failure::sentence;
 use driftless_cli::{Call, Console, Ended, Failure, Program};
-use features::plan::Fault;
+use features::fault::Fault;
 
 /// The command.
 pub const PROGRAM: Program = Program { name: "extract", command: Cli::command, run: begin };

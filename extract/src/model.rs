@@ -10,7 +10,7 @@ use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
 use driftless_cli::Console;
 use features::engine::LocalModel;
-use features::plan::ModelChoice;
+use features::set::ModelChoice;
 
 /// Finds a model, downloading it if it is a hub id.
 ///

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use features::plan::{Fault, SetSettings, Settings};
+use features::fault::Fault;
+
+use features::options::SetSettings;
+
+use features::plan::Settings;
 use features::set::{Finite, LoraFile};
 
 use crate::args::ExtractArgs;

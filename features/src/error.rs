@@ -1,6 +1,6 @@
 //! What can go wrong with an extraction.
 
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// Why features could not be extracted.
 #[derive(Debug, thiserror::Error)]

@@ -6,21 +6,11 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-use crate::plan::ModelChoice;
-use crate::set::{FeatureSet, Fusion};
-
 /// Names one of a plan's things of kind `K`. Only an [`IdMap`] makes ids, one for each thing that it is given.
 pub struct Id<K> {
     index: usize,
     kind: PhantomData<fn() -> K>,
 }
-
-/// A feature set that is extracted.
-pub type SetId = Id<FeatureSet>;
-/// A feature set that is made of others.
-pub type FusionId = Id<Fusion>;
-/// A model, of which one is loaded at a time.
-pub type ModelId = Id<ModelChoice>;
 
 impl<K> Id<K> {
     fn new(index: usize) -> Self {

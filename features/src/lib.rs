@@ -5,7 +5,9 @@
 //! | --- | --- |
 //! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it |
 //! | [`options`] | the options of a feature set, a row each: names, what they are for, what they change |
-//! | [`plan`], [`inputs`], [`ids`] | what is meant: sets, models, images and their names; all faults before any work |
+//! | [`plan`] | what is meant: sets, models, images, output; all faults before any work |
+//! | [`inputs`] | images with their names, prompts and condition images |
+//! | [`ids`], [`fault`] | how things refer to each other; what is wrong with a request |
 //! | [`engine`] | the pass over the images, whatever several sets share computed once |
 //! | [`stores`] | pooling, aggregation, layouts, files |
 //! | [`projection`] | principal components of a feature |
@@ -20,7 +22,8 @@
 //! use driftless::pipeline::ModelOptions;
 //! use features::Silent;
 //! use features::engine::{LocalModel, Run};
-//! use features::plan::{LayerSetting, RunPlan, SetSettings, Settings};
+//! use crate::options::{LayerSetting, SetSettings};
+//! use crate::plan::{RunPlan, Settings};
 //! use features::stores::read_npy;
 //! use features::timings::Timings;
 //!
@@ -57,6 +60,7 @@
 
 pub mod engine;
 mod error;
+pub mod fault;
 pub mod ids;
 pub mod inputs;
 pub mod observer;

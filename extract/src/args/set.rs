@@ -6,8 +6,8 @@ use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use features::options::SetSettings;
 use features::options::{Flag, SET_OPTIONS, SetOption, Takes};
-use features::plan::SetSettings;
 
 /// What was typed about the feature set.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use driftless::vision::{Image, Rgb};
 use driftless_cli::Console;
+use features::fault::Fault;
 use features::inputs::find_images;
-use features::plan::Fault;
 
 use crate::args::PcaArgs;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use driftless::formats::WeightFile;
-use features::plan::Fault;
+use features::fault::Fault;
 use features::stores::{AGGREGATE_KEY, Array, Feature, read_npy};
 
 /// One feature: a file, or an entry of one.

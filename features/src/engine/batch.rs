@@ -12,9 +12,11 @@ use driftless::taps::LayerId;
 use driftless::vae::Posterior;
 use driftless::vision::Rgb;
 
-use crate::ids::{IdMap, SetId};
+use crate::ids::IdMap;
+
 use crate::inputs::Prompt;
 use crate::plan::RunPlan;
+use crate::set::SetId;
 use crate::set::{FeatureSet, LoraFile, PassKey, Steering};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Observer, Result};

@@ -32,8 +32,11 @@ use driftless::formats::remove_stale;
 use driftless::pipeline::ModelOptions;
 use driftless::unet::UnetConfig;
 
-use crate::ids::{IdMap, ModelId};
-use crate::plan::{ControlChoice, ModelChoice, RunPlan};
+use crate::ids::IdMap;
+
+use crate::plan::{ControlChoice, RunPlan};
+use crate::set::ModelChoice;
+use crate::set::ModelId;
 use crate::set::{FeatureSet, PassKey};
 use crate::timings::{Stage, Timings};
 use crate::{Event, Observer, Result};

@@ -5,9 +5,11 @@ use driftless::unet::UnetConfig;
 
 use super::Selection;
 use super::selection::pass_sizes;
-use crate::ids::{IdMap, ModelId, SetId};
-use crate::plan::{Fault, RunPlan};
+use crate::fault::Fault;
+use crate::ids::IdMap;
+use crate::plan::RunPlan;
 use crate::set::{FeatureSet, PassKey};
+use crate::set::{ModelId, SetId};
 
 /// One computation of the network, and the sets that take something out of it.
 #[derive(Debug)]

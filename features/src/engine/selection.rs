@@ -5,8 +5,10 @@ use driftless::taps::{LayerId, PassSizes, TapPlan};
 use driftless::tokenizer::CONTEXT_LENGTH;
 use driftless::unet::UnetConfig;
 
+use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
-use crate::plan::{Fault, Faults, ModelChoice, RunPlan};
+use crate::plan::RunPlan;
+use crate::set::ModelChoice;
 use crate::set::{FeatureSet, Fusion, FusionMode};
 use crate::stores::{aggregated_size, is_pooled};
 

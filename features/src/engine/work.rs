@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use driftless::taps::LayerId;
 
 use super::Selection;
-use crate::ids::{IdMap, ModelId};
+use crate::ids::IdMap;
 use crate::inputs::Sample;
 use crate::plan::RunPlan;
+use crate::set::ModelId;
 use crate::set::{FeatureSet, Fusion};
 
 /// Which files are missing: for every set and for every image of a batch, by its position in it.

@@ -10,9 +10,9 @@ use std::sync::mpsc::Receiver;
 use candle_core::{DType, Tensor};
 use driftless::taps::LayerId;
 
-use crate::ids::SetId;
 use crate::inputs::Sample;
 use crate::plan::RunPlan;
+use crate::set::SetId;
 use crate::stores::{ImageFeatures, image_of_batch};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Event, Observer, Result};

@@ -3,7 +3,7 @@
 
 use super::Sample;
 use super::names::parent_name;
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// What a text has in the place of the folder's name.
 const FOLDER: &str = "{folder}";

@@ -19,7 +19,7 @@ pub use names::{NameRule, Sample, name_samples};
 pub use prompts::{Companions, Prompt, PromptSource};
 pub use table::PromptTable;
 
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// Extensions of images, for folders given without a pattern.
 const IMAGES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// How images are named.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::folder::with_folder;
 use super::names::original_name;
 use super::table::PromptTable;
 use super::{Sample, is_image};
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// Where prompts come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

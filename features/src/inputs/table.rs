@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Sample;
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// Headings of the column that names images.
 const IMAGE: [&str; 5] = ["image", "file_name", "filename", "file", "name"];

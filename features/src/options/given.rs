@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// A value as it was given.
 #[derive(Clone, Copy, Debug)]

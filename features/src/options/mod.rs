@@ -3,13 +3,15 @@
 
 mod given;
 mod set;
+mod settings;
 
 pub use given::Given;
 pub use set::SET_OPTIONS;
+pub use settings::{ControlSetting, LayerSetting, SetSettings};
 
 use std::ffi::OsString;
 
-use crate::plan::{Fault, Faults, SetSettings};
+use crate::fault::{Fault, Faults};
 
 /// What another value of an option makes other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The sets that are made of others, as the settings mean them; checked.
 
-use super::settings::SetSettings;
-use super::{Fault, Faults};
+use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
+use crate::options::SetSettings;
 use crate::set::{FeatureSet, Fusion};
 
 /// The fusions among the settings' sets, made of `sets`.

@@ -3,8 +3,9 @@
 //! All faults are reported together. What depends on the model's sizes (layer ids, pooling) is checked by [`crate::run`] as soon as its
 //! configuration is read, still before its weights.
 
-mod fault;
 mod fusion;
+#[cfg(test)]
+mod identity;
 mod models;
 mod sets;
 mod settings;
@@ -13,14 +14,13 @@ mod shard;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use fault::{Fault, Faults, both};
-pub use models::ModelChoice;
-pub use settings::{ControlSetting, InputSettings, LayerSetting, OutputSettings, SetSettings, Settings};
+pub use settings::{InputSettings, OutputSettings, Settings};
 pub use shard::{NotAShard, Shard};
 
+use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
-use crate::set::{FeatureSet, Fusion};
+use crate::set::{FeatureSet, Fusion, ModelChoice};
 use crate::stores::OutputRule;
 
 use models::Models;

@@ -3,18 +3,8 @@
 use driftless::model_family::DEFAULT_MODEL;
 
 use super::Settings;
-use crate::ids::{IdMap, ModelId};
-
-/// Which model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelChoice {
-    /// Folder, file or hub id.
-    pub model: String,
-    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
-    pub base: String,
-    /// Branch, tag or commit of a hub id.
-    pub revision: Option<String>,
-}
+use crate::ids::IdMap;
+use crate::set::{ModelChoice, ModelId};
 
 /// The models that sets use.
 #[derive(Debug)]

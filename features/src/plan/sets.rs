@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use super::models::Models;
-use super::settings::{ControlSetting, LayerSetting, SetSettings};
-use super::{Fault, Faults, Settings, is_plain_name};
+use super::{Settings, is_plain_name};
+use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
+use crate::options::{ControlSetting, LayerSetting, SetSettings};
 use crate::set::{FeatureSet, Finite, Keep, LayerChoice, LoraFile, PassKey, Steering};
 
 /// The sets of a run.

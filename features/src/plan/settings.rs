@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Fault, Shard};
-use crate::options::read_sets;
-use crate::set::{FusionMode, LoraFile};
+use super::Shard;
+use crate::fault::Fault;
+use crate::options::{SetSettings, read_sets};
 use crate::stores::{OutputFormat, OutputPrecision};
 
 /// A whole configuration file.
@@ -95,70 +95,6 @@ pub struct OutputSettings {
     pub overwrite: bool,
 }
 
-/// One `[[set]]`, or the set of a command line, as it was asked for: [`SET_OPTIONS`](crate::options::SET_OPTIONS) reads it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SetSettings {
-    /// The set's folder in the output; from the command line there is none.
-    pub name: Option<String>,
-    /// One prompt.
-    pub prompt: Option<String>,
-    /// Its file.
-    pub prompt_file: Option<PathBuf>,
-    /// A prompt per image.
-    pub caption_dir: Option<PathBuf>,
-    /// A table of them.
-    pub prompt_csv: Option<PathBuf>,
-    /// Noise level.
-    pub t: Option<usize>,
-    /// Start of denoising.
-    pub denoising_from: Option<usize>,
-    /// Inversion instead of noise.
-    pub use_ddim_inversion: bool,
-    /// Image number i draws from this + i.
-    pub seed: Option<u64>,
-    /// The layers.
-    pub layer: Option<LayerSetting>,
-    /// Categories of aggregated attention.
-    pub attention: Vec<String>,
-    /// Pooling.
-    pub feature_resize: Option<usize>,
-    /// ControlNets.
-    pub control: Vec<ControlSetting>,
-    /// Adapters.
-    pub lora: Vec<LoraFile>,
-    /// A merged model that takes the run's model's place in this set: folder, checkpoint file or hub id.
-    pub model: Option<String>,
-    /// Whether its features are written; false for a set that only goes into others.
-    pub write: Option<bool>,
-    /// Names of the sets that this one is made of; such a set has nothing else but a name and a `fuse_mode`.
-    pub fuse: Vec<String>,
-    /// `mean` or `concat`.
-    pub fuse_mode: Option<FusionMode>,
-}
-
-/// The layers of a set.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LayerSetting {
-    /// A layer file.
-    File(PathBuf),
-    /// The ids themselves.
-    Ids(Vec<String>),
-}
-
-/// A ControlNet of a set: at full strength and at every step where nothing else is said.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct ControlSetting {
-    /// The kind.
-    pub kind: String,
-    /// What its residuals are multiplied with.
-    pub scale: Option<f64>,
-    /// The first of the steps that it steers, as a share of their number.
-    pub start: Option<f64>,
-    /// The end of them.
-    pub end: Option<f64>,
-}
-
 impl Settings {
     /// Reads a configuration file.
     ///
@@ -190,7 +126,8 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::set::Finite;
+    use crate::options::LayerSetting;
+    use crate::set::{Finite, LoraFile};
 
     const CONTRACT: &str = r#"
         model = "stable-diffusion-v1-5/stable-diffusion-v1-5"

@@ -1,6 +1,6 @@
 //! Feature sets made of other sets: the suppressed feature of the paper is such a one.
 
-use crate::ids::SetId;
+use super::SetId;
 
 /// How features of several sets become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

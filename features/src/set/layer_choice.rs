@@ -11,7 +11,7 @@ use driftless::formats::read_config;
 use driftless::taps::{LayerId, Layout};
 use serde_json::Value;
 
-use crate::plan::Fault;
+use crate::fault::Fault;
 
 /// The layers of a feature set, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,9 +15,27 @@ pub use fusion::{Fusion, FusionMode};
 pub use layer_choice::LayerChoice;
 pub use lora_file::{LoraFile, NotALoraFile};
 
-use crate::ids::ModelId;
+use crate::fault::Fault;
+use crate::ids::Id;
 use crate::inputs::{PromptSource, Sample, with_folder};
-use crate::plan::Fault;
+
+/// Names a feature set that is extracted.
+pub type SetId = Id<FeatureSet>;
+/// Names a feature set that is made of others.
+pub type FusionId = Id<Fusion>;
+/// Names a model, of which one is loaded at a time.
+pub type ModelId = Id<ModelChoice>;
+
+/// Which model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelChoice {
+    /// Folder, file or hub id.
+    pub model: String,
+    /// For a checkpoint in one file: the model whose tokenizer and configurations it shares.
+    pub base: String,
+    /// Branch, tag or commit of a hub id.
+    pub revision: Option<String>,
+}
 
 /// One technique: what is computed, and what is kept.
 #[derive(Clone, Debug)]
