@@ -1,4 +1,4 @@
-"""Fits the polynomials of model/src/ops/kernels/exponential.rs and prints them with the errors they reach in float32.
+"""Fits the polynomials of model/src/kernels/isa/exp.rs and prints them with the errors they reach in float32.
 
 exp: 2^n * p(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2].
 erf: x * p(x^2) up to |x| = 0.85; 1 - exp(q(|x|)) above, q fitted to ln erfc.

@@ -18,4 +18,5 @@ pub mod gemm;
 pub mod isa;
 pub mod memory;
 pub mod norm;
-pub mod tasks;
+mod tasks;
+mod tuning;

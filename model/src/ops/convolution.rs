@@ -9,8 +9,8 @@ use super::graph::{Output, attach};
 use super::{Activation, Misfit, composed, host};
 use crate::Result;
 use crate::kernels::conv as kernel;
-use crate::kernels::conv::columns::Geometry;
-use crate::kernels::conv::filters::Filters;
+use crate::kernels::conv::Filters;
+use crate::kernels::conv::Geometry;
 
 /// Zeros added around an image before a convolution, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::Misfit;
-use crate::kernels::conv::filters::Numbers;
+use crate::kernels::conv::Numbers;
 use crate::kernels::isa;
 use crate::{Error, Result};
 

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use super::graph::{Output, attach};
 use super::{Activation, Misfit, composed, host};
 use crate::Result;
-use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
+use crate::kernels::gemm::{Epilogue, Matrix, MatrixMut, Threads, new_product, new_sum, sum};
 
 /// `x W^T + bias` with a frozen `weight` `[c_out, c_in]` and `bias` `[c_out]`: `x` `[.., c_in]` to `[.., c_out]`.
 ///
@@ -110,7 +110,7 @@ pub(super) fn affine(
         } else {
             out.resize(rows * outputs, 0.0);
             let part = MatrixMut::new(&mut out[first..], rows, count, outputs);
-            sum(part, Destination::bias(bias), 1.0, &factors, Threads::All);
+            sum(part, Epilogue::bias(bias), 1.0, &factors, Threads::All);
         }
     })?;
     Ok(out)
@@ -132,7 +132,7 @@ pub(super) fn through_weight(
             let factors: Vec<_> = [own].into_iter().chain(beside).collect();
             out = new_sum(None, 1.0, &factors, Threads::All);
         } else {
-            sum(MatrixMut::new(&mut out, rows, inputs, inputs), Destination::Add, 1.0, &[own], Threads::All);
+            sum(MatrixMut::new(&mut out, rows, inputs, inputs), Epilogue::Accumulate, 1.0, &[own], Threads::All);
         }
     })?;
     Ok(out)

@@ -8,7 +8,7 @@ use super::graph::Output;
 use super::{composed, host};
 use crate::Result;
 use crate::kernels::attention::Sizes;
-use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, product};
+use crate::kernels::gemm::{Epilogue, Matrix, MatrixMut, Threads, product};
 use crate::kernels::isa::vectorize;
 use crate::kernels::norm::reductions::exponentials;
 
@@ -97,5 +97,5 @@ fn scores(rows: &mut [f32], q: &[f32], keys: &[f32], sample: usize, head: usize,
     let q = Matrix::new(&q[(sample * sizes.queries + start) * width + offset..], count, sizes.head, width);
     let keys = Matrix::new(&keys[(sample * width + offset) * sizes.keys..], sizes.head, sizes.keys, sizes.keys);
     let scores = MatrixMut::new(rows, count, sizes.keys, sizes.keys);
-    product(scores, Destination::Replace, sizes.scale(), q, keys, Threads::One);
+    product(scores, Epilogue::Overwrite, sizes.scale(), q, keys, Threads::One);
 }

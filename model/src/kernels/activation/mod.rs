@@ -6,12 +6,10 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::kernels::isa::exponential::{erf, exp, sigmoid};
+use crate::kernels::isa::exp::{erf, exp, sigmoid};
 use crate::kernels::isa::vectorize;
 use crate::kernels::memory::scratch::written;
-
-/// Elements that one task handles: large against the cost of a task, small against a cache.
-const CHUNK: usize = 1 << 14;
+use crate::kernels::tuning::passes::CHUNK;
 
 /// An activation function of one number and its derivative.
 pub trait Activation: Copy + Send + Sync + 'static {

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::kernels::conv::columns::Geometry;
+use super::columns::Geometry;
 use crate::kernels::tasks;
 
 /// The rows of the output that one band and one panel fill: a run of numbers per output channel.

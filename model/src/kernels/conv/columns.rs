@@ -1,7 +1,8 @@
 //! Lays out what a convolution reads: image patches as matrix columns (im2col), a tile of output positions at a time, or rows of the
 //! padded image with channels in the lanes of vectors.
 
-use crate::kernels::isa::lanes::{Lanes, gather};
+use crate::kernels::isa::Vector;
+use crate::kernels::isa::vector::rows_to_lanes;
 
 /// The sizes of a two-dimensional convolution as its kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ fn fill_segment(segment: &mut [f32], input: &[f32], sizes: &Geometry, first: usi
 ///
 /// `images` is `[batch, channels, height, width]`; a group is as many channels as a vector has lanes.
 #[inline(always)]
-pub fn lane_line<S: Lanes>(
+pub fn lane_line<S: Vector>(
     simd: S,
     images: &[f32],
     sizes: &Geometry,
@@ -131,8 +132,12 @@ pub fn lane_line<S: Lanes>(
     line[..begin].fill(simd.splat_f32s(0.0));
     line[end..].fill(simd.splat_f32s(0.0));
     let channel = group * S::F32_LANES;
-    let count = S::F32_LANES.min(sizes.channels - channel);
+    let count = S::F32_LANES.min(sizes.channels.saturating_sub(channel));
+    if count == 0 {
+        line.fill(simd.splat_f32s(0.0));
+        return;
+    }
     let row = (image * sizes.channels + channel) * sizes.plane() + y * sizes.width;
     let from = (row + begin).wrapping_add_signed(x);
-    gather(simd, &images[from..], sizes.plane(), count, &mut line[begin..end]);
+    rows_to_lanes(simd, &images[from..], sizes.plane(), count, &mut line[begin..end]);
 }

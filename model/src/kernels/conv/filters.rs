@@ -99,15 +99,15 @@ impl<'a> Filters<'a> {
     }
 
     /// All numbers as float32, by output channel first and forwards.
-    pub fn ordered(&self) -> Cow<'a, [f32]> {
+    pub fn by_output(&self) -> Cow<'a, [f32]> {
         if let (Numbers::F32(values), false) = (self.numbers, self.reversed) {
             return Cow::Borrowed(values);
         }
-        let mut ordered = vec![0.0; self.outputs * self.inputs * self.taps];
-        if ordered.is_empty() {
-            return Cow::Owned(ordered);
+        let mut all = vec![0.0; self.outputs * self.inputs * self.taps];
+        if all.is_empty() {
+            return Cow::Owned(all);
         }
-        ordered.par_chunks_mut(self.inputs * self.taps).enumerate().for_each(|(output, all)| {
+        all.par_chunks_mut(self.inputs * self.taps).enumerate().for_each(|(output, all)| {
             if !self.reversed {
                 self.numbers.copy(self.start(output, 0), all);
                 return;
@@ -117,7 +117,7 @@ impl<'a> Filters<'a> {
                 to.reverse();
             }
         });
-        Cow::Owned(ordered)
+        Cow::Owned(all)
     }
 
     /// Where the filter from `input` to `output` starts.

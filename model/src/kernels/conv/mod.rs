@@ -1,32 +1,26 @@
-//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else in register blocks (`direct.rs`); with few
-//! channels as a general matrix product over columns that are made tile by tile, with 1x1 filters over the image itself. The working
-//! memory of each is bounded whatever the image size.
+//! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else as an implicit matrix product
+//! (`implicit.rs`); with few channels as a general matrix product over columns that are made tile by tile, with 1x1 filters over the
+//! image itself. The working memory of each is bounded whatever the image size.
 
-pub mod bands;
-pub mod columns;
-pub mod direct;
-pub mod filters;
-pub mod winograd;
-pub mod winograd_transform;
+mod bands;
+mod columns;
+mod filters;
+mod implicit;
+mod winograd;
+mod winograd_transform;
 
 use std::mem::MaybeUninit;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::kernels::conv::columns::{Geometry, fill};
-use crate::kernels::conv::filters::{Filters, Numbers};
-use crate::kernels::gemm::{Destination, Matrix, MatrixMut, Threads, product};
-use crate::kernels::isa::arch;
+pub use self::columns::Geometry;
+use self::columns::fill;
+pub use self::filters::{Filters, Numbers};
+use crate::kernels::gemm::{Epilogue, Matrix, MatrixMut, Threads, product};
+use crate::kernels::isa::{self, InstructionSet};
 use crate::kernels::memory::scratch::written;
 use crate::kernels::tasks;
-
-/// Elements of one tile of the column matrix: about what a second-level cache holds.
-const TILE: usize = 400_000;
-/// Tiles are a multiple of this many positions wide where the image allows: whole panels of every instruction set.
-const STEP: usize = 64;
-/// The widest tile; wider ones gain nothing.
-const WIDEST: usize = 768;
+use crate::kernels::tuning::columns::{GRADIENT_TILE, STEP, TILE, WIDEST};
 
 /// Output positions per tile; depends on the sizes alone, so that results do not depend on the number of threads.
 fn tile_width(sizes: &Geometry) -> usize {
@@ -34,7 +28,7 @@ fn tile_width(sizes: &Geometry) -> usize {
     width.clamp(STEP, WIDEST).min(sizes.positions())
 }
 
-/// A run of output positions of one sample, with the places in the output that it fills, one per output channel.
+/// A run of output positions of one sample, with the rows of the output that it fills, one per output channel.
 struct Tile<'a> {
     sample: usize,
     start: usize,
@@ -59,7 +53,7 @@ fn cut(out: &mut [f32], out_channels: usize, positions: usize, width: usize) -> 
 }
 
 /// A way to compute a convolution into memory that need not be initialized.
-type Way = fn(Arch, &mut [MaybeUninit<f32>], &[f32], Filters, Option<&[f32]>, &Geometry);
+type Way = fn(InstructionSet, &mut [MaybeUninit<f32>], &[f32], Filters, Option<&[f32]>, &Geometry);
 
 /// What one thread works in.
 struct Workspace {
@@ -70,6 +64,9 @@ struct Workspace {
 /// `x` `[batch, channels, height, width]` with `filters` of `sizes` to `[batch, filters.outputs, positions]`.
 pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, sizes: &Geometry) -> Vec<f32> {
     let (positions, out_channels) = (sizes.positions(), filters.outputs);
+    assert_eq!(x.len(), batch * sizes.channels * sizes.plane(), "the input does not have the convolution's sizes");
+    assert_eq!(filters.inputs, sizes.channels, "the filters do not have the input's channels");
+    assert!(bias.is_none_or(|bias| bias.len() == out_channels), "the bias does not have the filters' channels");
     let length = batch * out_channels * positions;
     if length == 0 {
         return Vec::new();
@@ -79,15 +76,15 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
     }
     let way = match () {
         () if winograd::pays(&filters, sizes) => Some(winograd::forward as Way),
-        () if direct::pays(&filters) => Some(direct::forward as Way),
+        () if implicit::pays(&filters) => Some(implicit::forward as Way),
         () => None,
     };
     if let Some(way) = way {
         // SAFETY: both ways write all of their output.
-        return unsafe { written(length, |out| way(arch(), out, x, filters, bias, sizes)) };
+        return unsafe { written(length, |out| way(isa::current(), out, x, filters, bias, sizes)) };
     }
     let mut out = vec![0.0; length];
-    let weight = &*filters.ordered();
+    let weight = &*filters.by_output();
     let width = tile_width(sizes);
     let sample = sizes.channels * sizes.plane();
     let tiles = cut(&mut out, out_channels, positions, width);
@@ -106,7 +103,7 @@ pub fn forward(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, 
         let columns = Matrix::new(&own.columns, sizes.patch(), count, width);
         let weight = Matrix::new(weight, out_channels, sizes.patch(), sizes.patch());
         let result = MatrixMut::new(&mut own.result, out_channels, count, width);
-        product(result, Destination::Replace, 1.0, weight, columns, threads);
+        product(result, Epilogue::Overwrite, 1.0, weight, columns, threads);
         for (channel, (row, result)) in tile.rows.into_iter().zip(own.result.chunks(width)).enumerate() {
             let bias = bias.map_or(0.0, |bias| bias[channel]);
             for (out, &result) in row.iter_mut().zip(result) {
@@ -136,7 +133,7 @@ fn pointwise(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, si
         for (out, x) in out.chunks_mut(outputs * positions).zip(x.chunks(inputs * positions)) {
             let x = Matrix::new(x, inputs, positions, positions);
             let out = MatrixMut::unwritten(out, outputs, positions, positions);
-            product(out, Destination::row_bias(bias), 1.0, weight, x, Threads::All);
+            product(out, Epilogue::row_bias(bias), 1.0, weight, x, Threads::All);
         }
     };
     // SAFETY: the products fill the samples, which make up the whole.
@@ -149,11 +146,15 @@ fn pointwise(x: &[f32], filters: Filters, bias: Option<&[f32]>, batch: usize, si
 /// with these taps, rotated by half a turn and with input and output channels exchanged. With stride 1 that is the whole image.
 pub fn input_gradient(gradient: &[f32], filters: Filters, batch: usize, sizes: &Geometry) -> Vec<f32> {
     let (stride, out_channels) = (sizes.stride, filters.outputs);
-    let weight = if stride == 1 { Default::default() } else { filters.ordered() };
-    let mut out = Vec::new();
+    let weight = if stride == 1 { Default::default() } else { filters.by_output() };
+    let mut out = if stride == 1 { Vec::new() } else { vec![0.0; batch * sizes.channels * sizes.plane()] };
     for (y, x) in (0..stride.min(sizes.height)).flat_map(|y| (0..stride.min(sizes.width)).map(move |x| (y, x))) {
         let rows = Taps::new(sizes.kernel_height, sizes.top, stride, y);
         let columns = Taps::new(sizes.kernel_width, sizes.left, stride, x);
+        if rows.count == 0 || columns.count == 0 {
+            // A stride beyond the kernel leaves out pixels, which have no gradient.
+            continue;
+        }
         let part = Geometry {
             channels: out_channels,
             height: sizes.out_height,
@@ -172,7 +173,6 @@ pub fn input_gradient(gradient: &[f32], filters: Filters, batch: usize, sizes: &
         let taps = rotated(&weight, out_channels, sizes, &rows, &columns);
         let taps = Filters::new(Numbers::F32(&taps), sizes.channels, out_channels, rows.count * columns.count);
         let values = forward(gradient, taps, None, batch, &part);
-        out.resize(batch * sizes.channels * sizes.plane(), 0.0);
         let planes = out.par_chunks_mut(sizes.plane()).zip(values.par_chunks(part.positions()));
         planes.for_each(|(plane, values)| {
             for (row, values) in plane.chunks_mut(sizes.width).skip(y).step_by(stride).zip(values.chunks(part.out_width)) {
@@ -183,7 +183,7 @@ pub fn input_gradient(gradient: &[f32], filters: Filters, batch: usize, sizes: &
     out
 }
 
-/// The taps along one axis that input pixels `place`, `place + stride`, .. meet: `first`, `first + stride`, ..
+/// The taps along one axis that input pixels `first_pixel`, `first_pixel + stride`, .. meet: `first`, `first + stride`, ..
 struct Taps {
     first: usize,
     stride: usize,
@@ -193,11 +193,11 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(kernel: usize, padding: isize, stride: usize, place: usize) -> Self {
-        let padded = place as isize + padding;
+    fn new(kernel: usize, padding: isize, stride: usize, first_pixel: usize) -> Self {
+        let padded = first_pixel as isize + padding;
         let first = padded.rem_euclid(stride as isize) as usize;
         let count = kernel.saturating_sub(first).div_ceil(stride);
-        // Tap `first` of pixel `place` belongs to this output position, the next tap to the position before, and so on.
+        // Tap `first` of that pixel belongs to this output position, the next tap to the position before, and so on.
         let position = (padded - first as isize) / stride as isize;
         Self { first, stride, count, padding: count as isize - 1 - position }
     }
@@ -219,8 +219,8 @@ fn rotated(weight: &[f32], out_channels: usize, sizes: &Geometry, rows: &Taps, c
     rotated.par_chunks_mut(out_channels * taps).enumerate().for_each(|(input, all)| {
         for (output, to) in all.chunks_mut(taps).enumerate() {
             let from = &weight[(output * sizes.channels + input) * kernel..][..kernel];
-            let places = rows.rotated().flat_map(|y| columns.rotated().map(move |x| y * sizes.kernel_width + x));
-            to.iter_mut().zip(places).for_each(|(to, place)| *to = from[place]);
+            let offsets = rows.rotated().flat_map(|y| columns.rotated().map(move |x| y * sizes.kernel_width + x));
+            to.iter_mut().zip(offsets).for_each(|(to, offset)| *to = from[offset]);
         }
     });
     rotated
@@ -234,8 +234,8 @@ pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: 
         return out;
     }
     // A task takes some patch rows over all positions, so every element is summed by one thread in one order.
-    let height = (TILE / positions).clamp(1, 64).min(patch);
-    let width = (TILE / height).clamp(STEP, 8192).min(positions);
+    let height = (TILE / positions).clamp(1, GRADIENT_TILE.0).min(patch);
+    let width = (TILE / height).clamp(STEP, GRADIENT_TILE.1).min(positions);
     let sample = sizes.channels * sizes.plane();
     let parts: Vec<Vec<f32>> = (0..patch.div_ceil(height))
         .into_par_iter()
@@ -262,7 +262,7 @@ pub fn weight_gradient(x: &[f32], gradient: &[f32], batch: usize, out_channels: 
                     let gradient = Matrix::new(gradient, out_channels, count, positions);
                     let columns = Matrix::new(columns, own, count, width);
                     let sum = MatrixMut::new(&mut sum, own, out_channels, out_channels);
-                    product(sum, Destination::Add, 1.0, columns, gradient.transposed(), Threads::One);
+                    product(sum, Epilogue::Accumulate, 1.0, columns, gradient.transposed(), Threads::One);
                 }
                 sum
             },

@@ -3,11 +3,11 @@
 //! The output is cut into tiles of 4 x 4. A *band* is one row of tiles of one image; some bands make a *batch*, sized so that its
 //! transformed input stays in a last-level cache. For each batch:
 //!
-//! 1. The input is transformed, a group of channels (as many as a vector has lanes) at a time. Its rows are turned into lanes in a
-//!    small buffer, a [`SEGMENT`] of tiles at a time, and every tile's 36 values go to 36 matrices, channels by tiles.
-//! 2. A task takes one or two *panels* of output channels (two vectors each) over all tiles of the batch. It transforms the
-//!    filters of a [`DEPTH`] of input channels at a time, in cache, multiplies them with the 36 matrices block by block
-//!    (`block.rs`), and sums up. Then it transforms the sums back, adds the bias and turns lanes into rows of the output.
+//! 1. The input is transformed, a group of channels (as many as a vector has lanes) at a time. Its rows are transposed in a small
+//!    buffer, a [`SEGMENT`] of tiles at a time, and every tile's 36 values go to 36 packed left operands, tiles by channels.
+//! 2. A task takes one or two *panels* of output channels over all tiles of the batch. It transforms the filters of [`KC`] input
+//!    channels at a time into 36 packed right operands, in cache, multiplies, and sums up. As epilogue it transforms the sums back,
+//!    adds the bias and transposes them into rows of the output.
 //!
 //! Transformed filters would take four times the weight's memory, so they are made anew in every call: that costs as much as the
 //! products of two to four tiles. Few batches share all threads; of many, each thread takes its own. Either way each output is the
@@ -16,41 +16,27 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use pulp::Arch;
+use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::kernels::conv::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
-use crate::kernels::conv::columns::{Geometry, lane_line};
-use crate::kernels::conv::filters::Filters;
-use crate::kernels::conv::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
-use crate::kernels::gemm::block::{self, Factors};
-use crate::kernels::isa::lanes::{Kernel, Lanes, MOST_LANES, dispatch, gather, scatter};
+use super::bands::{Rows, Share, cut, for_each, for_each_batch, shares};
+use super::columns::{Geometry, lane_line};
+use super::filters::Filters;
+use super::winograd_transform::{PATCH, POINTS, TAPS, TILE, input, output, weight};
+use crate::kernels::gemm::macrokernel::{PackedLhs, lhs_offset, multiply_panels, row_tiles};
+use crate::kernels::isa::vector::{lanes_to_rows, load, load_partial, rows_to_lanes};
+use crate::kernels::isa::{F32s, InstructionSet, Isa, Kernel, MAX_LANES, TileShape, as_packed, dispatch, storage};
 use crate::kernels::memory::scratch::Scratch;
-use crate::kernels::memory::shared::Matrices;
+use crate::kernels::memory::shared::{SharedElements, SharedMatrices};
+use crate::kernels::tuning::microkernel::{CACHE_LINE, SUM_DEPTH};
+use crate::kernels::tuning::winograd::{
+    BATCH, FILTER_IN_TILES, FILTERS_AT_ONCE, KC, KC_OF_SMALL_BATCHES, MIN_CHANNELS, MIN_TILES, SEGMENT, SMALL_BATCH,
+};
 
-/// Tiles whose rows are turned into lanes at once: the buffer stays in a first-level cache.
-const SEGMENT: usize = 16;
-/// Input channels whose transformed filters are in cache at once.
-const DEPTH: usize = 320;
-/// The same where a batch has few tiles, and filters are many times larger than the maps.
-const SHALLOW: usize = 64;
-/// Tiles below which a batch counts as having few.
-const FEW: usize = 40;
-/// Elements of a batch's transformed input, about.
-const BATCH: usize = 6_000_000;
-/// The fewest tiles in a batch where the maps have as many: the filters are transformed once per batch.
-const LEAST: usize = 128;
-/// The fewest channels on either side for which transforming pays.
-const FEWEST_CHANNELS: usize = 16;
-/// What transforming a filter costs, in products of a tile.
-const FILTER_IN_TILES: usize = 2;
-/// Elements in a line of a cache. Rows of equal length that are read together start an odd number of lines apart: at even
-/// distances they would compete for the same places in the cache.
-const LINE: usize = 16;
-
-/// `elements`, rounded up to an odd number of lines.
+/// `elements`, rounded up to an odd number of lines. Rows of equal length that are read together start an odd number of lines of a
+/// cache apart: at even distances they would compete for the same places in it.
 fn stride(elements: usize) -> usize {
-    (elements.div_ceil(LINE) | 1) * LINE
+    (elements.div_ceil(CACHE_LINE) | 1) * CACHE_LINE
 }
 
 /// Whether a convolution can be computed this way.
@@ -62,18 +48,18 @@ fn applies(sizes: &Geometry) -> bool {
 /// little.
 pub fn pays(filters: &Filters, sizes: &Geometry) -> bool {
     let tiles = sizes.out_height.div_ceil(TILE) * sizes.out_width.div_ceil(TILE);
-    let channels = filters.inputs.min(filters.outputs) >= FEWEST_CHANNELS;
+    let channels = filters.inputs.min(filters.outputs) >= MIN_CHANNELS;
     applies(sizes) && channels && POINTS * (tiles + FILTER_IN_TILES) < TAPS * TAPS * sizes.positions()
 }
 
 /// One convolution.
 struct Convolution<'a> {
-    arch: Arch,
+    set: InstructionSet,
+    shape: TileShape,
     x: &'a [f32],
     filters: Filters<'a>,
     bias: Option<&'a [f32]>,
     sizes: Geometry,
-    lanes: usize,
     /// Bands of one image.
     bands: usize,
     /// Tiles of a band.
@@ -81,49 +67,58 @@ struct Convolution<'a> {
 }
 
 /// `x` `[batch, channels, height, width]` to `out` `[batch, out_channels, positions]`, all of which is written.
-pub fn forward(arch: Arch, out: &mut [MaybeUninit<f32>], x: &[f32], filters: Filters, bias: Option<&[f32]>, sizes: &Geometry) {
+pub fn forward(
+    set: InstructionSet,
+    out: &mut [MaybeUninit<f32>],
+    x: &[f32],
+    filters: Filters,
+    bias: Option<&[f32]>,
+    sizes: &Geometry,
+) {
     assert!(applies(sizes) && filters.inputs == sizes.channels && filters.taps == TAPS * TAPS, "not a 3 x 3 convolution");
-    let lanes = crate::kernels::isa::lanes::lanes(arch);
+    let shape = TileShape::of(set);
     let (bands, across) = (sizes.out_height.div_ceil(TILE), sizes.out_width.div_ceil(TILE));
-    let convolution = Convolution { arch, x, filters, bias, sizes: *sizes, lanes, bands, across };
-    let panels = filters.outputs.div_ceil(2 * lanes);
-    let mut rows = cut(out, filters.outputs, sizes, TILE, 2 * lanes);
-    let tile = POINTS * sizes.channels.next_multiple_of(lanes);
-    let smallest = LEAST.div_ceil(across).max(1);
+    let convolution = Convolution { set, shape, x, filters, bias, sizes: *sizes, bands, across };
+    let panels = filters.outputs.div_ceil(shape.nr);
+    let mut rows = cut(out, filters.outputs, sizes, TILE, shape.nr);
+    let tile = POINTS * sizes.channels.next_multiple_of(shape.kr);
+    let smallest = MIN_TILES.div_ceil(across).max(1);
     let largest = (BATCH / (tile * across)).max(smallest);
     for_each_batch(&mut rows, panels, (smallest, largest), |bands, rows, shared| convolution.batch(bands, rows, shared));
 }
 
-/// Where the transformed input of a batch lies: 36 matrices; in each of them the tiles in blocks, as `block.rs` multiplies them; in
-/// these the groups of channels; in these the block's tiles, a vector of channels each. So a product reads on and on.
+/// The transformed input of a batch: 36 packed left operands.
 #[derive(Clone, Copy)]
 struct Layout {
-    groups: usize,
+    /// Channels, filled up to whole runs.
+    depth: usize,
+    /// Rows of an operand.
     tiles: usize,
-    /// Elements from a matrix to the next.
-    matrix: usize,
+    /// Memory from an operand to the next.
+    operand: usize,
 }
 
 impl Convolution<'_> {
     /// Computes some bands' rows, on all threads if `shared`.
     fn batch(&self, bands: Range<usize>, rows: &mut [Rows], shared: bool) {
-        let tiles = bands.len() * self.across;
-        let groups = self.sizes.channels.div_ceil(self.lanes);
-        let layout = Layout { groups, tiles, matrix: stride(groups * tiles * self.lanes) };
-        let mut values = Scratch::take(POINTS * layout.matrix);
-        let to = Matrices::new(&mut values, layout.matrix);
+        let (tiles, shape) = (bands.len() * self.across, self.shape);
+        let depth = self.sizes.channels.next_multiple_of(shape.kr);
+        let layout = Layout { depth, tiles, operand: stride(shape.storage(depth * tiles)) };
+        let mut lhs = Scratch::take(POINTS * layout.operand);
+        let to = SharedMatrices::new(&mut lhs, layout.operand);
         let transform = |group| {
-            dispatch(self.arch, TransformInput { convolution: self, layout, group, bands: bands.clone(), to: &to });
+            dispatch(self.set, TransformInput { convolution: self, layout, group, bands: bands.clone(), to: &to });
         };
+        let groups = depth / shape.lanes;
         match shared {
             true => (0..groups).into_par_iter().for_each(transform),
             false => (0..groups).for_each(transform),
         }
         let panels = rows.len() / bands.len();
         // Two panels at once read the input half as often, but there must be work for every thread.
-        let width = if tiles < FEW || shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
+        let width = if tiles < SMALL_BATCH || shared && panels < 4 * rayon::current_num_threads() { 1 } else { 2 };
         let jobs = shares(rows, panels, width);
-        for_each(jobs, shared, |share| dispatch(self.arch, Multiply { convolution: self, layout, values: &values, share }));
+        for_each(jobs, shared, |share| dispatch(self.set, Multiply { convolution: self, layout, lhs: &lhs, share }));
     }
 }
 
@@ -133,36 +128,37 @@ struct TransformInput<'a> {
     layout: Layout,
     group: usize,
     bands: Range<usize>,
-    to: &'a Matrices<'a, POINTS>,
+    to: &'a SharedMatrices<'a, POINTS>,
 }
 
 impl Kernel for TransformInput<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Lanes>(self, simd: S) {
+    fn run<I: Isa>(self, isa: I) {
         const WIDTH: usize = SEGMENT * TILE + PATCH - TILE;
         let Self { convolution, layout, group, .. } = self;
+        let simd = isa.simd();
         let mut lines = [simd.splat_f32s(0.0); PATCH * WIDTH];
-        let mut blocks = block::blocks::<S>(layout.tiles);
-        let mut block = 0..0;
+        let mut row_tiles = row_tiles::<I>(layout.tiles);
+        let mut row_tile = 0..0;
         let mut tile = 0;
         for band in self.bands {
             for first in (0..convolution.across).step_by(SEGMENT) {
                 let count = SEGMENT.min(convolution.across - first);
                 for (row, line) in lines.chunks_mut(WIDTH).enumerate() {
                     let line = &mut line[..count * TILE + PATCH - TILE];
-                    convolution.line(simd, group, band, row, first * TILE, line);
+                    convolution.line(isa, group, band, row, first * TILE, line);
                 }
                 for index in 0..count {
-                    if tile == block.end {
-                        block = blocks.next().unwrap_or(tile..layout.tiles);
+                    if tile == row_tile.end {
+                        row_tile = row_tiles.next().unwrap_or(tile..layout.tiles);
                     }
-                    let place = block.start * layout.groups + group * block.len() + tile - block.start;
+                    let offset = lhs_offset::<I>(&row_tile, layout.depth, tile - row_tile.start, group);
                     let patch = &lines[index * TILE..][..(PATCH - 1) * WIDTH + PATCH];
-                    // SAFETY: a group's tile has a place of its own in each matrix, and a group is transformed by one task.
-                    let to = unsafe { self.to.at::<S>(place * S::F32_LANES) };
-                    input(simd, |row, column| patch[row * WIDTH + column], |point, value| to.store(point, value));
+                    // SAFETY: a group's tile has a place of its own in each operand, and a group is transformed by one task.
+                    let mut to = unsafe { self.to.at::<I::Packed>(offset, I::LANES) };
+                    input(simd, |row, column| patch[row * WIDTH + column], |point, value| isa.pack_lhs(value, to.of(point)));
                     tile += 1;
                 }
             }
@@ -173,10 +169,10 @@ impl Kernel for TransformInput<'_> {
 impl Convolution<'_> {
     /// Row `row` of a band's patches from column `start` of the padded input on, a group of channels in the lanes.
     #[inline(always)]
-    fn line<S: Lanes>(&self, simd: S, group: usize, band: usize, row: usize, start: usize, line: &mut [S::f32s]) {
+    fn line<I: Isa>(&self, isa: I, group: usize, band: usize, row: usize, start: usize, line: &mut [F32s<I>]) {
         let sizes = &self.sizes;
         let y = (band % self.bands * TILE + row) as isize - sizes.top;
-        lane_line(simd, self.x, sizes, (band / self.bands, group), (y, start as isize - sizes.left), line);
+        lane_line(isa.simd(), self.x, sizes, (band / self.bands, group), (y, start as isize - sizes.left), line);
     }
 }
 
@@ -184,7 +180,7 @@ impl Convolution<'_> {
 struct Multiply<'a, 'b, 'c> {
     convolution: &'a Convolution<'a>,
     layout: Layout,
-    values: &'a [f32],
+    lhs: &'a [f32],
     share: Share<'c, 'b>,
 }
 
@@ -192,63 +188,58 @@ impl Kernel for Multiply<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Lanes>(mut self, simd: S) {
-        let Layout { groups, tiles, matrix } = self.layout;
-        let width = 2 * S::F32_LANES;
-        let depth = if tiles < FEW { SHALLOW } else { DEPTH } / S::F32_LANES;
-        // Equal parts of at most `depth` groups that are whole runs of a sum, so that sums do not depend on how they are cut.
-        let run = block::RUN / S::F32_LANES;
-        let parts = groups.div_ceil(depth);
-        let depth = groups.div_ceil(parts).next_multiple_of(run);
-        let sums_stride = stride(self.share.panels * tiles * width);
-        let filters_panel = depth * S::F32_LANES * width;
-        let filters_stride = stride(self.share.panels * filters_panel);
+    fn run<I: Isa>(mut self, isa: I) {
+        let Layout { depth, tiles, operand } = self.layout;
+        let panels = self.share.panels;
+        let most = if tiles < SMALL_BATCH { KC_OF_SMALL_BATCHES } else { KC };
+        // Equal parts of at most `most` channels that are whole runs of a sum, so that sums do not depend on how they are cut.
+        let kc = depth.div_ceil(depth.div_ceil(most)).next_multiple_of(SUM_DEPTH);
+        let sums_stride = stride(panels * tiles * I::NR);
+        let filters_stride = stride(storage::<I>(panels * kc * I::NR));
         let mut filters = Scratch::take(POINTS * filters_stride);
         let mut sums = Scratch::take(POINTS * sums_stride);
-        for first in (0..groups).step_by(depth) {
-            let count = depth.min(groups - first);
-            let to = Matrices::new(&mut filters, filters_stride);
-            for panel in 0..self.share.panels {
-                self.convolution.filters(simd, self.share.first + panel, first..first + count, &to, panel * filters_panel);
+        for start in (0..depth).step_by(kc) {
+            let k = start..depth.min(start + kc);
+            let to = SharedMatrices::new(&mut filters, filters_stride);
+            for panel in 0..panels {
+                // SAFETY: all operands are this task's own.
+                let mut to = unsafe { to.at::<I::Packed>(panel * kc * I::NR, kc * I::NR) };
+                self.convolution.transform_filters(isa, self.share.first + panel, k.clone(), &mut to);
             }
             for point in 0..POINTS {
-                let columns = &self.values[point * matrix..(point + 1) * matrix];
-                for panel in 0..self.share.panels {
-                    let panel_values = &filters[point * filters_stride + panel * filters_panel..][..count * S::F32_LANES * width];
-                    let sums = &mut sums[point * sums_stride + panel * tiles * width..][..tiles * width];
-                    for block in block::blocks::<S>(tiles) {
-                        let group = block.len() * S::F32_LANES;
-                        let columns = &columns[block.start * groups * S::F32_LANES + first * group..][..count * group];
-                        let factors = Factors { panel: panel_values, columns };
-                        block::multiply(simd, factors, &mut sums[block.start * width..block.end * width], first == 0);
-                    }
-                }
+                let lhs = PackedLhs::<I>::new(as_packed::<I>(&self.lhs[point * operand..][..operand]), tiles, depth);
+                let filters = as_packed::<I>(&filters[point * filters_stride..][..filters_stride]);
+                let rhs = (&filters[..panels * kc * I::NR], kc * I::NR);
+                let sums = &mut sums[point * sums_stride..][..panels * tiles * I::NR];
+                multiply_panels(isa, &lhs, k.clone(), rhs, sums, usize::MAX, start > 0);
             }
         }
-        let sums = Matrices::new(&mut sums, sums_stride);
-        for panel in 0..self.share.panels {
+        for panel in 0..panels {
             for (band, rows) in self.share.rows.iter_mut().enumerate() {
-                let start = (panel * tiles + band * self.convolution.across) * width;
-                self.convolution.finish(simd, self.share.first + panel, &mut rows[panel], &sums, start);
+                let start = (panel * tiles + band * self.convolution.across) * I::NR;
+                self.convolution.epilogue(isa, self.share.first + panel, &mut rows[panel], (&sums[start..], sums_stride));
             }
         }
     }
 }
 
 impl Convolution<'_> {
-    /// Transforms the filters of a panel for some groups of input channels, to `start` in every matrix, all of which are the task's.
+    /// Transforms the filters of a panel for some input channels to that panel of 36 right operands.
     #[inline(always)]
-    fn filters<S: Lanes>(&self, simd: S, panel: usize, groups: Range<usize>, to: &Matrices<POINTS>, start: usize) {
-        const CHUNK: usize = 8;
-        let lanes = S::F32_LANES;
-        let filters = &self.filters;
-        let channels = groups.start * lanes..groups.end * lanes;
-        let there = channels.start..channels.end.min(filters.inputs);
-        let together = filters.inputs_together().min(CHUNK);
-        let mut taps = [simd.splat_f32s(0.0); CHUNK * TAPS * TAPS];
-        let mut space = [0.0; MOST_LANES * CHUNK * TAPS * TAPS];
-        for half in 0..2 {
-            let output = panel * 2 * lanes + half * lanes;
+    fn transform_filters<I: Isa>(
+        &self,
+        isa: I,
+        panel: usize,
+        channels: Range<usize>,
+        to: &mut SharedElements<I::Packed, POINTS>,
+    ) {
+        let (simd, lanes, filters) = (isa.simd(), I::LANES, &self.filters);
+        let there = channels.start.min(filters.inputs)..channels.end.min(filters.inputs);
+        let together = filters.inputs_together().min(FILTERS_AT_ONCE);
+        let mut taps = [simd.splat_f32s(0.0); FILTERS_AT_ONCE * TAPS * TAPS];
+        let mut space = [0.0; MAX_LANES * FILTERS_AT_ONCE * TAPS * TAPS];
+        for vector in 0..I::NR / lanes {
+            let output = panel * I::NR + vector * lanes;
             let count = lanes.min(filters.outputs.saturating_sub(output));
             if count == 0 {
                 // Nobody reads the products of these lanes.
@@ -257,49 +248,43 @@ impl Convolution<'_> {
             for first in there.clone().step_by(together) {
                 let inputs = together.min(there.end - first);
                 let length = inputs * TAPS * TAPS;
-                let places = (filters.start(output, first), filters.output_stride());
-                let (rows, stride) = filters.numbers.rows(places, (count, length), &mut space);
-                gather(simd, rows, stride, count, &mut taps[..length]);
+                let range = (filters.start(output, first), filters.output_stride());
+                let (rows, row_stride) = filters.numbers.rows(range, (count, length), &mut space);
+                rows_to_lanes(simd, rows, row_stride, count, &mut taps[..length]);
                 for (input, filter) in taps[..length].chunks_exact(TAPS * TAPS).enumerate() {
                     let mut taps = [filter[0]; TAPS * TAPS];
                     for (tap, value) in filter.iter().enumerate() {
                         taps[if filters.reversed { TAPS * TAPS - 1 - tap } else { tap }] = *value;
                     }
-                    let place = ((first + input - channels.start) * 2 + half) * lanes;
-                    // SAFETY: all matrices are this task's own.
-                    let to = unsafe { to.at::<S>(start + place) };
-                    weight(simd, taps, |point, value| to.store(point, value));
+                    let row = first + input - channels.start;
+                    weight(simd, taps, |point, value| isa.pack_rhs(value, to.of(point), row, vector));
                 }
             }
         }
-        for place in (there.end - channels.start) * 2..channels.len() * 2 {
-            // SAFETY: all matrices are this task's own.
-            let to = unsafe { to.at::<S>(start + place * lanes) };
-            (0..POINTS).for_each(|point| to.store(point, simd.splat_f32s(0.0)));
+        for row in there.len()..channels.len() {
+            for (point, vector) in (0..POINTS).flat_map(|point| (0..I::NR / lanes).map(move |vector| (point, vector))) {
+                isa.pack_rhs(simd.splat_f32s(0.0), to.of(point), row, vector);
+            }
         }
     }
 
-    /// Transforms a panel's sums of one band, from `start` in every matrix on, back into rows of the output.
+    /// Transforms a panel's sums of one band, of 36 matrices `stride` apart, back into rows of the output.
     #[inline(always)]
-    fn finish<S: Lanes>(&self, simd: S, panel: usize, rows: &mut Rows, sums: &Matrices<POINTS>, start: usize) {
-        let lanes = S::F32_LANES;
+    fn epilogue<I: Isa>(&self, isa: I, panel: usize, rows: &mut Rows, (sums, stride): (&[f32], usize)) {
         const WIDTH: usize = SEGMENT * TILE;
+        let (simd, lanes) = (isa.simd(), I::LANES);
         let mut lines = [simd.splat_f32s(0.0); TILE * WIDTH];
-        for half in 0..2.min(rows.len().div_ceil(lanes)) {
-            let output_channel = panel * 2 * lanes + half * lanes;
-            let rows = &mut rows[half * lanes..];
+        for vector in 0..(I::NR / lanes).min(rows.len().div_ceil(lanes)) {
+            let output_channel = panel * I::NR + vector * lanes;
+            let rows = &mut rows[vector * lanes..];
             let count = lanes.min(rows.len());
-            let mut bias = [0.0; MOST_LANES];
-            if let Some(all) = self.bias {
-                bias[..count].copy_from_slice(&all[output_channel..output_channel + count]);
-            }
-            let bias = crate::kernels::isa::lanes::load::<S>(&bias);
+            let bias = self.bias.map_or(&[][..], |all| &all[output_channel..output_channel + count]);
+            let bias = load_partial::<I::Simd>(bias, 0);
             for first in (0..self.across).step_by(SEGMENT) {
                 let tiles = SEGMENT.min(self.across - first);
                 for tile in 0..tiles {
-                    // SAFETY: all matrices are this task's own.
-                    let sums = unsafe { sums.at::<S>(start + ((first + tile) * 2 + half) * lanes) };
-                    let values = output(simd, |point| sums.load(point));
+                    let at = (first + tile) * I::NR + vector * lanes;
+                    let values = output(simd, |point| load::<I::Simd>(&sums[point * stride + at..]));
                     for (index, value) in values.into_iter().enumerate() {
                         lines[index / TILE * WIDTH + tile * TILE + index % TILE] = simd.add_f32s(value, bias);
                     }
@@ -307,14 +292,14 @@ impl Convolution<'_> {
                 let width = (tiles * TILE).min(self.sizes.out_width - first * TILE);
                 for (row, line) in lines.chunks(WIDTH).enumerate() {
                     let begin = row * self.sizes.out_width + first * TILE;
-                    let mut parts: [&mut [MaybeUninit<f32>]; MOST_LANES] = std::array::from_fn(|_| Default::default());
+                    let mut parts: [&mut [MaybeUninit<f32>]; MAX_LANES] = std::array::from_fn(|_| Default::default());
                     if begin >= rows[0].len() {
                         break;
                     }
                     for (part, row) in parts.iter_mut().zip(rows[..count].iter_mut()) {
                         *part = &mut row[begin..begin + width];
                     }
-                    scatter(simd, line, &mut parts[..count]);
+                    lanes_to_rows(simd, line, &mut parts[..count]);
                 }
             }
         }

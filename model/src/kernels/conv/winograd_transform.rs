@@ -15,7 +15,7 @@
 //! output   yk = a^k (m1 + (-1)^k m2) + b^k (m3 + (-1)^k m4), k = 0 to 3, and m0 in y0, m5 in y3
 //! ```
 
-use crate::kernels::isa::lanes::Lanes;
+use crate::kernels::isa::Vector;
 
 /// Outputs of a tile along one axis.
 pub const TILE: usize = 4;
@@ -36,7 +36,7 @@ const DIVISOR_A: f64 = 2.0 * (4.0 / 9.0) * (4.0 / 9.0 - 2.25);
 const DIVISOR_B: f64 = 2.0 * 2.25 * (2.25 - 4.0 / 9.0);
 
 #[inline(always)]
-fn input_line<S: Lanes>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+fn input_line<S: Vector>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
     let times = |factor: f32, a, b| simd.multiply_add(simd.splat_f32s(factor), a, b);
     let (even_a, odd_a) = (times(-B2, d[2], d[4]), times(-B2, d[1], d[3]));
     let (even_b, odd_b) = (times(-A2, d[2], d[4]), times(-A2, d[1], d[3]));
@@ -52,7 +52,7 @@ fn input_line<S: Lanes>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
 
 /// A 6 x 6 patch of the input to its 36 values, each of which is handed to `keep` with its index.
 #[inline(always)]
-pub fn input<S: Lanes>(simd: S, patch: impl Fn(usize, usize) -> S::f32s, mut keep: impl FnMut(usize, S::f32s)) {
+pub fn input<S: Vector>(simd: S, patch: impl Fn(usize, usize) -> S::f32s, mut keep: impl FnMut(usize, S::f32s)) {
     let mut half = [simd.splat_f32s(0.0); POINTS];
     for column in 0..PATCH {
         // Spelled out, here and below: a closure given to `from_fn` is not always inlined, and then lacks the instruction set.
@@ -76,7 +76,7 @@ pub fn input<S: Lanes>(simd: S, patch: impl Fn(usize, usize) -> S::f32s, mut kee
 }
 
 #[inline(always)]
-fn weight_line<S: Lanes>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; 6] {
+fn weight_line<S: Vector>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; 6] {
     let times = |factor: f64, a, b| simd.multiply_add(simd.splat_f32s(factor as f32), a, b);
     let scaled = |factor: f64, a| simd.mul_f32s(simd.splat_f32s(factor as f32), a);
     let even_a = times(4.0 / 9.0 / DIVISOR_A, g[2], scaled(1.0 / DIVISOR_A, g[0]));
@@ -87,7 +87,7 @@ fn weight_line<S: Lanes>(simd: S, g: [S::f32s; TAPS]) -> [S::f32s; 6] {
 
 /// A filter's 3 x 3 taps, row by row, to its 36 values, each of which is handed to `keep` with its index.
 #[inline(always)]
-pub fn weight<S: Lanes>(simd: S, taps: [S::f32s; TAPS * TAPS], mut keep: impl FnMut(usize, S::f32s)) {
+pub fn weight<S: Vector>(simd: S, taps: [S::f32s; TAPS * TAPS], mut keep: impl FnMut(usize, S::f32s)) {
     let mut half = [[simd.splat_f32s(0.0); TAPS]; PATCH];
     for column in 0..TAPS {
         let line = weight_line(simd, [taps[column], taps[TAPS + column], taps[2 * TAPS + column]]);
@@ -104,7 +104,7 @@ pub fn weight<S: Lanes>(simd: S, taps: [S::f32s; TAPS * TAPS], mut keep: impl Fn
 }
 
 #[inline(always)]
-fn output_line<S: Lanes>(simd: S, m: [S::f32s; 6]) -> [S::f32s; TILE] {
+fn output_line<S: Vector>(simd: S, m: [S::f32s; 6]) -> [S::f32s; TILE] {
     let times = |factor: f32, a, b| simd.multiply_add(simd.splat_f32s(factor), a, b);
     let scaled = |factor: f32, a| simd.mul_f32s(simd.splat_f32s(factor), a);
     let (even_a, odd_a) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
@@ -119,7 +119,7 @@ fn output_line<S: Lanes>(simd: S, m: [S::f32s; 6]) -> [S::f32s; TILE] {
 
 /// The 36 products of a tile to its 4 x 4 outputs, row by row.
 #[inline(always)]
-pub fn output<S: Lanes>(simd: S, product: impl Fn(usize) -> S::f32s) -> [S::f32s; TILE * TILE] {
+pub fn output<S: Vector>(simd: S, product: impl Fn(usize) -> S::f32s) -> [S::f32s; TILE * TILE] {
     let mut half = [[simd.splat_f32s(0.0); PATCH]; TILE];
     for column in 0..PATCH {
         let mut line = [simd.splat_f32s(0.0); PATCH];

@@ -1,75 +1,63 @@
-//! The matrix product in register blocks (`block.rs`), which both factors are first brought into the order of.
+//! The blocked matrix product (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication"), which packs both of its
+//! operands.
 //!
-//! 1. The result's columns are computed a *slab* at a time: as many as need [`SLAB`] elements of the right matrix, which a last-level
-//!    cache holds. All threads lay these out in panels, two vectors of columns wide.
-//! 2. A task takes some rows of the left matrix, [`NEAR`] elements of it, and some panels. It lays its rows out in groups, which stay
-//!    in a second-level cache, and multiplies every panel by all of them, [`DEPTH`] rows of the panel at a time, which stay in a
-//!    first-level cache.
-//! 3. The sums of a panel are scaled, and replace or are added to what they are asked to.
+//! 1. The destination's columns are computed `NC` at a time: as many as need [`NC_ELEMENTS`] of the right operand, which a last-level
+//!    cache holds. All threads pack these in panels of `NR` columns.
+//! 2. A task takes `MC` rows of the left operand, [`MC_ELEMENTS`] of it, and some panels. It packs its rows, which stay in a
+//!    second-level cache, and multiplies every panel by all of them, [`KC`] rows of the panel at a time, which stay in a first-level
+//!    cache.
+//! 3. The epilogue scales the sums of a panel, and stores or adds them as it is asked to.
 //!
 //! However the work is cut, each element is the same sum in the same order.
 
 use std::ops::Range;
 
-use pulp::Arch;
+use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::kernels::gemm::block::{self, Factors};
-use crate::kernels::gemm::packing;
-use crate::kernels::gemm::{Destination, Matrix, Threads};
-use crate::kernels::isa::lanes::{Kernel, Lanes, dispatch, load};
+use super::macrokernel::{PackedLhs, multiply_panel};
+use super::matrix::Matrix;
+use super::packing::{pack_lhs, pack_rhs};
+use super::{Epilogue, Threads};
+use crate::kernels::isa::vector::load;
+use crate::kernels::isa::{InstructionSet, Isa, Kernel, TileShape, as_packed, as_packed_mut, dispatch, storage};
 use crate::kernels::memory::scratch::Scratch;
-use crate::kernels::memory::shared::Places;
+use crate::kernels::memory::shared::SharedMatrix;
 use crate::kernels::tasks;
+use crate::kernels::tuning::gemm::{EPILOGUE_PANELS, KC, MC_ELEMENTS, MC_MAX, MC_MIN, NC_ELEMENTS, TASKS_PER_THREAD};
 
-/// Elements of the right matrix in a slab, about.
-const SLAB: usize = 1_500_000;
-/// Elements of the left matrix that a task lays out, about.
-const NEAR: usize = 1 << 16;
-/// The most rows of the left matrix that a task takes.
-const MOST_ROWS: usize = 192;
-/// Rows of a panel that are multiplied at once; a multiple of all vectors' lengths.
-const DEPTH: usize = 320;
-/// Panels whose sums are written together: runs of several lines of a cache.
-const TOGETHER: usize = 4;
-
-/// A sum of products: the result's places, and the factors.
-pub struct Packed<'a> {
-    /// The result.
-    pub out: Places<'a>,
+/// A sum of products.
+pub struct Gemm<'a> {
+    /// The destination.
+    pub dst: SharedMatrix<'a>,
     /// What becomes of the values there.
-    pub destination: Destination<'a>,
+    pub epilogue: Epilogue<'a>,
     /// What the sum is multiplied by.
     pub scale: f32,
-    /// Left and right matrices, at least one pair: they count as one matrix beside and below the other.
-    pub factors: &'a [(Matrix<'a>, Matrix<'a>)],
+    /// Left and right operands, at least one pair: they count as one matrix beside and below the other.
+    pub operands: &'a [(Matrix<'a>, Matrix<'a>)],
 }
 
-/// The rows of a panel that a term takes: whole vectors.
-fn depth(a: &Matrix, lanes: usize) -> usize {
-    a.columns().next_multiple_of(lanes)
-}
-
-impl Packed<'_> {
+impl Gemm<'_> {
     /// Computes the product.
-    pub fn compute(&self, arch: Arch, threads: Threads) {
-        let lanes = crate::kernels::isa::lanes::lanes(arch);
-        let width = 2 * lanes;
-        let depth = self.depth(lanes);
-        let panels = self.out.columns().div_ceil(width);
-        let together = (SLAB / (depth * width)).clamp(1, panels);
+    pub fn compute(&self, set: InstructionSet, threads: Threads) {
+        let shape = TileShape::of(set);
+        let depth = self.depth(shape.kr);
+        let size = shape.storage(depth * shape.nr);
+        let panels = self.dst.columns().div_ceil(shape.nr);
+        let together = (NC_ELEMENTS / (depth * shape.nr)).clamp(1, panels);
         for first in (0..panels).step_by(together) {
             let slab = first..panels.min(first + together);
-            let mut right = Scratch::take(slab.len() * depth * width);
-            let order = |(panel, to): (usize, &mut [f32])| {
-                dispatch(arch, OrderPanel { product: self, first: (slab.start + panel) * width, to });
+            let mut rhs = Scratch::take(slab.len() * size);
+            let pack = |(panel, to): (usize, &mut [f32])| {
+                dispatch(set, PackPanel { product: self, first: (slab.start + panel) * shape.nr, to });
             };
             match threads {
-                Threads::All => right.par_chunks_mut(depth * width).enumerate().for_each(order),
-                Threads::One => right.chunks_mut(depth * width).enumerate().for_each(order),
+                Threads::All => rhs.par_chunks_mut(size).enumerate().for_each(pack),
+                Threads::One => rhs.chunks_mut(size).enumerate().for_each(pack),
             }
-            let work = |(rows, panels)| dispatch(arch, Task { product: self, right: &right, slab: slab.clone(), rows, panels });
-            let tasks = self.tasks(slab.len(), depth, threads);
+            let work = |(rows, panels)| dispatch(set, Task { product: self, rhs: &rhs, slab: slab.clone(), rows, panels });
+            let tasks = self.tasks(slab.len(), depth, shape.mr, threads);
             match threads {
                 Threads::All => tasks::for_each(tasks, || (), |(), task| work(task)),
                 Threads::One => tasks.into_iter().for_each(work),
@@ -77,19 +65,19 @@ impl Packed<'_> {
         }
     }
 
-    /// The rows of a panel.
-    fn depth(&self, lanes: usize) -> usize {
-        self.factors.iter().map(|(a, _)| depth(a, lanes)).sum()
+    /// The rows of a panel: every term's are filled up to whole runs of `kr`.
+    fn depth(&self, kr: usize) -> usize {
+        self.operands.iter().map(|(lhs, _)| lhs.columns().next_multiple_of(kr)).sum()
     }
 
-    /// Cuts the result of a slab of `panels` into tasks: rows, and panels counted from the slab's first.
-    fn tasks(&self, panels: usize, depth: usize, threads: Threads) -> Vec<(Range<usize>, Range<usize>)> {
-        let rows = self.out.rows();
-        // Twelve rows fill a whole number of blocks of every instruction set.
-        let most = (NEAR / depth / 12 * 12).clamp(12, MOST_ROWS);
+    /// Cuts a slab of `panels` into tasks: rows, and panels counted from the slab's first.
+    fn tasks(&self, panels: usize, depth: usize, mr: usize, threads: Threads) -> Vec<(Range<usize>, Range<usize>)> {
+        let rows = self.dst.rows();
+        let step = MC_MIN.next_multiple_of(mr);
+        let most = (MC_ELEMENTS / depth / step * step).clamp(step, MC_MAX);
         let parts = rows.div_ceil(most);
-        let each = rows.div_ceil(parts).next_multiple_of(12);
-        let wanted = if threads == Threads::All { 3 * rayon::current_num_threads() } else { 1 };
+        let each = rows.div_ceil(parts).next_multiple_of(step);
+        let wanted = if threads == Threads::All { TASKS_PER_THREAD * rayon::current_num_threads() } else { 1 };
         let shares = wanted.div_ceil(parts).min(panels);
         let cut = |rows: Range<usize>| {
             (0..shares).map(move |share| (rows.clone(), share * panels / shares..(share + 1) * panels / shares))
@@ -98,32 +86,32 @@ impl Packed<'_> {
     }
 }
 
-/// Lays out a panel of the right matrices: the columns from `first` on.
-struct OrderPanel<'a, 'b> {
-    product: &'a Packed<'b>,
+/// Packs a panel of the right operands: the columns from `first` on.
+struct PackPanel<'a, 'b> {
+    product: &'a Gemm<'b>,
     first: usize,
     to: &'a mut [f32],
 }
 
-impl Kernel for OrderPanel<'_, '_> {
+impl Kernel for PackPanel<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Lanes>(self, simd: S) {
-        let mut to = self.to;
-        for (a, b) in self.product.factors {
-            let (own, rest) = to.split_at_mut(depth(a, S::F32_LANES) * 2 * S::F32_LANES);
-            packing::panel(simd, b, self.first, own);
+    fn run<I: Isa>(self, isa: I) {
+        let mut to = as_packed_mut::<I>(self.to);
+        for (lhs, rhs) in self.product.operands {
+            let (own, rest) = to.split_at_mut(lhs.columns().next_multiple_of(I::KR) * I::NR);
+            pack_rhs(isa, rhs, self.first, own);
             to = rest;
         }
     }
 }
 
-/// Some rows of the left matrix times some panels of a slab.
+/// Some rows of the left operands times some panels of a slab.
 struct Task<'a, 'b> {
-    product: &'a Packed<'b>,
+    product: &'a Gemm<'b>,
     /// The slab's panels.
-    right: &'a [f32],
+    rhs: &'a [f32],
     slab: Range<usize>,
     rows: Range<usize>,
     panels: Range<usize>,
@@ -133,28 +121,35 @@ impl Kernel for Task<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Lanes>(self, simd: S) {
-        let width = 2 * S::F32_LANES;
-        let (rows, depth) = (self.rows.len(), self.product.depth(S::F32_LANES));
-        let mut left = Scratch::take(rows * depth);
-        self.order_rows(simd, depth / S::F32_LANES, &mut left);
-        let mut sums = Scratch::take(TOGETHER * rows * width);
-        for first in self.panels.clone().step_by(TOGETHER) {
-            let panels = first..self.panels.end.min(first + TOGETHER);
-            for (index, sums) in panels.clone().zip(sums.chunks_exact_mut(rows * width)) {
-                let panel = &self.right[index * depth * width..][..depth * width];
-                for start in (0..depth).step_by(DEPTH) {
-                    let count = DEPTH.min(depth - start);
-                    let panel = &panel[start * width..][..count * width];
-                    for block in block::blocks::<S>(rows) {
-                        let columns = &left[block.start * depth + start * block.len()..][..count * block.len()];
-                        let out = &mut sums[block.start * width..block.end * width];
-                        block::multiply(simd, Factors { panel, columns }, out, start == 0);
-                    }
+    fn run<I: Isa>(self, isa: I) {
+        let (rows, depth) = (self.rows.len(), self.product.depth(I::KR));
+        let mut lhs = Scratch::take(storage::<I>(rows * depth));
+        self.pack_rows(isa, depth, as_packed_mut::<I>(&mut lhs));
+        let lhs = PackedLhs::<I>::new(as_packed::<I>(&lhs), rows, depth);
+        let rhs = as_packed::<I>(self.rhs);
+        let mut sums = Scratch::take(EPILOGUE_PANELS * rows * I::NR);
+        for first in self.panels.clone().step_by(EPILOGUE_PANELS) {
+            let panels = first..self.panels.end.min(first + EPILOGUE_PANELS);
+            for (index, sums) in panels.clone().zip(sums.chunks_exact_mut(rows * I::NR)) {
+                let panel = &rhs[index * depth * I::NR..][..depth * I::NR];
+                for start in (0..depth).step_by(KC) {
+                    let k = start..depth.min(start + KC);
+                    multiply_panel(isa, &lhs, k, &panel[start * I::NR..], sums, start > 0);
                 }
             }
-            let panels = self.slab.start + panels.start..self.slab.start + panels.end;
-            self.finish(simd, panels, &sums);
+            self.epilogue(isa, self.slab.start + panels.start..self.slab.start + panels.end, &sums);
+        }
+    }
+}
+
+impl Task<'_, '_> {
+    /// Packs the rows of the left operands, one term beside the other.
+    #[inline(always)]
+    fn pack_rows<I: Isa>(&self, isa: I, depth: usize, to: &mut [I::Packed]) {
+        let mut first = 0;
+        for (lhs, _) in self.product.operands {
+            pack_lhs(isa, lhs, self.rows.clone(), (first, depth), to);
+            first += lhs.columns().next_multiple_of(I::KR);
         }
     }
 }
@@ -162,57 +157,45 @@ impl Kernel for Task<'_, '_> {
 impl Task<'_, '_> {
     /// Writes the sums of some panels, row by row.
     #[inline(always)]
-    fn finish<S: Lanes>(&self, simd: S, panels: Range<usize>, sums: &[f32]) {
-        let width = 2 * S::F32_LANES;
-        let (rows, columns) = (self.rows.len(), self.product.out.columns());
+    fn epilogue<I: Isa>(&self, isa: I, panels: Range<usize>, sums: &[f32]) {
+        let (rows, columns) = (self.rows.len(), self.product.dst.columns());
         for (index, row) in self.rows.clone().enumerate() {
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact(rows * width)) {
-                self.write(simd, row, panel * width..columns.min((panel + 1) * width), &sums[index * width..][..width]);
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact(rows * I::NR)) {
+                let columns = panel * I::NR..columns.min((panel + 1) * I::NR);
+                self.write(isa, row, columns, &sums[index * I::NR..][..I::NR]);
             }
         }
     }
 
     /// Writes the sums of a row of a panel.
     #[inline(always)]
-    fn write<S: Lanes>(&self, simd: S, row: usize, columns: Range<usize>, sums: &[f32]) {
-        let Packed { out, destination, scale, .. } = self.product;
-        let lanes = S::F32_LANES;
-        // SAFETY: the places belong to this task's rows and panels, which no other task has.
-        let mut places = unsafe { out.row(row, columns.clone()) };
-        if columns.len() < 2 * lanes {
+    fn write<I: Isa>(&self, isa: I, row: usize, columns: Range<usize>, sums: &[f32]) {
+        let Gemm { dst, epilogue, scale, .. } = self.product;
+        let (simd, lanes) = (isa.simd(), I::LANES);
+        // SAFETY: the elements belong to this task's rows and panels, which no other task has.
+        let mut part = unsafe { dst.row(row, columns.clone()) };
+        if columns.len() < I::NR {
             for (column, &sum) in sums[..columns.len()].iter().enumerate() {
-                let term = match destination {
-                    Destination::Replace => 0.0,
-                    Destination::Add => places.get(column),
-                    Destination::Bias(bias) => bias[columns.start + column],
-                    Destination::RowBias(bias) => bias[row],
+                let term = match epilogue {
+                    Epilogue::Overwrite => 0.0,
+                    Epilogue::Accumulate => part.get(column),
+                    Epilogue::ColumnBias(bias) => bias[columns.start + column],
+                    Epilogue::RowBias(bias) => bias[row],
                 };
-                places.put(column, sum * scale + term);
+                part.put(column, sum * scale + term);
             }
             return;
         }
-        let (sums, _) = S::as_simd_f32s(sums);
-        for half in 0..2 {
-            let term = match destination {
-                Destination::Replace => None,
-                Destination::Add => Some(places.get_vector::<S>(half * lanes)),
-                Destination::Bias(bias) => Some(load::<S>(&bias[columns.start + half * lanes..])),
-                Destination::RowBias(bias) => Some(simd.splat_f32s(bias[row])),
+        let (sums, _) = I::Simd::as_simd_f32s(sums);
+        for vector in 0..I::NR / lanes {
+            let term = match epilogue {
+                Epilogue::Overwrite => None,
+                Epilogue::Accumulate => Some(part.get_vector::<I::Simd>(vector * lanes)),
+                Epilogue::ColumnBias(bias) => Some(load::<I::Simd>(&bias[columns.start + vector * lanes..])),
+                Epilogue::RowBias(bias) => Some(simd.splat_f32s(bias[row])),
             };
-            let value = simd.mul_f32s(sums[half], simd.splat_f32s(*scale));
-            places.put_vector::<S>(half * lanes, term.map_or(value, |term| simd.add_f32s(value, term)));
-        }
-    }
-}
-
-impl Task<'_, '_> {
-    /// Lays out the rows of the left matrices in blocks.
-    #[inline(always)]
-    fn order_rows<S: Lanes>(&self, simd: S, groups: usize, to: &mut [f32]) {
-        let mut first = 0;
-        for (a, _) in self.product.factors {
-            packing::blocks(simd, a, self.rows.clone(), (first, groups), to);
-            first += depth(a, S::F32_LANES) / S::F32_LANES;
+            let value = simd.mul_f32s(sums[vector], simd.splat_f32s(*scale));
+            part.put_vector::<I::Simd>(vector * lanes, term.map_or(value, |term| simd.add_f32s(value, term)));
         }
     }
 }

@@ -1,137 +1,44 @@
-//! The matrix product: which of two ways computes it. Most go through register blocks (`packed.rs`); those too small to be worth laying
-//! out through the `gemm` crate, which candle uses too.
+//! The matrix product: which of two ways computes it. Most go through the blocked driver (`driver.rs`); those too small to be worth
+//! packing through the `gemm` crate, which candle uses too.
 
-pub mod block;
-pub mod driver;
+mod driver;
+pub mod macrokernel;
+mod matrix;
 pub mod packing;
 
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use gemm::Parallelism;
-use pulp::Arch;
 
-use crate::kernels::gemm::driver::Packed;
-use crate::kernels::isa;
+use self::driver::Gemm;
+pub use self::matrix::{Matrix, MatrixMut};
+use crate::kernels::isa::{self, InstructionSet};
 use crate::kernels::memory::scratch::written;
-use crate::kernels::memory::shared::Places;
+use crate::kernels::memory::shared::SharedMatrix;
+use crate::kernels::tuning::gemm::{PACKED_DEPTH, PACKED_SIZE};
 
-/// A matrix over a slice: element `(i, j)` is at `i * row_stride + j * column_stride`.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// A matrix in row-major order whose rows start `row_stride` elements apart.
-    ///
-    /// Panics where the slice is too short, which is a mistake in the calling kernel.
-    pub fn new(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(fits(values.len(), rows, columns, row_stride), "matrix {rows} x {columns} exceeds its slice");
-        Self { values, rows, columns, row_stride, column_stride: 1 }
-    }
-
-    /// Rows and columns exchanged, without moving anything.
-    pub fn transposed(self) -> Self {
-        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
-    }
-
-    /// Some of the columns.
-    pub fn some_columns(self, columns: std::ops::Range<usize>) -> Self {
-        assert!(columns.end <= self.columns, "columns {columns:?} exceed a matrix of {}", self.columns);
-        let start = (columns.start * self.column_stride).min(self.values.len());
-        Self { values: &self.values[start..], columns: columns.len(), ..self }
-    }
-
-    /// The slice.
-    pub fn values(&self) -> &'a [f32] {
-        self.values
-    }
-
-    /// How many rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// How many columns.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// How far apart rows are, where the elements of a row lie one after the other; else those of a column do.
-    pub fn by_rows(&self) -> Option<usize> {
-        (self.column_stride == 1).then_some(self.row_stride)
-    }
-
-    /// How far apart columns are.
-    pub fn column_stride(&self) -> usize {
-        self.column_stride
-    }
-}
-
-/// A matrix to write into, in row-major order with rows `row_stride` elements apart.
-pub struct MatrixMut<'a> {
-    start: *mut f32,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    written: bool,
-    slice: PhantomData<&'a mut [f32]>,
-}
-
-impl<'a> MatrixMut<'a> {
-    /// See [`Matrix::new`]; rows must not overlap.
-    pub fn new(values: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Self::over(values.as_mut_ptr(), values.len(), (rows, columns, row_stride), true)
-    }
-
-    /// The same over a slice whose elements have no value yet, so that nothing can be added to them.
-    pub fn unwritten(values: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Self::over(values.as_mut_ptr().cast(), values.len(), (rows, columns, row_stride), false)
-    }
-
-    fn over(start: *mut f32, length: usize, (rows, columns, row_stride): (usize, usize, usize), written: bool) -> Self {
-        assert!(fits(length, rows, columns, row_stride), "matrix {rows} x {columns} exceeds its slice");
-        assert!(rows <= 1 || row_stride >= columns, "rows of {columns} elements overlap at a distance of {row_stride}");
-        Self { start, rows, columns, row_stride, written, slice: PhantomData }
-    }
-}
-
-/// Whether the last element of such a matrix lies inside a slice of `length` elements.
-fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
-    if rows == 0 || columns == 0 {
-        return true;
-    }
-    let last = (rows - 1).checked_mul(row_stride).and_then(|down| down.checked_add(columns - 1));
-    last.is_some_and(|last| last < length && isize::try_from(length).is_ok())
-}
-
-/// What becomes of the values already in the destination.
+/// How the sums of a product go to the destination.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Destination<'a> {
-    /// They are overwritten.
-    Replace,
-    /// The product is added to them.
-    Add,
-    /// They are overwritten by the product and these numbers, one per column.
-    Bias(&'a [f32]),
-    /// They are overwritten by the product and these numbers, one per row.
+pub enum Epilogue<'a> {
+    /// What was there is overwritten.
+    Overwrite,
+    /// They are added to what was there.
+    Accumulate,
+    /// What was there is overwritten by them and these numbers, one per column.
+    ColumnBias(&'a [f32]),
+    /// What was there is overwritten by them and these numbers, one per row.
     RowBias(&'a [f32]),
 }
 
-impl<'a> Destination<'a> {
+impl<'a> Epilogue<'a> {
     /// Overwritten, by a bias per column too where there is one.
     pub fn bias(bias: Option<&'a [f32]>) -> Self {
-        bias.map_or(Self::Replace, Self::Bias)
+        bias.map_or(Self::Overwrite, Self::ColumnBias)
     }
 
     /// Overwritten, by a bias per row too where there is one.
     pub fn row_bias(bias: Option<&'a [f32]>) -> Self {
-        bias.map_or(Self::Replace, Self::RowBias)
+        bias.map_or(Self::Overwrite, Self::RowBias)
     }
 }
 
@@ -144,76 +51,72 @@ pub enum Threads {
     All,
 }
 
-/// The fewest rows and columns, and the least depth, for which laying out the factors pays.
-const SMALLEST: usize = 16;
-const SHALLOWEST: usize = 8;
-
-/// `out = scale * a * b`, or that added to something: see [`Destination`].
+/// `dst = scale * lhs * rhs`, or that added to something: see [`Epilogue`].
 ///
 /// Panics where the sizes do not agree, which is a mistake in the calling kernel.
-pub fn product(out: MatrixMut, destination: Destination, scale: f32, a: Matrix, b: Matrix, threads: Threads) {
-    sum_on(isa::arch(), out, destination, scale, &[(a, b)], threads);
+pub fn product(dst: MatrixMut, epilogue: Epilogue, scale: f32, lhs: Matrix, rhs: Matrix, threads: Threads) {
+    sum_on(isa::current(), dst, epilogue, scale, &[(lhs, rhs)], threads);
 }
 
 /// [`product`] for the sum of the products of pairs of matrices.
-pub fn sum(out: MatrixMut, destination: Destination, scale: f32, factors: &[(Matrix, Matrix)], threads: Threads) {
-    sum_on(isa::arch(), out, destination, scale, factors, threads);
+pub fn sum(dst: MatrixMut, epilogue: Epilogue, scale: f32, operands: &[(Matrix, Matrix)], threads: Threads) {
+    sum_on(isa::current(), dst, epilogue, scale, operands, threads);
 }
 
 /// The sum of the products of pairs of matrices, of which there is at least one, times `scale`, as a matrix of its own in row-major
 /// order, with the bias of its columns added.
 ///
 /// Panics where the sizes do not agree, which is a mistake in the calling kernel.
-pub fn new_sum(bias: Option<&[f32]>, scale: f32, factors: &[(Matrix, Matrix)], threads: Threads) -> Vec<f32> {
-    let (rows, columns) = (factors[0].0.rows, factors[0].1.columns);
-    let write = |out: &mut [MaybeUninit<f32>]| {
-        let out = MatrixMut::unwritten(out, rows, columns, columns);
-        sum_on(isa::arch(), out, Destination::bias(bias), scale, factors, threads);
+pub fn new_sum(bias: Option<&[f32]>, scale: f32, operands: &[(Matrix, Matrix)], threads: Threads) -> Vec<f32> {
+    let (rows, columns) = (operands[0].0.rows, operands[0].1.columns);
+    let write = |dst: &mut [MaybeUninit<f32>]| {
+        let dst = MatrixMut::unwritten(dst, rows, columns, columns);
+        sum_on(isa::current(), dst, Epilogue::bias(bias), scale, operands, threads);
     };
     // SAFETY: the matrix is the whole slice, and all its elements are overwritten.
     unsafe { written(rows * columns, write) }
 }
 
 /// [`new_sum`] of one product without a bias.
-pub fn new_product(scale: f32, a: Matrix, b: Matrix, threads: Threads) -> Vec<f32> {
-    new_sum(None, scale, &[(a, b)], threads)
+pub fn new_product(scale: f32, lhs: Matrix, rhs: Matrix, threads: Threads) -> Vec<f32> {
+    new_sum(None, scale, &[(lhs, rhs)], threads)
 }
 
 /// The sum of products with an instruction set.
-fn sum_on(arch: Arch, out: MatrixMut, destination: Destination, scale: f32, factors: &[(Matrix, Matrix)], threads: Threads) {
-    for (a, b) in factors {
-        assert!(out.rows == a.rows && out.columns == b.columns && a.columns == b.rows, "matrix sizes do not agree");
+fn sum_on(set: InstructionSet, dst: MatrixMut, epilogue: Epilogue, scale: f32, operands: &[(Matrix, Matrix)], threads: Threads) {
+    for (lhs, rhs) in operands {
+        assert!(dst.rows == lhs.rows && dst.columns == rhs.columns && lhs.columns == rhs.rows, "matrix sizes do not agree");
     }
-    assert!(out.written || destination != Destination::Add, "there is nothing to add to");
-    let bias_fits = match destination {
-        Destination::Replace | Destination::Add => true,
-        Destination::Bias(bias) => bias.len() == out.columns,
-        Destination::RowBias(bias) => bias.len() == out.rows,
+    assert!(dst.written || epilogue != Epilogue::Accumulate, "there is nothing to add to");
+    let bias_fits = match epilogue {
+        Epilogue::Overwrite | Epilogue::Accumulate => true,
+        Epilogue::ColumnBias(bias) => bias.len() == dst.columns,
+        Epilogue::RowBias(bias) => bias.len() == dst.rows,
     };
     assert!(bias_fits, "the bias has not as many numbers as the matrix rows or columns");
-    let depth = factors.iter().map(|(a, _)| a.columns).max().unwrap_or(0);
-    if out.rows.min(out.columns) >= SMALLEST && depth >= SHALLOWEST {
+    let depth = operands.iter().map(|(lhs, _)| lhs.columns).max().unwrap_or(0);
+    if dst.rows.min(dst.columns) >= PACKED_SIZE && depth >= PACKED_DEPTH {
         // SAFETY: `MatrixMut` holds a slice, borrowed exclusively, in which all elements of rows that do not overlap lie.
-        let out = unsafe { Places::new(out.start, out.rows, out.columns, out.row_stride) };
-        Packed { out, destination, scale, factors }.compute(arch, threads);
+        let dst = unsafe { SharedMatrix::new(dst.start, dst.rows, dst.columns, dst.row_stride) };
+        Gemm { dst, epilogue, scale, operands }.compute(set, threads);
     } else {
-        let mut destination = destination;
-        for (a, b) in factors {
-            small(&out, destination, scale, *a, *b, threads);
-            destination = Destination::Add;
+        let mut epilogue = epilogue;
+        for (lhs, rhs) in operands {
+            small(&dst, epilogue, scale, *lhs, *rhs, threads);
+            epilogue = Epilogue::Accumulate;
         }
     }
 }
 
 /// The product by the `gemm` crate.
-fn small(out: &MatrixMut, destination: Destination, scale: f32, a: Matrix, b: Matrix, threads: Threads) {
-    for row in 0..out.rows {
+fn small(dst: &MatrixMut, epilogue: Epilogue, scale: f32, lhs: Matrix, rhs: Matrix, threads: Threads) {
+    for row in 0..dst.rows {
         // SAFETY: the row lies in the matrix, which is borrowed exclusively; elements without a value may be written.
-        let to = unsafe { std::slice::from_raw_parts_mut(out.start.add(row * out.row_stride).cast(), out.columns) };
-        match destination {
-            Destination::Replace | Destination::Add => {}
-            Destination::Bias(bias) => to.iter_mut().zip(bias).for_each(|(to, &bias)| *to = MaybeUninit::new(bias)),
-            Destination::RowBias(bias) => to.fill(MaybeUninit::new(bias[row])),
+        let to = unsafe { std::slice::from_raw_parts_mut(dst.start.add(row * dst.row_stride).cast(), dst.columns) };
+        match epilogue {
+            Epilogue::Overwrite | Epilogue::Accumulate => {}
+            Epilogue::ColumnBias(bias) => to.iter_mut().zip(bias).for_each(|(to, &bias)| *to = MaybeUninit::new(bias)),
+            Epilogue::RowBias(bias) => to.fill(MaybeUninit::new(bias[row])),
         }
     }
     let parallelism = match threads {
@@ -222,23 +125,23 @@ fn small(out: &MatrixMut, destination: Destination, scale: f32, a: Matrix, b: Ma
     };
     // SAFETY: `Matrix` and `MatrixMut` assert on construction that every element (i, j) of their rows x columns lies inside their
     // slice and that strides fit isize; the slices are borrowed for the length of the call, the destination exclusively; its rows
-    // do not overlap, so no element is written by two threads; the sizes agree. The factors are initialized, and so is the destination
+    // do not overlap, so no element is written by two threads; the sizes agree. The operands are initialized, and so is the destination
     // where it is read, as asserted by `sum_on` or by what was just written.
     unsafe {
         gemm::gemm(
-            out.rows,
-            out.columns,
-            a.columns,
-            out.start,
+            dst.rows,
+            dst.columns,
+            lhs.columns,
+            dst.start,
             1,
-            out.row_stride as isize,
-            destination != Destination::Replace,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
+            dst.row_stride as isize,
+            epilogue != Epilogue::Overwrite,
+            lhs.values.as_ptr(),
+            lhs.column_stride as isize,
+            lhs.row_stride as isize,
+            rhs.values.as_ptr(),
+            rhs.column_stride as isize,
+            rhs.row_stride as isize,
             1.0,
             scale,
             false,
@@ -278,25 +181,25 @@ mod tests {
         ];
         for (rows, depth, columns) in sizes {
             for layout in 0..4 {
-                let [a_turned, b_turned] = [layout & 1 == 1, layout & 2 == 2];
+                let [a_transposed, b_transposed] = [layout & 1 == 1, layout & 2 == 2];
                 let (a_shape, b_shape) = (
-                    if a_turned { (depth, rows) } else { (rows, depth) },
-                    if b_turned { (columns, depth) } else { (depth, columns) },
+                    if a_transposed { (depth, rows) } else { (rows, depth) },
+                    if b_transposed { (columns, depth) } else { (depth, columns) },
                 );
                 let (a_values, b_values) = (numbers(a_shape.0 * (a_shape.1 + 3), 1), numbers(b_shape.0 * (b_shape.1 + 5), 2));
-                let turn = |matrix: Matrix<'static>, turned| if turned { matrix.transposed() } else { matrix };
+                let stored = |matrix: Matrix<'static>, transposed| if transposed { matrix.transposed() } else { matrix };
                 let (a_values, b_values): (&'static [f32], &'static [f32]) = (a_values.leak(), b_values.leak());
-                let a = turn(Matrix::new(a_values, a_shape.0, a_shape.1, a_shape.1 + 3), a_turned);
-                let b = turn(Matrix::new(b_values, b_shape.0, b_shape.1, b_shape.1 + 5), b_turned);
+                let a = stored(Matrix::new(a_values, a_shape.0, a_shape.1, a_shape.1 + 3), a_transposed);
+                let b = stored(Matrix::new(b_values, b_shape.0, b_shape.1, b_shape.1 + 5), b_transposed);
                 let (bias, row_bias) = (numbers(columns, 3), numbers(rows, 5));
-                for (_, arch) in isa::available() {
-                    let biases = [Destination::Bias(&bias), Destination::RowBias(&row_bias)];
-                    for destination in [Destination::Replace, Destination::Add].into_iter().chain(biases) {
+                for (_, set) in isa::available() {
+                    let biases = [Epilogue::ColumnBias(&bias), Epilogue::RowBias(&row_bias)];
+                    for epilogue in [Epilogue::Overwrite, Epilogue::Accumulate].into_iter().chain(biases) {
                         for threads in [Threads::One, Threads::All] {
                             let mut out = numbers(rows * (columns + 2), 4);
                             let before = out.clone();
                             let to = MatrixMut::new(&mut out, rows, columns, columns + 2);
-                            sum_on(arch, to, destination, 0.5, &[(a, b)], threads);
+                            sum_on(set, to, epilogue, 0.5, &[(a, b)], threads);
                             for (index, (&value, &old)) in out.iter().zip(&before).enumerate() {
                                 let (row, column) = (index / (columns + 2), index % (columns + 2));
                                 if column >= columns {
@@ -305,23 +208,21 @@ mod tests {
                                 }
                                 let sum: f64 = (0..depth)
                                     .map(|inner| {
-                                        element(a_values, (row, inner), a_shape.1 + 3, a_turned)
-                                            * element(b_values, (inner, column), b_shape.1 + 5, b_turned)
+                                        element(a_values, (row, inner), a_shape.1 + 3, a_transposed)
+                                            * element(b_values, (inner, column), b_shape.1 + 5, b_transposed)
                                     })
                                     .sum();
-                                let term = match destination {
-                                    Destination::Replace => 0.0,
-                                    Destination::Add => old,
-                                    Destination::Bias(bias) => bias[column],
-                                    Destination::RowBias(bias) => bias[row],
+                                let term = match epilogue {
+                                    Epilogue::Overwrite => 0.0,
+                                    Epilogue::Accumulate => old,
+                                    Epilogue::ColumnBias(bias) => bias[column],
+                                    Epilogue::RowBias(bias) => bias[row],
                                 };
                                 let expected = 0.5 * sum + f64::from(term);
-                                let tolerance = 1e-6 * (depth as f64).sqrt();
-                                let place = format!("{rows} x {depth} x {columns}, {layout}, {arch:?}, ({row}, {column})");
-                                assert!(
-                                    (f64::from(value) - expected).abs() <= tolerance,
-                                    "{place}: {value}, expected {expected}"
-                                );
+                                let rounding = if set.is_float32() { 1e-6 } else { 1e-2 };
+                                let tolerance = rounding * (depth as f64).sqrt();
+                                let at = format!("{rows} x {depth} x {columns}, {layout}, {set:?}, ({row}, {column})");
+                                assert!((f64::from(value) - expected).abs() <= tolerance, "{at}: {value}, expected {expected}");
                             }
                         }
                     }

@@ -1,114 +1,163 @@
-//! Brings matrices into the order that register blocks (`block.rs`) read: panels of columns, and blocks of rows.
+//! Brings matrices into the order in which microkernels read them, and to the type of their elements: see [`Isa`].
 
 use std::ops::Range;
 
-use crate::kernels::gemm::Matrix;
-use crate::kernels::gemm::block;
-use crate::kernels::isa::lanes::{Lanes, MOST_LANES, gather, load};
+use pulp::Simd;
 
-/// Elements of a row or column that are turned at once.
-const SEGMENT: usize = 64;
-/// Blocks that are turned at once.
-const BLOCKS: usize = 16;
-/// The most rows of a block of any instruction set.
-const MOST_COLUMNS: usize = 12;
+use super::macrokernel::{lhs_offset, row_tiles};
+use super::matrix::Matrix;
+use crate::kernels::isa::vector::{load, load_partial, rows_to_lanes};
+use crate::kernels::isa::{F32s, Isa, as_packed, as_packed_mut, storage};
+use crate::kernels::memory::scratch::Scratch;
+use crate::kernels::tuning::packing::{ROWS, SEGMENT, TILES};
 
-/// Lays out a panel: the columns of `b` from `first` on, two vectors of them, row after row; what is missing are zeros. `to` may have
-/// room for more rows.
+/// Packs a panel of the right operand: the columns of `b` from `first` on; what is missing are zeros. `to` may have room for more rows.
 #[inline(always)]
-pub fn panel<S: Lanes>(simd: S, b: &Matrix, first: usize, to: &mut [f32]) {
-    to[b.rows() * 2 * S::F32_LANES..].fill(0.0);
+pub fn pack_rhs<I: Isa>(isa: I, b: &Matrix, first: usize, to: &mut [I::Packed]) {
+    pack_rhs_scaled(isa, b, first, None, to);
+}
+
+/// [`pack_rhs`] of the elements times `scale`, where there is one.
+#[inline(always)]
+pub fn pack_rhs_scaled<I: Isa>(isa: I, b: &Matrix, first: usize, scale: Option<f32>, to: &mut [I::Packed]) {
+    for row in b.rows()..to.len() / I::NR {
+        for vector in 0..I::NR / I::LANES {
+            isa.pack_rhs(isa.simd().splat_f32s(0.0), to, row, vector);
+        }
+    }
     match b.by_rows() {
-        Some(stride) => copied_panel::<S>(b, stride, first, to),
-        None => turned_panel(simd, b, first, to),
+        Some(stride) => pack_rhs_by_rows(isa, b, stride, first, scale, to),
+        None => pack_rhs_by_columns(isa, b, first, scale, to),
     }
 }
 
-/// [`panel`] of a matrix whose rows lie `stride` apart.
+/// `value` times `scale`, where there is one.
 #[inline(always)]
-fn copied_panel<S: Lanes>(b: &Matrix, stride: usize, first: usize, to: &mut [f32]) {
-    let width = 2 * S::F32_LANES;
-    let count = width.min(b.columns() - first);
-    for (row, to) in to.chunks_exact_mut(width).take(b.rows()).enumerate() {
+fn scaled<I: Isa>(isa: I, value: F32s<I>, scale: Option<f32>) -> F32s<I> {
+    match scale {
+        Some(scale) => isa.simd().mul_f32s(value, isa.simd().splat_f32s(scale)),
+        None => value,
+    }
+}
+
+/// [`pack_rhs_scaled`] of a matrix whose rows lie `stride` apart.
+#[inline(always)]
+fn pack_rhs_by_rows<I: Isa>(isa: I, b: &Matrix, stride: usize, first: usize, scale: Option<f32>, to: &mut [I::Packed]) {
+    let count = I::NR.min(b.columns() - first);
+    for row in 0..b.rows() {
         let from = &b.values()[row * stride + first..][..count];
-        if count == width {
-            to.copy_from_slice(from);
-        } else {
-            to[..count].copy_from_slice(from);
-            to[count..].fill(0.0);
+        for vector in 0..I::NR / I::LANES {
+            let value = if count == I::NR {
+                load::<I::Simd>(&from[vector * I::LANES..])
+            } else {
+                load_partial::<I::Simd>(from, count.min(vector * I::LANES))
+            };
+            isa.pack_rhs(scaled(isa, value, scale), to, row, vector);
         }
     }
 }
 
-/// [`panel`] of a matrix in which the elements of a column lie one after the other.
+/// [`pack_rhs_scaled`] of a matrix in which the elements of a column lie one after the other.
 #[inline(always)]
-fn turned_panel<S: Lanes>(simd: S, b: &Matrix, first: usize, to: &mut [f32]) {
-    let (lanes, stride) = (S::F32_LANES, b.column_stride());
-    let (to, _) = S::as_mut_simd_f32s(to);
+fn pack_rhs_by_columns<I: Isa>(isa: I, b: &Matrix, first: usize, scale: Option<f32>, to: &mut [I::Packed]) {
+    let (simd, stride) = (isa.simd(), b.column_stride());
     let mut line = [simd.splat_f32s(0.0); SEGMENT];
-    for half in 0..2 {
-        let column = first + half * lanes;
-        let count = lanes.min(b.columns().saturating_sub(column));
+    for vector in 0..I::NR / I::LANES {
+        let column = first + vector * I::LANES;
+        let count = I::LANES.min(b.columns().saturating_sub(column));
         for start in (0..b.rows()).step_by(SEGMENT) {
             let line = &mut line[..SEGMENT.min(b.rows() - start)];
             if count == 0 {
                 line.fill(simd.splat_f32s(0.0));
             } else {
-                gather(simd, &b.values()[column * stride + start..], stride, count, line);
+                rows_to_lanes(simd, &b.values()[column * stride + start..], stride, count, line);
             }
             for (row, value) in line.iter().enumerate() {
-                to[(start + row) * 2 + half] = *value;
+                isa.pack_rhs(scaled(isa, *value, scale), to, start + row, vector);
             }
         }
     }
 }
 
-/// Lays out rows of `a` in blocks of as many as registers hold: in a block groups of columns, as many as a vector has lanes, in a
-/// group a vector per row; missing columns are zeros. The groups are those from `first` on, of `groups` in each block.
+/// Float32 numbers in row-major order, `NR` to a row, as a packed panel: where they are that as they lie, themselves, else in `space`.
 #[inline(always)]
-pub fn blocks<S: Lanes>(simd: S, a: &Matrix, rows: Range<usize>, (first, groups): (usize, usize), to: &mut [f32]) {
-    let (to, _) = S::as_mut_simd_f32s(to);
+pub fn rows_as_panel<'a, I: Isa>(isa: I, rows: &'a [f32], space: &'a mut Scratch) -> &'a [I::Packed] {
+    if I::ROWS_ARE_PANELS {
+        return as_packed::<I>(rows);
+    }
+    if space.len() < storage::<I>(rows.len()) {
+        *space = Scratch::take(storage::<I>(rows.len()));
+    }
+    let to = &mut as_packed_mut::<I>(space)[..rows.len()];
+    for (row, from) in rows.chunks_exact(I::NR).enumerate() {
+        for vector in 0..I::NR / I::LANES {
+            isa.pack_rhs(load::<I::Simd>(&from[vector * I::LANES..]), to, row, vector);
+        }
+    }
+    to
+}
+
+/// Packs rows of `a` as the columns from `first` on of a left operand that has `depth` columns in all. Columns up to the next multiple
+/// of `KR` are zeros.
+#[inline(always)]
+pub fn pack_lhs<I: Isa>(isa: I, a: &Matrix, rows: Range<usize>, (first, depth): (usize, usize), to: &mut [I::Packed]) {
     match a.by_rows() {
-        Some(stride) => copied_blocks::<S>(a, stride, rows, (first, groups), to),
-        None => turned_blocks(simd, a, rows, (first, groups), to),
+        Some(stride) => pack_lhs_by_rows(isa, a, stride, rows, (first, depth), to),
+        None => pack_lhs_by_columns(isa, a, rows, (first, depth), to),
     }
 }
 
-/// [`blocks`] of a matrix whose rows lie `stride` apart.
+/// [`pack_lhs`] of a matrix whose rows lie `stride` apart.
 #[inline(always)]
-fn copied_blocks<S: Lanes>(a: &Matrix, stride: usize, rows: Range<usize>, (first, groups): (usize, usize), to: &mut [S::f32s]) {
-    for block in block::blocks::<S>(rows.len()) {
-        let to = &mut to[block.start * groups + first * block.len()..block.end * groups];
-        for (index, row) in block.clone().enumerate() {
+fn pack_lhs_by_rows<I: Isa>(
+    isa: I,
+    a: &Matrix,
+    stride: usize,
+    rows: Range<usize>,
+    (first, depth): (usize, usize),
+    to: &mut [I::Packed],
+) {
+    let whole = a.columns() / I::LANES;
+    let padded = a.columns().next_multiple_of(I::KR) / I::LANES;
+    for tile in row_tiles::<I>(rows.len()) {
+        for (index, row) in tile.clone().enumerate() {
             let from = &a.values()[(rows.start + row) * stride..][..a.columns()];
-            let (whole, rest) = S::as_simd_f32s(from);
-            for (group, value) in whole.iter().enumerate() {
-                to[group * block.len() + index] = *value;
+            for (vector, value) in I::Simd::as_simd_f32s(from).0.iter().enumerate() {
+                let offset = lhs_offset::<I>(&tile, depth, index, first / I::LANES + vector);
+                isa.pack_lhs(*value, &mut to[offset..offset + I::LANES]);
             }
-            if !rest.is_empty() {
-                let mut last = [0.0; MOST_LANES];
-                last[..rest.len()].copy_from_slice(rest);
-                to[whole.len() * block.len() + index] = load::<S>(&last);
+            for vector in whole..padded {
+                let offset = lhs_offset::<I>(&tile, depth, index, first / I::LANES + vector);
+                let value = load_partial::<I::Simd>(from, from.len().min(vector * I::LANES));
+                isa.pack_lhs(value, &mut to[offset..offset + I::LANES]);
             }
         }
     }
 }
 
-/// [`blocks`] of a matrix in which the elements of a column lie one after the other.
+/// [`pack_lhs`] of a matrix in which the elements of a column lie one after the other.
 #[inline(always)]
-fn turned_blocks<S: Lanes>(simd: S, a: &Matrix, rows: Range<usize>, (first, groups): (usize, usize), to: &mut [S::f32s]) {
-    let (lanes, stride) = (S::F32_LANES, a.column_stride());
-    let all: Vec<Range<usize>> = block::blocks::<S>(rows.len()).collect();
-    let mut line = [simd.splat_f32s(0.0); BLOCKS * MOST_COLUMNS];
-    for some in all.chunks(BLOCKS) {
+fn pack_lhs_by_columns<I: Isa>(isa: I, a: &Matrix, rows: Range<usize>, (first, depth): (usize, usize), to: &mut [I::Packed]) {
+    let (simd, stride) = (isa.simd(), a.column_stride());
+    let all: Vec<Range<usize>> = row_tiles::<I>(rows.len()).collect();
+    let mut line = [simd.splat_f32s(0.0); ROWS];
+    for some in all.chunks(TILES.min(ROWS / I::MR)) {
         let (start, end) = (some[0].start, some[some.len() - 1].end);
-        let line = &mut line[..end - start];
-        for (group, column) in (0..a.columns()).step_by(lanes).enumerate() {
-            let from = &a.values()[column * stride + rows.start + start..];
-            gather(simd, from, stride, lanes.min(a.columns() - column), line);
-            for block in some {
-                let to = &mut to[block.start * groups + (first + group) * block.len()..][..block.len()];
-                to.copy_from_slice(&line[block.start - start..block.end - start]);
+        let line: &mut [F32s<I>] = &mut line[..end - start];
+        for (vector, column) in (0..a.columns().next_multiple_of(I::KR)).step_by(I::LANES).enumerate() {
+            if column < a.columns() {
+                let from = &a.values()[column * stride + rows.start + start..];
+                rows_to_lanes(simd, from, stride, I::LANES.min(a.columns() - column), line);
+            } else {
+                line.fill(simd.splat_f32s(0.0));
+            }
+            for tile in some {
+                let offset = lhs_offset::<I>(tile, depth, 0, first / I::LANES + vector);
+                let length = (tile.len() - 1) * I::KR + I::LANES;
+                let runs = to[offset..offset + length].chunks_mut(I::KR);
+                for (value, to) in line[tile.start - start..tile.end - start].iter().zip(runs) {
+                    isa.pack_lhs(*value, &mut to[..I::LANES]);
+                }
             }
         }
     }

@@ -1,95 +1,168 @@
-//! Which vector instructions the kernels use: the widest of the processor at hand, or what `DRIFTLESS_SIMD` names.
+//! Instruction sets: what kernels need of one, and the choice between them.
 //!
-//! The variable governs everything in `kernels` that is compiled per instruction set; the few products left to the `gemm` crate
-//! choose for themselves.
+//! Kernels are written once, over [`Isa`], and compiled for every instruction set. An instruction set is one file of this room and one
+//! line of the table in `dispatch.rs`:
+//!
+//! - One that multiplies float32 numbers in vectors implements [`Vector`]; the microkernel of `float32.rs` makes an [`Isa`] of it.
+//! - One with matrix units of its own implements [`Isa`]: the element that operands are packed as, the shape `MR x NR` of its
+//!   microkernel's tile, and how a vector of float32 numbers is packed. All else (activations, softmax, transforms) runs in the vectors
+//!   of [`Isa::Simd`].
 
-pub mod exponential;
-pub mod lanes;
+use std::fmt::Debug;
 
-use std::sync::OnceLock;
+use pulp::Simd;
+use pulp::bytemuck::{self, Pod};
 
-use pulp::Arch;
-
-/// The environment variable that forces an instruction set, read once per process.
-const VARIABLE: &str = "DRIFTLESS_SIMD";
-
-/// The instruction set of this process, or what is wrong with the one asked for.
-fn choice() -> &'static Result<Arch, String> {
-    static CHOICE: OnceLock<Result<Arch, String>> = OnceLock::new();
-    CHOICE.get_or_init(|| match std::env::var(VARIABLE) {
-        Ok(name) => named(&name),
-        Err(std::env::VarError::NotPresent) => Ok(Arch::new()),
-        Err(std::env::VarError::NotUnicode(_)) => Err("is not text".to_owned()),
-    })
-}
-
-/// The instruction set called `name`, if this processor has it.
-fn named(name: &str) -> Result<Arch, String> {
-    let present = available();
-    if let Some((_, arch)) = present.iter().find(|(present, _)| *present == name) {
-        return Ok(*arch);
-    }
-    let names: Vec<_> = present.iter().map(|(name, _)| *name).collect();
-    Err(format!("is \"{name}\", but this processor and build have {}", names.join(", ")))
-}
-
-/// The instruction sets that this processor and build have, from the plainest on, with their names in [`VARIABLE`].
-pub fn available() -> Vec<(&'static str, Arch)> {
-    let mut all = vec![("scalar", Arch::Scalar)];
-    #[cfg(target_arch = "x86_64")]
-    {
-        all.extend(pulp::x86::V3::try_new().map(|simd| ("avx2", Arch::V3(simd))));
-        all.extend(pulp::x86::V4::try_new().map(|simd| ("avx512", Arch::V4(simd))));
-    }
-    #[cfg(target_arch = "aarch64")]
-    all.extend(pulp::aarch64::Neon::try_new().map(|simd| ("neon", Arch::Neon(simd))));
-    all
-}
-
-/// The instruction set that kernels use: the best one where [`VARIABLE`] cannot be followed, which [`check`] tells.
-pub fn arch() -> Arch {
-    match choice() {
-        Ok(arch) => *arch,
-        Err(_) => Arch::new(),
-    }
-}
-
-/// Whether [`VARIABLE`] can be followed: if not, its name and what is wrong with it.
-pub fn check() -> Result<(), (&'static str, &'static str)> {
-    choice().as_ref().map(|_| ()).map_err(|problem| (VARIABLE, problem.as_str()))
-}
-
-/// Evaluates a block compiled for every instruction set that `pulp` knows, on the one in use.
-///
-/// The block is a closure that `pulp` calls inside a function with the instruction set enabled; it has to be inlined there to
-/// profit, with all that it calls. A closure that can be called repeatedly is reached through a shim that the compiler shares
-/// between the instruction sets instead; moving `once` out of it makes it callable once, and inlined.
-macro_rules! vectorize {
-    ($block:block) => {{
-        struct Once;
-        let once = Once;
-        $crate::kernels::isa::arch().dispatch(
-            #[inline(always)]
-            || {
-                let Once = { once };
-                $block
-            },
-        )
-    }};
-}
-
-pub(crate) use vectorize;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+pub mod exp;
+mod float32;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+#[cfg(test)]
+mod tile_model;
+pub mod vector;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub use dispatch::available;
+pub(crate) use dispatch::vectorize;
+pub use dispatch::{InstructionSet, Loops, check, current, dispatch};
 
-    #[test]
-    fn an_instruction_set_is_found_by_name_or_refused_with_the_choices() {
-        for (name, arch) in available() {
-            assert_eq!(format!("{:?}", named(name).unwrap()), format!("{arch:?}"));
+/// The most lanes that a vector of any instruction set has.
+pub const MAX_LANES: usize = 16;
+/// The most rows of the tile of any instruction set's microkernel.
+pub const MAX_MR: usize = 32;
+
+/// A vector of float32 numbers of an instruction set.
+pub type F32s<I> = <<I as Isa>::Simd as Simd>::f32s;
+
+/// Vectors of float32 numbers: what an instruction set has beyond `pulp`'s operations.
+pub trait Vector: Simd {
+    /// Rows of the microkernel's tile, each two vectors wide: what the registers hold beside two vectors and a broadcast number.
+    const TILE_ROWS: usize;
+
+    /// The instructions, if this processor has them.
+    fn detect() -> Option<Self>;
+
+    /// `a * b + c`, rounded once where the processor can.
+    fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
+
+    /// Transposes a square of as many vectors as a vector has lanes.
+    fn transpose(self, square: &mut [Self::f32s]);
+
+    /// Asks for the line of the cache `distance` elements behind the start of `values`, which may lie outside.
+    fn prefetch(self, values: &[f32], distance: usize);
+}
+
+/// An instruction set with its microkernel, which computes a tile of a matrix product.
+///
+/// The tile is `MR x NR` float32 sums in row-major order. The left operand (lhs) is packed in tiles of at most `MR` rows; in a tile
+/// lie runs of `KR` columns, in a run the rows, `KR` elements each. The right operand (rhs) is packed in panels of `NR` columns, row
+/// after row unless [`Isa::pack_rhs`] says otherwise. What a run, or a panel, lacks is filled up with zeros. `gemm/packing.rs` does all
+/// of this with the functions below.
+pub trait Isa: Copy + Debug + Send + Sync + 'static {
+    /// The vectors that everything but the microkernel computes in.
+    type Simd: Vector;
+
+    /// An element of a packed operand.
+    type Packed: Pod + Send + Sync;
+
+    /// Lanes of a vector.
+    const LANES: usize = <Self::Simd as Simd>::F32_LANES;
+    /// Rows of a tile, at most.
+    const MR: usize;
+    /// Columns of a tile: whole vectors, and whole multiples of `KR`.
+    const NR: usize;
+    /// The depth in which the microkernel steps: whole vectors.
+    const KR: usize;
+    /// Whether float32 numbers in row-major order, `NR` to a row, are a packed panel as they lie.
+    const ROWS_ARE_PANELS: bool;
+    /// Whether products are of float32 numbers: an instruction set that rounds its operands is used only where it is asked for.
+    const FLOAT32: bool;
+
+    /// The instruction set, if this processor has it.
+    fn detect() -> Option<Self>;
+
+    /// The vectors.
+    fn simd(self) -> Self::Simd;
+
+    /// Packs a vector of the left operand: [`Isa::LANES`] neighboring columns of a row. `to` has as many elements.
+    fn pack_lhs(self, values: F32s<Self>, to: &mut [Self::Packed]);
+
+    /// Packs a vector of the right operand: columns `vector * LANES ..` of row `row` of a panel.
+    fn pack_rhs(self, values: F32s<Self>, panel: &mut [Self::Packed], row: usize, vector: usize);
+
+    /// `dst = lhs * rhs`, or that added to `dst` if `accumulate`: one tile, of `dst.len() / NR` rows, over the whole depth of the
+    /// operands, which is a multiple of `KR`.
+    fn microkernel(self, lhs: &[Self::Packed], rhs: &[Self::Packed], dst: &mut [f32], accumulate: bool);
+}
+
+/// A computation that is compiled for every instruction set.
+pub trait Kernel {
+    /// What it answers.
+    type Output;
+
+    /// Computes with an instruction set. Has to be inlined into its caller, with all that it calls.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// The shape of an instruction set's packed operands, for what is decided outside of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileShape {
+    /// See [`Isa::LANES`].
+    pub lanes: usize,
+    /// See [`Isa::MR`].
+    pub mr: usize,
+    /// See [`Isa::NR`].
+    pub nr: usize,
+    /// See [`Isa::KR`].
+    pub kr: usize,
+    /// Bytes of [`Isa::Packed`].
+    packed_bytes: usize,
+}
+
+impl TileShape {
+    /// That of an instruction set.
+    pub fn of(set: InstructionSet) -> Self {
+        struct Constants;
+        impl Kernel for Constants {
+            type Output = TileShape;
+            #[inline(always)]
+            fn run<I: Isa>(self, _: I) -> TileShape {
+                const {
+                    assert!(I::LANES <= MAX_LANES && I::MR <= MAX_MR);
+                    assert!(I::KR.is_multiple_of(I::LANES) && I::NR.is_multiple_of(I::KR));
+                }
+                TileShape { lanes: I::LANES, mr: I::MR, nr: I::NR, kr: I::KR, packed_bytes: size_of::<I::Packed>() }
+            }
         }
-        let problem = named("sse9").unwrap_err();
-        assert!(problem.contains("sse9") && problem.contains("scalar"), "{problem}");
+        dispatch(set, Constants)
     }
+
+    /// How many float32 numbers take the memory of `elements` packed ones.
+    pub fn storage(&self, elements: usize) -> usize {
+        (elements * self.packed_bytes).div_ceil(size_of::<f32>())
+    }
+}
+
+/// [`TileShape::storage`] where the instruction set is known.
+#[inline(always)]
+pub fn storage<I: Isa>(elements: usize) -> usize {
+    (elements * size_of::<I::Packed>()).div_ceil(size_of::<f32>())
+}
+
+/// Memory of float32 numbers as packed elements.
+#[inline(always)]
+pub fn as_packed<I: Isa>(values: &[f32]) -> &[I::Packed] {
+    bytemuck::cast_slice(values)
+}
+
+/// [`as_packed`] to write.
+#[inline(always)]
+pub fn as_packed_mut<I: Isa>(values: &mut [f32]) -> &mut [I::Packed] {
+    bytemuck::cast_slice_mut(values)
 }

@@ -92,9 +92,9 @@ impl Lists {
 
     /// Gives free blocks back to the system until the process is no larger than it was or has to be, the largest first.
     fn shrink(&mut self) {
-        self.most = self.most.max(self.used);
+        let most = self.most.max(self.used);
         for number in (0..self.first.len()).rev() {
-            while self.used + self.free > self.most && !self.first[number].is_null() {
+            while self.used + self.free > most && !self.first[number].is_null() {
                 let block = self.pop(number);
                 // SAFETY: the block came from the system allocator with this layout, and left the list.
                 unsafe { System.dealloc(block, layout(size_of(number))) };
@@ -122,6 +122,7 @@ impl ReusingAllocator {
             return block;
         }
         lists.shrink();
+        let used = lists.used;
         drop(lists);
         let size = size_of(number);
         // SAFETY: the layout's size is not zero.
@@ -129,6 +130,10 @@ impl ReusingAllocator {
         if block.is_null() {
             self.lists().used -= wanted;
         } else {
+            // Only now: what the system refuses was never in use.
+            let mut lists = self.lists();
+            lists.most = lists.most.max(used);
+            drop(lists);
             prefer_huge_pages(block, wanted);
         }
         block
@@ -243,5 +248,24 @@ mod tests {
         assert_eq!(most(&allocator), (0, 7 << 20));
         assert!(!take(3 << 20).is_null());
         assert!(most(&allocator).1 <= 7 << 20);
+    }
+
+    #[test]
+    fn a_refused_request_leaves_no_trace() {
+        let allocator = ReusingAllocator::new();
+        let of = |size: usize| Layout::from_size_align(size, 4).unwrap();
+        let counts = || {
+            let lists = allocator.lists();
+            (lists.used, lists.most)
+        };
+        // SAFETY: sizes are not zero; the block is given back once, with its layout.
+        unsafe {
+            let block = allocator.alloc(of(1 << 20));
+            allocator.dealloc(block, of(1 << 20));
+            let before = counts();
+            // More than a process has addresses for.
+            assert!(allocator.alloc(of(1 << 47)).is_null());
+            assert_eq!(counts(), before);
+        }
     }
 }

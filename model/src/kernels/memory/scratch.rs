@@ -12,6 +12,9 @@ static REST: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 const LINE: usize = 16;
 
 /// A buffer of numbers left by earlier uses, whatever they are; it goes back when dropped.
+///
+/// The default is an empty one.
+#[derive(Default)]
 pub struct Scratch {
     values: Vec<f32>,
     start: usize,
@@ -39,6 +42,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
+        if values.is_empty() {
+            return;
+        }
         let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
         let place = rest.partition_point(|other| other.len() < values.len());
         rest.insert(place, values);

@@ -3,16 +3,14 @@
 
 use std::mem::MaybeUninit;
 
+use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::kernels::isa::arch;
-use crate::kernels::isa::lanes::{Kernel, Lanes, dispatch, gather, store};
+use crate::kernels::isa::vector::{rows_to_lanes, store};
+use crate::kernels::isa::{Isa, Kernel, current, dispatch};
 use crate::kernels::memory::scratch::written;
+use crate::kernels::tuning::passes::{TRANSPOSE_COLUMNS as COLUMNS, TRANSPOSE_ROWS as ROWS};
 
-/// Rows of the result that one task writes.
-const ROWS: usize = 32;
-/// Columns of the result that are written at once: whole vectors of every instruction set.
-const COLUMNS: usize = 64;
 /// Vectors of the buffer: those of the shortest vectors, of which most are needed.
 const BUFFER: usize = ROWS * COLUMNS / 4;
 
@@ -22,11 +20,11 @@ pub fn transposed(x: &[f32], batch: usize, rows: usize, columns: usize) -> Vec<f
     if x.is_empty() {
         return Vec::new();
     }
-    let arch = arch();
+    let set = current();
     let write = |out: &mut [MaybeUninit<f32>]| {
         for (out, x) in out.chunks_mut(rows * columns).zip(x.chunks(rows * columns)) {
             out.par_chunks_mut(ROWS * rows).enumerate().for_each(|(part, out)| {
-                dispatch(arch, Part { x: &x[part * ROWS..], columns, rows, out });
+                dispatch(set, Part { x: &x[part * ROWS..], columns, rows, out });
             });
         }
     };
@@ -47,20 +45,21 @@ impl Kernel for Part<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Lanes>(self, simd: S) {
+    fn run<I: Isa>(self, isa: I) {
+        let simd = isa.simd();
         let Self { x, columns, rows, out } = self;
-        let (lanes, count) = (S::F32_LANES, out.len() / rows);
+        let (lanes, count) = (I::LANES, out.len() / rows);
         let mut buffer = [simd.splat_f32s(0.0); BUFFER];
         for first in (0..rows).step_by(COLUMNS) {
             let some = COLUMNS.min(rows - first);
             for (group, start) in (0..some).step_by(lanes).enumerate() {
                 let to = &mut buffer[group * count..(group + 1) * count];
-                gather(simd, &x[(first + start) * columns..], columns, lanes.min(some - start), to);
+                rows_to_lanes(simd, &x[(first + start) * columns..], columns, lanes.min(some - start), to);
             }
             for (index, row) in out.chunks_exact_mut(rows).enumerate() {
                 let row = &mut row[first..first + some];
                 for (group, to) in row.chunks_mut(lanes).enumerate() {
-                    store::<S>(to, buffer[group * count + index]);
+                    store::<I::Simd>(to, buffer[group * count + index]);
                 }
             }
         }
@@ -83,11 +82,11 @@ mod tests {
                 .map(|index| index as f32)
                 .collect();
             assert_eq!(transposed(&x, 2, rows, columns), expected);
-            for (name, arch) in available() {
+            for (name, set) in available() {
                 let (columns, length) = (columns.min(ROWS), rows * columns.min(ROWS));
                 let x = &x[..length];
                 // SAFETY: the kernel writes its part; what it left out would be NaN.
-                let out = unsafe { written(length, |out| dispatch(arch, Part { x, columns, rows, out })) };
+                let out = unsafe { written(length, |out| dispatch(set, Part { x, columns, rows, out })) };
                 for (index, value) in out.into_iter().enumerate() {
                     assert_eq!(value, x[index % rows * columns + index / rows], "{name}, {rows} x {columns}");
                 }

@@ -7,10 +7,11 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use self::reductions::{sum, sum_pairs};
 use crate::kernels::activation::{Activation, Silu, rows_per_task};
 use crate::kernels::isa::vectorize;
 use crate::kernels::memory::scratch::written;
-use crate::kernels::norm::reductions::{sum, sum_pairs};
+use crate::kernels::tuning::passes::STATISTICS;
 
 /// Mean and reciprocal standard deviation of one group or row.
 #[derive(Clone, Copy)]
@@ -25,9 +26,8 @@ pub struct Statistics {
 /// and are merged in float64 (Chan, Golub and LeVeque 1979), so a large mean costs no precision.
 #[inline(always)]
 fn statistics(values: &[f32], eps: f64) -> Statistics {
-    const BLOCK: usize = 2048;
     let (mut count, mut mean, mut squares) = (0.0_f64, 0.0_f64, 0.0_f64);
-    for block in values.chunks(BLOCK) {
+    for block in values.chunks(STATISTICS) {
         let own_count = block.len() as f64;
         let own_mean = f64::from(sum(block, |value| value)) / own_count;
         let pivot = own_mean as f32;
@@ -139,7 +139,7 @@ pub fn group_backward(
                 } else {
                     places.for_each(|((out, _), &gradient)| *out = gradient * weight);
                 }
-                for (out, x) in out.chunks(2048).zip(x.chunks(2048)) {
+                for (out, x) in out.chunks(STATISTICS).zip(x.chunks(STATISTICS)) {
                     total += f64::from(sum(out, |g| g));
                     along += f64::from(sum_pairs(out, x, |g, x| g * ((x - own.mean) * own.scale)));
                 }

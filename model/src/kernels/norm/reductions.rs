@@ -1,6 +1,6 @@
 //! Sums, maxima and exponentials of rows. Sums run in lanes: a fixed order of additions that a processor does many at once.
 
-use crate::kernels::isa::exponential::exp;
+use crate::kernels::isa::exp::exp;
 
 const LANES: usize = 32;
 

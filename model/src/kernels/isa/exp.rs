@@ -5,7 +5,7 @@
 //! No fused multiply-add: it would be a function call on processors without one. [`exp_vector`], which is written in vectors, leaves
 //! the choice to the instruction set.
 
-use crate::kernels::isa::lanes::Lanes;
+use super::Vector;
 
 // Without closures and branches; `inline(always)` because a loop vectorizes for the processor at hand only when the whole body is
 // inside the function that `pulp` compiled for it.
@@ -42,7 +42,7 @@ pub fn exp(x: f32) -> f32 {
 /// e^x for x up to 88, in vectors, with fused multiplications and additions where the processor has them: as exact as [`exp`] in half
 /// its instructions. Towards -88, where float32 loses precision, it goes to 0.
 #[inline(always)]
-pub fn exp_vector<S: Lanes>(simd: S, x: S::f32s) -> S::f32s {
+pub fn exp_vector<S: Vector>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
     let fused = |a, b, c| simd.multiply_add(a, b, c);
     // A comparison rather than a maximum, which would not let not-a-number through. At -88 the power of two below is 0.
@@ -101,7 +101,7 @@ pub fn erf(x: f32) -> f32 {
 
 /// [`erf`] in vectors, as [`exp_vector`].
 #[inline(always)]
-pub fn erf_vector<S: Lanes>(simd: S, x: S::f32s) -> S::f32s {
+pub fn erf_vector<S: Vector>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
     let a = simd.abs_f32s(x);
     let s = simd.mul_f32s(x, x);
@@ -129,9 +129,10 @@ pub fn sigmoid(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use pulp::Simd;
+
     use super::*;
-    use crate::kernels::isa::available;
-    use crate::kernels::isa::lanes::{Kernel, MOST_LANES, dispatch};
+    use crate::kernels::isa::{Isa, Kernel, MAX_LANES, available, dispatch};
 
     /// float32 arguments from `low` to `high`, by steps of the bit pattern so that small ones are covered too.
     fn arguments(low: f32, high: f32) -> impl Iterator<Item = f32> {
@@ -157,8 +158,9 @@ mod tests {
         type Output = ();
 
         #[inline(always)]
-        fn run<S: Lanes>(self, simd: S) {
-            for value in S::as_mut_simd_f32s(self.0).0 {
+        fn run<I: Isa>(self, isa: I) {
+            let simd = isa.simd();
+            for value in I::Simd::as_mut_simd_f32s(self.0).0 {
                 *value = if self.1 { erf_vector(simd, *value) } else { exp_vector(simd, *value) };
             }
         }
@@ -166,11 +168,11 @@ mod tests {
 
     #[test]
     fn vectors_of_the_error_function_are_as_exact() {
-        for (name, arch) in available() {
-            let mut x: Vec<f32> = arguments(-6.0, 6.0).chain([f32::NAN; MOST_LANES]).collect();
-            x.drain(..x.len() % MOST_LANES);
+        for (name, set) in available() {
+            let mut x: Vec<f32> = arguments(-6.0, 6.0).chain([f32::NAN; MAX_LANES]).collect();
+            x.drain(..x.len() % MAX_LANES);
             let mut found = x.clone();
-            dispatch(arch, Values(&mut found, true));
+            dispatch(set, Values(&mut found, true));
             for (x, found) in x.into_iter().zip(found) {
                 let expected = erf(x);
                 let close = found.is_nan() && x.is_nan() || (found - expected).abs() <= 2e-7 * expected.abs();
@@ -181,20 +183,20 @@ mod tests {
 
     #[test]
     fn vectors_of_exponentials_are_as_exact() {
-        for (name, arch) in available() {
+        for (name, set) in available() {
             let mut x: Vec<f32> = arguments(-88.0, 88.0).collect();
-            x.truncate(x.len() / MOST_LANES * MOST_LANES);
+            x.truncate(x.len() / MAX_LANES * MAX_LANES);
             let mut found = x.clone();
-            dispatch(arch, Values(&mut found, false));
+            dispatch(set, Values(&mut found, false));
             for (x, found) in x.into_iter().zip(found) {
                 let expected = f64::from(x).exp();
                 // Below the smallest normal number nothing is promised but that it is near 0.
                 let limit = if x < -87.3 { 1.2e-38 } else { 1.2e-7 * expected };
                 assert!((f64::from(found) - expected).abs() <= limit, "{name}: exp({x}) is {found} instead of {expected}");
             }
-            let mut special = [0.0; MOST_LANES];
+            let mut special = [0.0; MAX_LANES];
             special[..5].copy_from_slice(&[0.0, f32::NEG_INFINITY, -1e9, f32::NAN, -89.0]);
-            dispatch(arch, Values(&mut special, false));
+            dispatch(set, Values(&mut special, false));
             assert_eq!((special[0], special[1], special[2], special[4]), (1.0, 0.0, 0.0, 0.0));
             assert!(special[3].is_nan());
         }
