@@ -12,7 +12,7 @@ use driftless::taps::{AttentionCategory, LayerId, Layout, PassSizes, TapPlan};
 use driftless::unet::{Residuals, TextContext, UnetInput};
 use driftless::vision::{Filter, Image, canny, resize};
 use serde_json::Value;
-use testkit::{Fixture, fixture, miniature, pipeline, relative_error};
+use testkit::{Fixture, fixture, miniature, miniature_sd2, pipeline, pipeline_sd2, relative_error};
 
 const LIMIT: f64 = 1e-4;
 
@@ -48,7 +48,10 @@ fn check(name: &str) -> f64 {
 }
 
 fn extract(case: &Value) -> Vec<(String, Tensor)> {
-    let pipeline = pipeline();
+    let (model, pipeline) = match case["version"].as_str() {
+        Some("2-1") => (miniature_sd2(), pipeline_sd2()),
+        _ => (miniature(), pipeline()),
+    };
     if case["lora"].as_bool().unwrap() {
         pipeline.attach_adapter(&fixture("training/lora.safetensors"), 1.0).unwrap();
     }
@@ -66,7 +69,7 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
     let noise = generator.randn_tensor(&shape, &Device::Cpu).unwrap();
 
     let controlnet = (!case["control"].is_null())
-        .then(|| ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap());
+        .then(|| ControlNet::open(&model.join("controlnet-canny"), &ModelOptions::default()).unwrap());
     let edges = canny(&rgb, 100, 200).to_rgb().to_unit_tensor(&Device::Cpu).unwrap();
     let hint = controlnet.as_ref().map(|network| pipeline.hint(network, &edges).unwrap());
     let conditions: Vec<Condition> = controlnet
@@ -159,6 +162,35 @@ fn odd_sizes() {
     check("img_size_96");
     check("img_size_100");
     check("odd_photo");
+}
+
+#[test]
+fn every_layer_of_stable_diffusion_2() {
+    check("sd2/everything_t50");
+    check("sd2/everything_t261");
+}
+
+#[test]
+fn stable_diffusion_2_at_the_last_timestep() {
+    check("sd2/t999");
+}
+
+#[test]
+fn control_net_and_denoising_of_stable_diffusion_2() {
+    check("sd2/canny");
+    check("sd2/denoising_60_canny");
+    check("sd2/denoising_160_canny");
+}
+
+#[test]
+fn inversion_with_stable_diffusion_2() {
+    check("sd2/inversion");
+}
+
+#[test]
+fn long_prompt_and_decoded_image_of_stable_diffusion_2() {
+    check("sd2/long_prompt");
+    check("sd2/vae_out");
 }
 
 /// What is wanted decides how far the network runs, never what comes out.

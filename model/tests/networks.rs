@@ -1,21 +1,32 @@
-//! Every network against diffusers and transformers on the seeded miniature model.
+//! Every network against diffusers and transformers on the seeded miniature models of Stable Diffusion 1.5 and 2.1.
 //!
 //! Reference: tests/reference/networks.py (diffusers 0.32.2, transformers 4.49.0, torch 2.15, float32, CPU). Limit 1e-5: two float32
 //! implementations that sum in different orders stay below 5e-6 at these depths; a wrong epsilon already costs 1e-4.
 
 use candle_core::{Device, Tensor};
 use driftless::controlnet::{self, ControlNet};
-use driftless::pipeline::ModelOptions;
+use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless::rng::Generator;
 use driftless::unet::{TextContext, UnetInput};
-use testkit::{Fixture, assert_close, miniature, pipeline};
+use std::path::Path;
+use testkit::{Fixture, assert_close, miniature, miniature_sd2, pipeline, pipeline_sd2};
 
 const LIMIT: f64 = 1e-5;
 const FIXTURE: &str = "networks/networks.safetensors";
+const FIXTURE_SD2: &str = "networks/sd2.safetensors";
 
 #[test]
 fn text_encoder() {
-    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    check_text_encoder(pipeline(), Fixture::open(FIXTURE));
+}
+
+/// Exact GELU, and `!` behind the end token.
+#[test]
+fn text_encoder_of_stable_diffusion_2() {
+    check_text_encoder(pipeline_sd2(), Fixture::open(FIXTURE_SD2));
+}
+
+fn check_text_encoder(pipeline: Pipeline, fixture: Fixture) {
     let ids = pipeline.tokenizer.encode_prompt("a photo of a cat").unwrap();
     let theirs: Vec<Vec<f64>> = fixture.get("text.input_ids").to_dtype(candle_core::DType::F64).unwrap().to_vec2().unwrap();
     assert_eq!(ids.iter().map(|&id| f64::from(id)).collect::<Vec<_>>(), theirs[0], "token ids");
@@ -52,7 +63,16 @@ fn large_images_are_tiled() {
 
 #[test]
 fn unet() {
-    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
+    check_unet(pipeline(), Fixture::open(FIXTURE));
+}
+
+/// Linear projections and as many heads as the level is wide.
+#[test]
+fn unet_of_stable_diffusion_2() {
+    check_unet(pipeline_sd2(), Fixture::open(FIXTURE_SD2));
+}
+
+fn check_unet(pipeline: Pipeline, fixture: Fixture) {
     let cases: [(&str, &str, &[f64]); 4] = [
         ("unet", "unet.first", &[50.0]),
         ("unet", "unet.first", &[50.0, 50.0]),
@@ -102,8 +122,16 @@ fn a_control_net_that_wants_blue_first_gets_it() {
 
 #[test]
 fn control_net() {
-    let (pipeline, fixture) = (pipeline(), Fixture::open(FIXTURE));
-    let network = ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap();
+    check_control_net(miniature(), pipeline(), Fixture::open(FIXTURE));
+}
+
+#[test]
+fn control_net_of_stable_diffusion_2() {
+    check_control_net(miniature_sd2(), pipeline_sd2(), Fixture::open(FIXTURE_SD2));
+}
+
+fn check_control_net(model: &Path, pipeline: Pipeline, fixture: Fixture) {
+    let network = ControlNet::open(&model.join("controlnet-canny"), &ModelOptions::default()).unwrap();
     let sample = fixture.get("controlnet.sample");
     let context = TextContext::new(fixture.get("unet.text"));
     let timesteps = [50.0, 700.0];

@@ -1,4 +1,5 @@
-//! Whole images from prompt to pixels, and activations met on the way, against diffusers' pipelines on the seeded miniature model.
+//! Whole images from prompt to pixels, and activations met on the way, against diffusers' pipelines on the seeded miniature
+//! models of Stable Diffusion 1.5 (noise prediction) and 2.1 (velocity prediction).
 //!
 //! Reference: tests/reference/sampling.py (diffusers 0.32.2, torch 2.15, float32, CPU). Limit 2e-5 on pixels in 0..1: guidance at 7.5
 //! magnifies each step's rounding, 11 calls of the UNet deep.
@@ -10,7 +11,8 @@ use driftless::rng::Generator;
 use driftless::scheduler::{self, SchedulerConfig};
 use driftless::taps::TapPlan;
 use driftless::unet::TextContext;
-use testkit::{Fixture, assert_close, miniature, pipeline};
+use std::path::Path;
+use testkit::{Fixture, assert_close, miniature, miniature_sd2, pipeline, pipeline_sd2};
 
 const LIMIT: f64 = 2e-5;
 const SEED: u64 = 31;
@@ -25,9 +27,9 @@ fn shown(image: &Tensor) -> Tensor {
     ((image * 0.5).unwrap() + 0.5).unwrap().clamp(0f32, 1f32).unwrap()
 }
 
-/// The folder's scheduler configuration under another class.
-fn config(class: &str) -> SchedulerConfig {
-    let text = std::fs::read_to_string(miniature().join("scheduler/scheduler_config.json")).unwrap();
+/// A folder's scheduler configuration under another class.
+fn config(model: &Path, class: &str) -> SchedulerConfig {
+    let text = std::fs::read_to_string(model.join("scheduler/scheduler_config.json")).unwrap();
     let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
     value["_class_name"] = class.into();
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +40,15 @@ fn config(class: &str) -> SchedulerConfig {
 
 #[test]
 fn images_and_activations_from_prompts() {
-    let (pipeline, fixture) = (pipeline(), Fixture::open("networks/sampling.safetensors"));
+    check_prompts(miniature(), pipeline(), Fixture::open("networks/sampling.safetensors"));
+}
+
+#[test]
+fn images_and_activations_of_stable_diffusion_2() {
+    check_prompts(miniature_sd2(), pipeline_sd2(), Fixture::open("networks/sd2_sampling.safetensors"));
+}
+
+fn check_prompts(model: &Path, pipeline: Pipeline, fixture: Fixture) {
     let [prompt, negative_prompt] = contexts(&pipeline);
     let sampling = Sampling {
         prompt: &prompt,
@@ -52,7 +62,7 @@ fn images_and_activations_from_prompts() {
     let ids = ["mid-repeat0-res-out", "up-level1-upsampler-out"].map(|id| layout.parse(id).unwrap());
     let plan = TapPlan::new(&layout, ids, &[], (6, 8)).unwrap();
     for (name, class) in [("pndm", "PNDMScheduler"), ("ddim", "DDIMScheduler"), ("euler", "EulerDiscreteScheduler")] {
-        let mut scheduler = scheduler::from_config(&config(class)).unwrap();
+        let mut scheduler = scheduler::from_config(&config(model, class)).unwrap();
         let mut watched = Watched { plan: &plan, calls: &[2, 3, 6], kept: Vec::new() };
         let mut steps = 0;
         let image =
@@ -81,7 +91,15 @@ fn images_and_activations_from_prompts() {
 
 #[test]
 fn an_image_is_changed_and_steered() {
-    let (pipeline, fixture) = (pipeline(), Fixture::open("networks/sampling.safetensors"));
+    check_changed(miniature(), pipeline(), Fixture::open("networks/sampling.safetensors"));
+}
+
+#[test]
+fn an_image_is_changed_and_steered_by_stable_diffusion_2() {
+    check_changed(miniature_sd2(), pipeline_sd2(), Fixture::open("networks/sd2_sampling.safetensors"));
+}
+
+fn check_changed(model: &Path, pipeline: Pipeline, fixture: Fixture) {
     let [prompt, negative_prompt] = contexts(&pipeline);
     let start = Generator::manual_seed(SEED + 1).rand(&SHAPE);
     let start = Tensor::from_vec(start, &SHAPE, &Device::Cpu).unwrap();
@@ -95,12 +113,12 @@ fn an_image_is_changed_and_steered() {
         conditions: &[],
     };
     let draw = |sampling: &Sampling| {
-        let mut scheduler = scheduler::from_config(&config("DDIMScheduler")).unwrap();
+        let mut scheduler = scheduler::from_config(&config(model, "DDIMScheduler")).unwrap();
         shown(&pipeline.sample(sampling, scheduler.as_mut(), &mut Generator::manual_seed(SEED)).unwrap())
     };
     assert_close("image to image", &draw(&sampling), &fixture.get("changed.image"), LIMIT);
 
-    let controlnet = ControlNet::open(&miniature().join("controlnet-canny"), &ModelOptions::default()).unwrap();
+    let controlnet = ControlNet::open(&model.join("controlnet-canny"), &ModelOptions::default()).unwrap();
     let hint = pipeline.hint(&controlnet, &start).unwrap();
     let conditions = [Condition { controlnet: &controlnet, hint: &hint, scale: 0.75, steps: 0.1..=0.7 }];
     let start = Start::Noise { height: SHAPE[2], width: SHAPE[3] };

@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`model`] | the seeded miniature model, written once per test program |
+//! | [`model`] | the seeded miniature models, written once per test program |
 //! | [`mod@fixture`] | numbers of the reference implementations under `tests/fixtures` |
 //! | [`close`] | the error measure of all parity tests |
 //! | [`program`] | running a binary, and what it said |
@@ -20,5 +20,5 @@ pub mod torch_files;
 pub use close::{assert_close, norm, relative_error};
 pub use files::{files, listing, names};
 pub use fixture::{Fixture, fixture};
-pub use model::{miniature, pipeline};
+pub use model::{miniature, miniature_sd2, pipeline, pipeline_sd2};
 pub use program::{Program, message};

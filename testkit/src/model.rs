@@ -1,4 +1,4 @@
-//! The seed-0 miniature model of [`driftless::miniature`].
+//! The seed-0 miniature models of [`driftless::miniature`].
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,18 +8,33 @@ use driftless::miniature::{Size, write_model};
 use driftless::pipeline::{ModelOptions, Pipeline};
 use tempfile::TempDir;
 
-/// The model's folder, written once per test program; no test may change it.
+/// The folder of the miniature Stable Diffusion 1.5, written once per test program; no test may change it.
 pub fn miniature() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+    written(&FOLDER, Size::Miniature)
+}
+
+/// The same of the miniature Stable Diffusion 2.1, which predicts velocity.
+pub fn miniature_sd2() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    written(&FOLDER, Size::MiniatureSd2)
+}
+
+fn written(folder: &'static OnceLock<TempDir>, size: Size) -> &'static Path {
+    let folder = folder.get_or_init(|| {
         let folder = TempDir::new().unwrap();
-        write_model(folder.path(), Size::Miniature, DType::F32, 0).unwrap();
+        write_model(folder.path(), size, DType::F32, 0).unwrap();
         folder
     });
     folder.path()
 }
 
-/// The model, loaded in float32 on the CPU.
+/// [`miniature`], loaded in float32 on the CPU.
 pub fn pipeline() -> Pipeline {
     Pipeline::load(miniature(), &ModelOptions::default()).unwrap()
+}
+
+/// [`miniature_sd2`], loaded in float32 on the CPU.
+pub fn pipeline_sd2() -> Pipeline {
+    Pipeline::load(miniature_sd2(), &ModelOptions::default()).unwrap()
 }

@@ -78,7 +78,23 @@ CASES = {
 }
 
 
-def all_cases():
-    """Yields (name, elements kept per layer, complete settings)."""
-    for name, (limit, settings) in CASES.items():
-        yield name, limit, DEFAULTS | settings
+# Stable Diffusion 2.1, with a model that predicts velocity
+CASES_2_1 = {
+    "everything_t50": (128, EVERYTHING | {"attention": ["up_cross"], "seed": 31}),
+    "everything_t261": (96, EVERYTHING | {"t": 261, "seed": 32}),
+    "t999": (64, {"t": 999, "seed": 33}),
+    "canny": (64, CANNY | {"attention": ["up_cross", "down_self"], "seed": 34}),
+    "denoising_60_canny": (64, CANNY | {"denoising_from": 60, "seed": 35}),
+    # timesteps that fall between training timesteps
+    "denoising_160_canny": (64, CANNY | {"denoising_from": 160, "seed": 36}),
+    "inversion": (64, {"use_ddim_inversion": True, "seed": 37}),
+    "long_prompt": (64, {"prompt": LONG_PROMPT, "attention": ["up_cross"], "seed": 38}),
+    "vae_out": (512, {"layers": ["unet-out", "vae-out"], "seed": 39}),
+}
+
+
+def all_cases(version):
+    """Yields (name, elements kept per layer, complete settings) of a version's cases."""
+    defaults, cases = {"1-5": (DEFAULTS, CASES), "2-1": (DEFAULTS | {"version": "2-1"}, CASES_2_1)}[version]
+    for name, (limit, settings) in cases.items():
+        yield name, limit, defaults | settings

@@ -6,6 +6,11 @@ folder, the ControlNet is loaded in float32, and the feature store neither round
 
     python extractor_oracle.py MODEL_FOLDER tests/fixtures/extractor --checkout CHECKOUT --overlay OVERLAY \
         --images tests/fixtures/extractor --lora tests/fixtures/training/lora.safetensors
+    python extractor_oracle.py SD2_FOLDER tests/fixtures/extractor/sd2 --checkout CHECKOUT --overlay OVERLAY \
+        --images tests/fixtures/extractor --version 2-1
+
+For version 2-1 one thing more is changed: where the model predicts velocity, the inversion is handed the noise that the prediction
+stands for. The original takes the velocity for noise, since its own model of that version predicts noise.
 
 One file per case. `torch.manual_seed(seed)` precedes each extraction, so the posterior's noise is the first draw and the
 diffusion noise the second. The metadata entry `case` has the settings, `layers` the stored ids in the original's order, each
@@ -44,6 +49,8 @@ def import_original(options):
 
     models.StableDiffusionImg2ImgPipeline = _redirected(diffusers.StableDiffusionImg2ImgPipeline, options.folder)
     controlnet.ControlNetModel = _redirected(diffusers.ControlNetModel, options.folder / "controlnet-canny")
+    diffusers.EulerDiscreteScheduler.from_pretrained = _from_folder(diffusers.EulerDiscreteScheduler, options.folder)
+    diffusion_feature.ddim_inversion = _inverting_noise(diffusion_feature.ddim_inversion)
     encode = controlnet.ControlNetBase.encode
     # the edge map was rounded to float16: exact, since its values are 0 and 1
     controlnet.ControlNetBase.encode = lambda self, condition, *rest: encode(self, condition.float(), *rest)
@@ -57,12 +64,37 @@ def _redirected(cls, folder):
     )
 
 
+def _from_folder(cls, folder):
+    """Stands in for a scheduler's `from_pretrained`: whatever id is asked for, reads the one of `folder`."""
+    load = cls.from_pretrained
+    return lambda _id, **settings: load(folder, **settings)
+
+
+def _inverting_noise(invert):
+    """The original's inversion with the noise that the network's output stands for in the place of that output."""
+
+    def inverted(pipe, *arguments):
+        if pipe.scheduler.config.prediction_type == "epsilon":
+            return invert(pipe, *arguments)
+        if pipe.scheduler.config.prediction_type != "v_prediction":
+            raise ValueError(pipe.scheduler.config.prediction_type)
+
+        def noise(latents, timestep, **text):
+            alpha = pipe.scheduler.alphas_cumprod[timestep]
+            velocity = pipe.unet(latents, timestep, **text).sample
+            return types.SimpleNamespace(sample=alpha.sqrt() * velocity + (1 - alpha).sqrt() * latents)
+
+        return invert(types.SimpleNamespace(vae=pipe.vae, scheduler=pipe.scheduler, unet=noise), *arguments)
+
+    return inverted
+
+
 def extract(extractor_class, case, options):
     """Runs one case and returns its features by id, `[channels, height, width]`, in the original's order."""
     lora = options.lora if case["lora"] else None
     extractor = extractor_class(
         layer={name: True for name in case["layers"]},
-        version="1-5",
+        version=case.get("version", "1-5"),
         device="cpu",
         dtype="float32",
         img_size=case["img_size"],
@@ -108,8 +140,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the miniature model")
     parser.add_argument("output", type=Path, help="the folder for the fixtures")
-    for name in ("checkout", "overlay", "images", "lora"):
+    for name in ("checkout", "overlay", "images"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--lora", type=Path, help="the adapter of the cases that have one")
+    parser.add_argument("--version", choices=("1-5", "2-1"), default="1-5", help="the original's name of the model")
     parser.add_argument("--only", nargs="+", help="write these cases alone")
     options = parser.parse_args()
     options.overlay = options.overlay.resolve()
@@ -120,7 +154,7 @@ def main():
         "versions": common.versions("einops"),
         "weights": common.weights_digest(options.folder),
     }
-    for name, limit, case in extractor_cases.all_cases():
+    for name, limit, case in extractor_cases.all_cases(options.version):
         if options.only is None or name in options.only:
             features = extract(extractor_class, case, options)
             write(features, case, limit, metadata, options.output / f"{name}.safetensors")

@@ -1,26 +1,32 @@
-"""Outputs of the SD1.5 networks on a miniature model: what the Rust networks have to reproduce.
+"""Outputs of the networks on a miniature model: what the Rust networks have to reproduce.
 
 Reference classes: transformers `CLIPTextModel`; diffusers `AutoencoderKL`, `UNet2DConditionModel`, `ControlNetModel`,
 float32 on the CPU. Random inputs are stored, and each is the first draw after `torch.manual_seed` of the seed that
 the metadata entry `inputs` names.
 
     python networks.py MODEL_FOLDER tests/fixtures/networks/networks.safetensors
+    python networks.py SD2_FOLDER tests/fixtures/networks/sd2.safetensors --without-vae
+
+Stable Diffusion 2's autoencoder is Stable Diffusion 1.5's, so that one fixture serves both.
 """
+
+import json
 
 import torch
 
 import common
 
 PROMPT = "a photo of a cat"
-# name of the input: seed, shape
+# name of the input: seed, shape; TEXT is the width of the model's text states
+TEXT = "cross_attention_dim"
 INPUTS = {
     "vae.image": (11, (1, 3, 48, 32)),
     "vae.latents": (12, (1, 4, 4, 6)),
     "unet.sample": (21, (2, 4, 16, 16)),
-    "unet.text": (22, (2, 77, 32)),
+    "unet.text": (22, (2, 77, TEXT)),
     # kohya's 512x650 images give 64x81 latents, whose lowest level is 8x11: odd sides must be resized on the way up
     "unet_odd.sample": (23, (2, 4, 8, 11)),
-    "unet_odd.text": (24, (2, 13, 32)),
+    "unet_odd.text": (24, (2, 13, TEXT)),
     "controlnet.sample": (31, (2, 4, 8, 4)),
     "controlnet.condition": (33, (2, 3, 64, 32)),
 }
@@ -75,10 +81,20 @@ def controlnet(folder, inputs):
 
 @torch.no_grad()
 def main():
-    options = common.arguments(__doc__.splitlines()[0]).parse_args()
-    inputs = {name: common.draw(seed, *shape) for name, (seed, shape) in INPUTS.items()}
+    parser = common.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--without-vae", action="store_true")
+    options = parser.parse_args()
+    width = json.loads((options.folder / "unet/config.json").read_text())[TEXT]
+    described = {
+        name: {"seed": seed, "shape": [width if side == TEXT else side for side in shape]}
+        for name, (seed, shape) in INPUTS.items()
+        if not (options.without_vae and name.startswith("vae."))
+    }
+    inputs = {name: common.draw(entry["seed"], *entry["shape"]) for name, entry in described.items()}
     tensors = dict(inputs)
-    tensors |= text_encoder(options.folder) | vae(options.folder, inputs)
+    tensors |= text_encoder(options.folder)
+    if not options.without_vae:
+        tensors |= vae(options.folder, inputs)
     tensors |= unet(options.folder, inputs) | controlnet(options.folder, inputs)
     common.save(
         options.output,
@@ -87,7 +103,7 @@ def main():
         versions=common.versions(),
         weights=common.weights_digest(options.folder),
         prompt=PROMPT,
-        inputs={name: {"seed": seed, "shape": shape} for name, (seed, shape) in INPUTS.items()},
+        inputs=described,
         timesteps=TIMESTEPS,
         controlnet_scale="0.75",
     )

@@ -6,6 +6,7 @@ case. The UNet is called as `__call__` calls it (negative prompt and prompt in o
 the calls that `calls` lists, counted from 1.
 
     python sampling.py MODEL_FOLDER tests/fixtures/networks/sampling.safetensors
+    python sampling.py SD2_FOLDER tests/fixtures/networks/sd2_sampling.safetensors
 """
 
 import diffusers

@@ -2,7 +2,9 @@
 
     python train_torch.py MODEL_FOLDER tests/fixtures/train/torch_losses.json --data DATA --lora tests/fixtures/training/lora.safetensors
 
-DATA is a folder of kohya's layout (REPEATS_name folders) whose images all have the size that is trained; `miniature --images`
+    python train_torch.py SD2_FOLDER tests/fixtures/train/sd2_losses.json --data DATA --lora tests/fixtures/training/sd2_lora.safetensors --velocity
+
+`--velocity` trains on the velocity and takes SETTINGS with VELOCITY's changes. DATA is a folder of kohya's layout (REPEATS_name folders) whose images all have the size that is trained; `miniature --images`
 writes one, of which the fixture takes the first four images of each group, once each. Nothing of it is Rust's but the seeding,
 which is written out here. Settings of the fixture stand in SETTINGS; the Rust test gives `train` the same.
 
@@ -29,6 +31,8 @@ SETTINGS = {
     "seed": 7, "steps": 20, "batch": 2, "unet_lr": 1e-3, "text_encoder_lr": 5e-4, "max_grad_norm": 1.0, "warmup": 3,
     "clip_skip": 2, "noise_offset": 0.05, "min_snr_gamma": 5.0, "images": 4,
 }
+# Stable Diffusion 2's folder ends with the last layer but one, so that none is skipped
+VELOCITY = {"velocity": True, "clip_skip": 1, "noise_offset": 0.0, "seed": 8}
 
 
 def mix(x):
@@ -116,11 +120,13 @@ def one_step(adapted, vae, tokenizer, schedule, optimizer, chosen, settings):
     noisy = schedule.add_noise(latents, noise, timesteps)
     adapted.ids = common.tokens(tokenizer, [caption for _, caption in chosen])
     prediction = adapted.unet(noisy, timesteps, adapted.states(settings["clip_skip"])).sample
-    loss = (prediction - noise).square().mean(dim=(1, 2, 3))
+    velocity = settings.get("velocity", False)
+    target = schedule.get_velocity(latents, noise, timesteps) if velocity else noise
+    loss = (prediction - target).square().mean(dim=(1, 2, 3))
     if settings["min_snr_gamma"]:
         alphas = schedule.alphas_cumprod[timesteps]
         snr = alphas / (1 - alphas)
-        loss = loss * snr.clamp(max=settings["min_snr_gamma"]) / snr
+        loss = loss * snr.clamp(max=settings["min_snr_gamma"]) / (snr + 1 if velocity else snr)
     loss = loss.mean()
     optimizer.zero_grad()
     loss.backward()
@@ -143,16 +149,18 @@ def main():
     parser = common.arguments(__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lora", type=Path, required=True)
+    parser.add_argument("--velocity", action="store_true")
     options = parser.parse_args()
+    settings = SETTINGS | (VELOCITY if options.velocity else {})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        first_images(options.data, Path(folder), SETTINGS["images"])
-        losses, _ = train(options.folder, Data(Path(folder)), options.lora, SETTINGS)
+        first_images(options.data, Path(folder), settings["images"])
+        losses, _ = train(options.folder, Data(Path(folder)), options.lora, settings)
     result = {
         "script": "tests/reference/train_torch.py",
         "versions": common.versions(),
         "weights": common.weights_digest(options.folder),
-        "settings": SETTINGS,
+        "settings": settings,
         "losses": losses,
     }
     options.output.write_text(json.dumps(result, indent=1) + "\n")
