@@ -15,7 +15,7 @@ use driftless::model_family::{Network, sd15};
 use driftless::weights::Component;
 use place::*;
 use serde_json::Value;
-use testkit::{files, message, names, relative_error};
+use testkit::{files, message, miniature_sd2, names, relative_error};
 
 #[test]
 fn layouts_and_restart() {
@@ -201,7 +201,8 @@ fn wrong_requests_are_refused_before_anything_is_written() {
     refuse(&["--input_dir", "empty"], 1, &["no image in this folder"]);
     refuse(&["--input_dir", "empty/*.png"], 1, &["no file matches"]);
     refuse(&["--feature_resize", "100"], 1, &["leaves nothing of"]);
-    refuse(&["--version", "xl"], 2, &["1-5"]);
+    refuse(&["--version", "xl"], 2, &["1-5 and 2-1"]);
+    refuse(&["--version", "2-1"], 1, &["is a Stable Diffusion 1.5 model"]);
     refuse(&["--attention", "mid_cross"], 1, &["mid_cross"]);
     refuse(&["--control", "depth"], 1, &["--control-image-dir depth=DIR"]);
     refuse(&["--control", "scribble"], 2, &["--controlnet-model scribble="]);
@@ -320,4 +321,27 @@ fn features_become_images_side_by_side() {
     assert!(beyond.status.code() == Some(1) && message(&beyond).contains("--token names 77"), "{}", message(&beyond));
     let output = bare(&["pca", "layers.json", "--output", "none"], folder.path());
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn stable_diffusion_2_by_the_originals_name_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = miniature_sd2().display().to_string();
+    succeeded(&extract(folder.path(), &["--model", &model, "--version", "2-1"]));
+    assert_eq!(files(&folder.path().join("OUT")).iter().filter(|(name, _)| name.ends_with(".npy")).count(), 10);
+    let other = tempfile::tempdir().unwrap();
+    let output = extract(other.path(), &["--model", &model, "--version", "1-5"]);
+    refused(other.path(), &output, 1, &["is a Stable Diffusion 2 model"]);
+}
+
+#[test]
+fn layers_of_a_version_without_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bare(&["layers", "--version", "2-1", "--img-size", "512", "--json"], folder.path());
+    succeeded(&output);
+    let layers: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Heads of 64 channels: 5, 10 and 20 of them.
+    assert_eq!(layers["down-level0-repeat0-vit-block0-self-map"], serde_json::json!([5, 4096, 4096]));
+    assert_eq!(layers["mid-vit-block0-cross-map"], serde_json::json!([20, 64, 77]));
+    assert_eq!(layers.as_object().unwrap().len(), 198);
 }

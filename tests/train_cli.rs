@@ -213,7 +213,7 @@ fn wrong_usage_is_told_apart_from_failure() {
     let place = Place::new();
     assert_fails(&words(&mut train(), "--learning_rat 1"), 2, &["did you mean `learning_rate`"]);
     assert_fails(&words(&mut train(), "--resolution big"), 2, &["resolution"]);
-    assert_fails(&words(&mut train(), "--v2"), 2, &["Stable Diffusion 1.5"]);
+    assert_fails(&words(&mut place.command("out"), "--v2"), 1, &["--v2", "is a Stable Diffusion 1.5 model"]);
     assert_fails(&words(&mut place.command("out"), "--network_dim 0"), 1, &["at least 1"]);
     assert_fails(&words(&mut place.command("out"), "--optimizer_type Prodgy"), 1, &["Prodgy"]);
     assert!(!place.path("out").exists(), "nothing is written by a run that does not begin");

@@ -3,11 +3,13 @@
 #[path = "train_place.rs"]
 mod place;
 
+use driftless::adapter::AdapterFile;
+use driftless::formats::WeightFile;
 use driftless::vision::Rgb;
 use place::*;
 use serde_json::Value;
 use std::path::Path;
-use testkit::{message, miniature};
+use testkit::{message, miniature, miniature_sd2};
 
 fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -21,18 +23,36 @@ fn numbers(path: &Path, key: &str) -> Vec<f64> {
 // timesteps, latents and order. Measured 1.1e-6 at most; 1e-5 leaves room for another order of sums, and is a hundredth of what is asked.
 #[test]
 fn losses_are_those_of_torch_and_peft() {
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/train/torch_losses.json");
-    let fixture: Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    check_losses(miniature(), "train/torch_losses.json", "training/lora.safetensors", "");
+}
+
+/// Stable Diffusion 2.1: the velocity is learnt, and the file says of which model it is as kohya's does.
+#[test]
+fn losses_on_a_velocity_are_those_of_torch_and_peft() {
+    let options = "--v2 --v_parameterization --output_name a";
+    let place = check_losses(miniature_sd2(), "train/sd2_losses.json", "training/sd2_lora.safetensors", options);
+    let adapter = AdapterFile::open(place.path("out/a.safetensors")).unwrap();
+    for (key, expected) in [
+        ("ss_v2", "True"),
+        ("ss_base_model_version", "sd_v2_v"),
+        ("modelspec.architecture", "stable-diffusion-v2-768-v/lora"),
+        ("modelspec.prediction_type", "v"),
+    ] {
+        assert_eq!(adapter.metadata.get(key).map(String::as_str), Some(expected), "{key}");
+    }
+    let file = WeightFile::open(place.path("out/a.safetensors")).unwrap();
+    // kohya's names are those of SD1.5; the projections are matrices here.
+    assert!(file.contains("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight"));
+    assert_eq!(file.info("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight").unwrap().shape, [4, 64]);
+}
+
+/// A run with the settings of a fixture, whose losses it has to have.
+fn check_losses(model: &Path, losses: &str, lora: &str, more: &str) -> Place {
+    let fixture: Value = serde_json::from_str(&std::fs::read_to_string(testkit::fixture(losses)).unwrap()).unwrap();
     let place = Place::of(4, 128);
     let mut command = train();
-    command
-        .arg("--model")
-        .arg(miniature())
-        .arg("--train_data_dir")
-        .arg(place.path("data"))
-        .arg("--output_dir")
-        .arg(place.path("out"));
-    command.arg("--network_weights").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/training/lora.safetensors"));
+    command.arg("--model").arg(model).arg("--train_data_dir").arg(place.path("data")).arg("--output_dir").arg(place.path("out"));
+    command.arg("--network_weights").arg(testkit::fixture(lora)).args(more.split_whitespace());
     let set = |key: &str| fixture["settings"][key].to_string();
     for (option, key) in [
         ("--seed", "seed"),
@@ -55,6 +75,7 @@ fn losses_are_those_of_torch_and_peft() {
     for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert!((found - expected).abs() <= 1e-5 * expected, "step {}: {found}, not {expected}", step + 1);
     }
+    place
 }
 
 #[test]

@@ -7,6 +7,7 @@ use driftless::unet::UnetConfig;
 use driftless_cli::{Console, output};
 use features::engine::{pass_sizes, shape_text};
 use features::fault::Fault;
+use features::plan;
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExtractArgs, LayersArgs};
@@ -24,7 +25,7 @@ const DEFAULT_IMG_SIZE: usize = 512;
 pub fn list(args: &LayersArgs, console: &Console) -> Result<()> {
     let config = match &args.model {
         Some(model) => unet_config_of(model, console)?,
-        None => UnetConfig::stable_diffusion_1_5(),
+        None => UnetConfig::of_family(plan::family(args.version.as_deref())?),
     };
     let layers = layers(&config, args.img_size, &args.attention)?;
     if args.json {
@@ -44,7 +45,7 @@ pub fn show_all(args: &ExtractArgs, console: &Console) -> Result<()> {
     let config = match (&args.model.model, &args.offline_lora, &args.offline_lora_filename) {
         (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), console)?,
         (Some(model), ..) => unet_config_of(model, console)?,
-        _ => UnetConfig::stable_diffusion_1_5(),
+        _ => UnetConfig::of_family(plan::family(args.version.as_deref())?),
     };
     let attention = args.set.set.attention.iter().map(|name| name.parse()).collect::<driftless::Result<Vec<_>>>()?;
     let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &attention)?;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::DType;
 use driftless::hub::{self, HubOptions};
+use driftless::model_family::ModelFamily;
 use driftless::model_family::Network;
 use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
@@ -26,10 +27,21 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
     Ok(LocalModel { path, base })
 }
 
+/// Refuses a model of another family than `--version` names.
+///
+/// # Errors
+/// When it is one, or its configuration cannot be read.
+pub fn check_family(model: LocalModel, named: &ModelFamily) -> Result<LocalModel> {
+    let family = model.unet_config(DType::F32)?.family();
+    let version = named.extractor.version;
+    ensure!(family == named, "--version {version}: {} is a {family} model", model.path.display());
+    Ok(model)
+}
+
 /// The UNet's sizes of a model of which nothing else is needed: from a hub, one small file is fetched.
 ///
 /// # Errors
-/// When it is neither here nor on the hub, or no model of Stable Diffusion 1.5.
+/// When it is neither here nor on the hub, or no model of Stable Diffusion 1 or 2.
 pub fn unet_config_of(model: &str, console: &Console) -> Result<UnetConfig> {
     if Path::new(model).exists() {
         return Ok(UnetConfig::from_file(&ModelFiles::open(Path::new(model), None, false)?.config(Network::Unet))?);

@@ -23,6 +23,7 @@ pub fn from_args(args: &ExtractArgs) -> Result<Settings, Fault> {
         }
         None => Settings::of_set(set_from_args(args)),
     };
+    put_over(&mut settings.version, args.version.clone());
     put_over(&mut settings.model, args.model.model.clone());
     put_over(&mut settings.threads, args.model.threads);
     put_over(&mut settings.batch_size, args.batch_size);

@@ -40,7 +40,13 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     let device = device::open(choice)?;
     let dtype = dtype.unwrap_or_else(|| device::default_dtype(&device));
     let options = ModelOptions { dtype, device, base: None };
-    let models = plan.models.try_map(|_, choice| model::find(choice, dtype, console))?;
+    let models = plan.models.try_map(|_, choice| -> Result<_> {
+        let model = model::find(choice, dtype, console)?;
+        match settings.version {
+            Some(_) => model::check_family(model, plan.family),
+            None => Ok(model),
+        }
+    })?;
     let run = Run::new(&plan, &models, &options)?;
     announce(&plan, &run, console);
     let controls = run.controls().into_iter();
@@ -59,9 +65,6 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
 
 /// Where to compute and in which type.
 fn hardware(args: &ExtractArgs, settings: &Settings) -> Result<(DeviceChoice, Option<DType>), Fault> {
-    if let Some(version) = args.version.as_deref().filter(|version| *version != "1-5") {
-        return Err(Fault::usage(format!("--version {version}: driftless has Stable Diffusion 1.5 alone, --version 1-5")));
-    }
     let dtype = match &settings.dtype {
         Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),
         None => None,

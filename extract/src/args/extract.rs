@@ -16,7 +16,7 @@ pub struct ExtractArgs {
     /// Which model, where and how.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Version of Stable Diffusion; 1-5 is the one there is [default: 1-5]
+    /// Version of Stable Diffusion, which is the model where --model names none: 1-5 or 2-1 [default: 1-5]
     #[arg(long, value_name = "VERSION", help_heading = "Model")]
     pub version: Option<String>,
     /// Alone: a merged model (folder or checkpoint) that takes the model's place. With --offline-lora-filename: the folder of an adapter

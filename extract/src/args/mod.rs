@@ -74,9 +74,12 @@ pub enum Command {
 /// Options of `extract layers`.
 #[derive(Debug, Args)]
 pub struct LayersArgs {
-    /// Diffusers folder, checkpoint file or hub id; only its UNet's configuration is read [default: Stable Diffusion 1.5's sizes]
+    /// Diffusers folder, checkpoint file or hub id; only its UNet's configuration is read [default: the sizes of --version]
     #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID")]
     pub model: Option<String>,
+    /// Version of Stable Diffusion: 1-5 or 2-1 [default: 1-5]
+    #[arg(long, value_name = "VERSION", conflicts_with = "model")]
+    pub version: Option<String>,
     /// Side of the image in pixels
     #[arg(long, default_value_t = 512, value_name = "PIXELS")]
     pub img_size: usize,

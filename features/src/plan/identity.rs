@@ -90,7 +90,7 @@ fn every_option_has_the_identity_of_its_row() {
     }
     for option in SET_OPTIONS {
         let settings = Settings { sets: two_sets(option, folder.path()), file: Some("s.toml".into()), ..Settings::default() };
-        let planned = Sets::new(&settings, 512, &[]).unwrap();
+        let planned = Sets::new(&settings, &driftless::model_family::sd15::FAMILY, 512, &[]).unwrap();
         let mut sets = planned.sets.values();
         let (first, second) = (sets.next().unwrap(), sets.next().unwrap());
         let fusions: Vec<_> = planned.fusions.values().map(|fusion| (fusion.first, &fusion.others, fusion.mode)).collect();

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 pub use settings::{InputSettings, OutputSettings, Settings};
 pub use shard::{NotAShard, Shard};
 
+use driftless::model_family::{FAMILIES, ModelFamily, sd15};
+
 use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
@@ -25,9 +27,6 @@ use crate::stores::OutputRule;
 
 use models::Models;
 
-/// ControlNets that are used when none is named, by kind.
-const DEFAULT_CONTROLNETS: [(&str, &str); 2] =
-    [("canny", "lllyasviel/sd-controlnet-canny"), ("depth", "lllyasviel/sd-controlnet-depth")];
 /// The side to which images are resized: Stable Diffusion 1.5's. The original's default, 1024, is SDXL's, its default model.
 const DEFAULT_IMG_SIZE: usize = 512;
 
@@ -66,6 +65,8 @@ pub struct RunPlan {
     pub fusions: IdMap<Fusion, Fusion>,
     /// The ControlNets that any set uses, by kind.
     pub controls: BTreeMap<String, ControlChoice>,
+    /// The family that was named, or is meant where none is.
+    pub family: &'static ModelFamily,
     /// Where features go.
     pub output: OutputRule,
     /// Make anew what is there.
@@ -88,8 +89,9 @@ impl RunPlan {
         check_numbers(settings, img_size, batch_size, &mut faults);
         let (samples, image_count) = faults.take(find_samples(settings, batch_size));
         let nested = settings.input.nested;
-        let Sets { models, sets, fusions } = faults.take(Sets::new(settings, img_size, &samples));
-        let controls = faults.take(control_choices(settings, &samples, nested));
+        let family = faults.keep(family(settings.version.as_deref())).unwrap_or(&sd15::FAMILY);
+        let Sets { models, sets, fusions } = faults.take(Sets::new(settings, family, img_size, &samples));
+        let controls = faults.take(control_choices(settings, family, &samples, nested));
         let output = faults.keep(output_rule(settings));
         faults.check()?;
         // It has noted a fault above if it is missing.
@@ -105,6 +107,7 @@ impl RunPlan {
             image_count,
             sets,
             fusions,
+            family,
             controls,
             overwrite: settings.output.overwrite,
             output,
@@ -124,9 +127,14 @@ pub(crate) struct Sets {
 
 impl Sets {
     /// Works out what the settings of all sets mean.
-    pub(crate) fn new(settings: &Settings, img_size: usize, samples: &[Sample]) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        settings: &Settings,
+        family: &'static ModelFamily,
+        img_size: usize,
+        samples: &[Sample],
+    ) -> Result<Self, Fault> {
         let mut faults = Faults::default();
-        let mut models = Models::new(settings);
+        let mut models = Models::new(settings, family);
         let sets = faults.take(sets::feature_sets(settings, img_size, samples, &mut models));
         // Without the sets there would be a second complaint about each name.
         let fusions = if sets.is_empty() { IdMap::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
@@ -140,6 +148,18 @@ impl Sets {
         faults.check()?;
         Ok(Self { models: models.finish(), sets, fusions })
     }
+}
+
+/// The family of Stable Diffusion by the original's name of its version; 1-5 without a name.
+///
+/// # Errors
+/// For a name that is none of these.
+pub fn family(version: Option<&str>) -> Result<&'static ModelFamily, Fault> {
+    let Some(name) = version else { return Ok(&sd15::FAMILY) };
+    ModelFamily::of_extractor_version(name).ok_or_else(|| {
+        let known = FAMILIES.map(|family| family.extractor.version).join(" and ");
+        Fault::usage(format!("--version {name}: driftless has Stable Diffusion {known}"))
+    })
 }
 
 fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults: &mut Faults) {
@@ -175,7 +195,12 @@ fn find_samples(settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, 
 }
 
 /// The ControlNets that any set uses.
-fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Result<BTreeMap<String, ControlChoice>, Fault> {
+fn control_choices(
+    settings: &Settings,
+    family: &ModelFamily,
+    samples: &[Sample],
+    nested: bool,
+) -> Result<BTreeMap<String, ControlChoice>, Fault> {
     let mut faults = Faults::default();
     let mut choices = BTreeMap::new();
     let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(|control| control.kind.as_str()).collect();
@@ -186,7 +211,7 @@ fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Res
     }
     for kind in used {
         if !choices.contains_key(kind)
-            && let Some(choice) = faults.keep(control_choice(kind, settings, samples, nested))
+            && let Some(choice) = faults.keep(control_choice(kind, settings, family, samples, nested))
         {
             choices.insert(kind.to_owned(), choice);
         }
@@ -195,8 +220,14 @@ fn control_choices(settings: &Settings, samples: &[Sample], nested: bool) -> Res
     Ok(choices)
 }
 
-fn control_choice(kind: &str, settings: &Settings, samples: &[Sample], nested: bool) -> Result<ControlChoice, Fault> {
-    let default = DEFAULT_CONTROLNETS.iter().find(|(known, _)| *known == kind).map(|(_, model)| (*model).to_owned());
+fn control_choice(
+    kind: &str,
+    settings: &Settings,
+    family: &ModelFamily,
+    samples: &[Sample],
+    nested: bool,
+) -> Result<ControlChoice, Fault> {
+    let default = family.extractor.controlnets.iter().find(|(known, _)| *known == kind).map(|(_, model)| (*model).to_owned());
     let model = settings.controlnet_model.get(kind).cloned().or(default).ok_or_else(|| {
         Fault::usage(format!(
             "--control {kind}: no ControlNet of this kind is known; name one with --controlnet-model {kind}=DIR|ID"

@@ -1,6 +1,6 @@
 //! The models of a run, each once, in the order in which sets first use them.
 
-use driftless::model_family::DEFAULT_MODEL;
+use driftless::model_family::ModelFamily;
 
 use super::Settings;
 use crate::ids::IdMap;
@@ -10,27 +10,30 @@ use crate::set::{ModelChoice, ModelId};
 #[derive(Debug)]
 pub(super) struct Models<'a> {
     settings: &'a Settings,
+    /// The family whose model is meant where none is named.
+    family: &'static ModelFamily,
     models: IdMap<ModelChoice, ModelChoice>,
 }
 
 impl<'a> Models<'a> {
     /// None yet.
-    pub fn new(settings: &'a Settings) -> Self {
-        Self { settings, models: IdMap::new() }
+    pub fn new(settings: &'a Settings, family: &'static ModelFamily) -> Self {
+        Self { settings, family, models: IdMap::new() }
     }
 
     /// The run's model, or a set's own. A set's model in one file borrows its tokenizer and configurations from the run's `base` if
     /// there is one, else from the run's model.
     pub fn of_set(&mut self, own: Option<&str>) -> ModelId {
         let Settings { model, base, revision, .. } = self.settings;
-        let run = model.as_deref().unwrap_or(DEFAULT_MODEL);
+        let default = self.family.extractor.repository;
+        let run = model.as_deref().unwrap_or(default);
         let wanted = own.unwrap_or(run);
         if let Some((id, _)) = self.models.iter().find(|(_, choice)| choice.model == wanted) {
             return id;
         }
         let (lender, revision) = match own {
             Some(_) => (run, None),
-            None => (DEFAULT_MODEL, revision.clone()),
+            None => (default, revision.clone()),
         };
         let base = base.as_deref().unwrap_or(lender).to_owned();
         self.models.push(ModelChoice { model: wanted.to_owned(), base, revision })

@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn planned(settings: &Settings) -> Result<IdMap<FeatureSet, FeatureSet>, Fault> {
-        feature_sets(settings, 512, &[], &mut Models::new(settings))
+        feature_sets(settings, 512, &[], &mut Models::new(settings, &driftless::model_family::sd15::FAMILY))
     }
 
     fn plan(set: SetSettings) -> Result<FeatureSet, String> {

@@ -16,6 +16,8 @@ use crate::stores::{OutputFormat, OutputPrecision};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Version of Stable Diffusion by the original extractor's name: 1-5 or 2-1.
+    pub version: Option<String>,
     /// Diffusers folder, checkpoint file or hub id.
     pub model: Option<String>,
     /// For a checkpoint file: folder or hub id with its configurations and tokenizer.

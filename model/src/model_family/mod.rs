@@ -25,6 +25,7 @@ pub(crate) use layers::resolve_underscored;
 pub use layers::{LayerKind, layer_kind};
 pub use network::Network;
 
+use crate::scheduler::SchedulerClass;
 use naming::ldm::TextEncoderNaming;
 
 /// How many pixels a latent stands for along each side, in every family: their autoencoders halve the image three times. The
@@ -56,6 +57,21 @@ pub struct ModelFamily {
     pub predictions: &'static [Prediction],
     /// The text encoder's names in LDM files.
     pub text_encoder: TextEncoderNaming,
+    /// The family in the paper's extractor.
+    pub extractor: Extractor,
+}
+
+/// What the paper's extractor (generic-diffusion-feature e4361a6, `components/models.py`) does for a family.
+#[derive(Debug)]
+pub struct Extractor {
+    /// The family's name there, a value of `--version`.
+    pub version: &'static str,
+    /// The repository of the model that it loads.
+    pub repository: &'static str,
+    /// Repositories of ControlNets by kind.
+    pub controlnets: [(&'static str, &'static str); 2],
+    /// The scheduler that it puts in the place of the model's own, over the same settings.
+    pub scheduler: Option<SchedulerClass>,
 }
 
 /// What a network predicts, by diffusers' names of `prediction_type`.
@@ -103,6 +119,16 @@ impl ModelFamily {
         let kind = layer_kind(network, path)?;
         let projection = path.ends_with(".proj_in") || path.ends_with(".proj_out");
         Some(if projection && self.linear_projections { LayerKind::Linear } else { kind })
+    }
+
+    /// The family whose transformers project by linear layers, or by 1x1 convolutions.
+    pub fn of_projections(linear: bool) -> &'static Self {
+        FAMILIES.into_iter().find(|family| family.linear_projections == linear).unwrap_or(&sd15::FAMILY)
+    }
+
+    /// The family that the paper's extractor calls `version`.
+    pub fn of_extractor_version(version: &str) -> Option<&'static Self> {
+        FAMILIES.into_iter().find(|family| family.extractor.version == version)
     }
 
     /// The names of all families, for messages: `Stable Diffusion 1.5 or Stable Diffusion 2`.

@@ -99,6 +99,5 @@ pub fn of_adapter(file: &WeightFile) -> &'static ModelFamily {
 
 /// The family of a UNet's or ControlNet's `config.json`.
 pub fn of_unet_config(config: &Value) -> &'static ModelFamily {
-    let linear = config["use_linear_projection"].as_bool().unwrap_or(false);
-    FAMILIES.into_iter().find(|family| family.linear_projections == linear).unwrap_or(&sd15::FAMILY)
+    ModelFamily::of_projections(config["use_linear_projection"].as_bool().unwrap_or(false))
 }

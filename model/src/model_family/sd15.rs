@@ -4,7 +4,7 @@
 //! have the same networks.
 
 use super::naming::{ldm::TextEncoderNaming, text_encoder};
-use super::{ModelFamily, Prediction};
+use super::{Extractor, ModelFamily, Prediction};
 
 /// Stable Diffusion 1.x.
 pub const FAMILY: ModelFamily = ModelFamily {
@@ -24,5 +24,11 @@ pub const FAMILY: ModelFamily = ModelFamily {
         to_ldm: text_encoder::to_ldm,
         unused: text_encoder::unused,
         fillers: text_encoder::fillers,
+    },
+    extractor: Extractor {
+        version: "1-5",
+        repository: "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        controlnets: [("canny", "lllyasviel/sd-controlnet-canny"), ("depth", "lllyasviel/sd-controlnet-depth")],
+        scheduler: None,
     },
 };

@@ -6,7 +6,8 @@
 //! of the base that is named, or from the user.
 
 use super::naming::{ldm::TextEncoderNaming, open_clip};
-use super::{ModelFamily, Prediction};
+use super::{Extractor, ModelFamily, Prediction};
+use crate::scheduler::SchedulerClass;
 
 /// Stable Diffusion 2.x.
 pub const FAMILY: ModelFamily = ModelFamily {
@@ -26,5 +27,12 @@ pub const FAMILY: ModelFamily = ModelFamily {
         to_ldm: open_clip::to_ldm,
         unused: open_clip::unused,
         fillers: open_clip::fillers,
+    },
+    extractor: Extractor {
+        version: "2-1",
+        repository: "stabilityai/stable-diffusion-2-1-base",
+        // The original has those of 1-5 alone, which do not fit.
+        controlnets: [("canny", "thibaud/controlnet-sd21-canny-diffusers"), ("depth", "thibaud/controlnet-sd21-depth-diffusers")],
+        scheduler: Some(SchedulerClass::EulerDiscrete),
     },
 };

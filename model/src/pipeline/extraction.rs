@@ -16,9 +16,7 @@ use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
 use crate::Result;
 use crate::error::InputError;
-use crate::scheduler::{
-    self, ExtractionSchedule, InversionLadder, Scheduler, SchedulerClass, SchedulerConfig, ddim_inversion_step,
-};
+use crate::scheduler::{self, ExtractionSchedule, InversionLadder, Scheduler, SchedulerConfig, ddim_inversion_step};
 use crate::taps::{LayerId, TapPlan};
 use crate::unet::{TextContext, UnetInput};
 
@@ -99,9 +97,9 @@ impl Pipeline {
 
     /// The scheduler that the original extracts with.
     fn extraction_scheduler(&self) -> Result<SchedulerConfig> {
-        match self.unet.config().use_linear_projection() {
-            true => self.scheduler_config.with_class(SchedulerClass::EulerDiscrete),
-            false => Ok(self.scheduler_config.clone()),
+        match self.unet.config().family().extractor.scheduler {
+            Some(class) => self.scheduler_config.with_class(class),
+            None => Ok(self.scheduler_config.clone()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::formats::read_config;
+use crate::model_family::ModelFamily;
 use crate::taps::{Layout, Level};
 use crate::{Error, Result};
 
@@ -256,8 +257,18 @@ impl UnetConfig {
         self.num_attention_heads.as_ref().unwrap_or(&self.attention_head_dim).at(level).unwrap_or(0)
     }
 
-    /// Whether transformers project to tokens by linear layers (SD2) and not by 1x1 convolutions (SD1.5).
-    pub(crate) fn use_linear_projection(&self) -> bool {
+    /// The published sizes of a family.
+    pub fn of_family(family: &ModelFamily) -> Self {
+        if family.linear_projections { Self::stable_diffusion_2_1() } else { Self::stable_diffusion_1_5() }
+    }
+
+    /// The family whose networks have these options.
+    pub fn family(&self) -> &'static ModelFamily {
+        ModelFamily::of_projections(self.use_linear_projection)
+    }
+
+    /// Whether transformers project to tokens by linear layers and not by 1x1 convolutions.
+    pub(super) fn use_linear_projection(&self) -> bool {
         self.use_linear_projection
     }
 

@@ -4,6 +4,7 @@ use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use driftless::hub::{self, HubOptions};
+use driftless::model_family::{ModelFamily, sd2, sd15};
 use driftless::pipeline::ModelFiles;
 use std::path::{Path, PathBuf};
 
@@ -31,8 +32,14 @@ pub fn base(options: &ModelOptions, model: &Path, hub: &HubOptions) -> Result<Op
     if ModelFiles::is_complete(model) {
         return Ok(None);
     }
-    let base = hub::resolve_configuration(&options.base, hub);
-    base.with_context(|| format!("--base {}", options.base)).map(Some)
+    let named = options.base.as_deref().unwrap_or(family(options).repository);
+    let base = hub::resolve_configuration(named, hub);
+    base.with_context(|| format!("--base {named}")).map(Some)
+}
+
+/// The family that the options say the model is of.
+pub fn family(options: &ModelOptions) -> &'static ModelFamily {
+    if options.v2 { &sd2::FAMILY } else { &sd15::FAMILY }
 }
 
 /// The type that the frozen model is asked to compute in.

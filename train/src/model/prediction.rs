@@ -1,30 +1,55 @@
-//! What the base model predicts: the noise, as Stable Diffusion 1.5, or the velocity. Taking one for the other trains towards noise.
+//! What the base model is and predicts: Stable Diffusion 1 or 2, the noise or the velocity. Taking one prediction for the other trains
+//! towards noise, and an adapter that names another base model than its own is of no use.
 
 use crate::monitor::Console;
 use crate::options::Options;
 use anyhow::{Result, bail};
 use driftless::formats::read_config;
+use driftless::unet::UnetConfig;
 use serde_json::Value;
 use std::path::Path;
 
-/// Compares `--v_parameterization` with what the model folder at `place` says of itself; a folder that says nothing predicts the noise.
+/// Compares `--v2` and `--v_parameterization` with what the model folder at `place` says of itself; a folder that says nothing predicts
+/// the noise.
 ///
 /// # Errors
-/// When the model predicts the velocity and this was not asked for.
+/// When the model is of another version, or predicts the velocity and this was not asked for.
 pub fn check(place: &Path, options: &Options, console: &Console) -> Result<()> {
+    check_version(place, options)?;
+    if options.model.v2 && options.model.clip_skip.is_some_and(|skip| skip > 1) {
+        console.warn(
+            "--clip_skip: the text encoder of Stable Diffusion 2 ends with the last layer but one already; one more is skipped now",
+        );
+    }
     let config = place.join("scheduler/scheduler_config.json");
     let stated =
         if config.is_file() { read_config::<Value>(&config)?["prediction_type"].as_str().map(str::to_owned) } else { None };
     match (stated.as_deref(), options.objective.v_parameterization) {
-        (Some("v_prediction"), false) => bail!(
-            "{}: says that the model predicts the velocity, which Stable Diffusion 1.5 does not; if this is meant, give --v_parameterization",
-            config.display()
-        ),
+        (Some("v_prediction"), false) => {
+            bail!("{}: says that the model predicts the velocity; give --v_parameterization", config.display())
+        }
         (Some("epsilon") | None, true) => {
-            console
-                .warn("--v_parameterization: Stable Diffusion 1.5 predicts the noise, and nothing says that this model does not");
+            let model = if options.model.v2 {
+                "this model predicts the velocity"
+            } else {
+                "this model does, as Stable Diffusion 1.5 does not"
+            };
+            console.warn(format!("--v_parameterization: nothing says that {model}"));
         }
         _ => {}
     }
     Ok(())
+}
+
+fn check_version(place: &Path, options: &Options) -> Result<()> {
+    let config = place.join("unet/config.json");
+    if !config.is_file() {
+        return Ok(());
+    }
+    let family = UnetConfig::from_file(&config)?.family();
+    match (family.kohya_v2, options.model.v2) {
+        (true, false) => bail!("{}: is a {family} model; give --v2", place.display()),
+        (false, true) => bail!("--v2: {} is a {family} model", place.display()),
+        (true, true) | (false, false) => Ok(()),
+    }
 }

@@ -289,7 +289,6 @@ mod tests {
         assert_eq!(parsed.warnings.len(), 1, "{:?}", parsed.warnings);
         assert!(parsed.warnings[0].contains("weighted_captions"));
         assert_eq!(parsed.notices.len(), 2, "{:?}", parsed.notices);
-        assert!(wrong("--v2").contains("Stable Diffusion 1.5"));
         assert!(wrong("--masked_loss").contains("every pixel"));
     }
 
@@ -362,7 +361,6 @@ mod tests {
             ("learning_rte = 1", "learning_rate"),
             ("[a]\nlearning_rate = \"fast\"", "fast"),
             ("cache_latents = \"yes\"", "true or false"),
-            ("v2 = true", "Stable Diffusion 1.5"),
             ("seed = ", "TOML"),
         ] {
             std::fs::write(&path, text).unwrap();

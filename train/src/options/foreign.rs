@@ -57,7 +57,7 @@ const OUR_LOADER: Treatment = Needless("images are loaded in the background with
 const ONE_MACHINE: Treatment = Needless("training runs on one device");
 const NO_UPLOAD: Treatment = LeftOut("nothing is uploaded");
 const NO_TRACKER: Treatment = LeftOut("logs go to TensorBoard and metrics.jsonl only");
-const OTHER_MODEL: Treatment = LeftOut("it belongs to models other than Stable Diffusion 1.5");
+const OTHER_MODEL: Treatment = LeftOut("it belongs to models other than Stable Diffusion 1 and 2");
 const FLOAT32_ADAPTER: Treatment = LeftOut("adapters, gradients and optimizer stay float32");
 const OWN_LOG: Treatment = Needless("messages are governed by --quiet, --verbose and --log_json");
 const NO_MASKS: Treatment = Refused("the loss counts every pixel alike; cut the images to what they shall teach");
@@ -75,7 +75,6 @@ const TABLE: &[Foreign] = &[
     entry("wandb_api_key", One, NO_TRACKER),
     entry("log_config", Switch, LeftOut("options are not logged; the adapter's metadata hold them")),
     // Models.
-    entry("v2", Switch, Refused("this program trains Stable Diffusion 1.5 only")),
     entry("no_half_vae", Switch, LeftOut("the VAE computes in the same type as the rest")),
     entry("vae_batch_size", One, Needless("images are encoded one at a time")),
     entry("tokenizer_cache_dir", One, Needless("the tokenizer comes with the model")),

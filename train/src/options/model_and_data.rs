@@ -12,9 +12,13 @@ options! {
         #[arg(visible_alias = "model", value_name = "MODEL", default_value = driftless::model_family::DEFAULT_MODEL)]
         pretrained_model_name_or_path: String => MayChange, by "ss_sd_model_name";
 
-        /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer
-        #[arg(value_name = "MODEL", default_value = driftless::model_family::DEFAULT_MODEL)]
-        base: String => MayChange;
+        /// The model is of Stable Diffusion 2
+        v2: bool => Fixed, metadata "v2";
+
+        /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer (default: Stable Diffusion 1.5, with
+        /// --v2 Stable Diffusion 2.1)
+        #[arg(value_name = "MODEL")]
+        base: Option<String> => MayChange;
 
         /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
         #[arg(value_name = "PATH")]

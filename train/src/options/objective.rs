@@ -6,7 +6,7 @@ use super::values::{not_negative, positive};
 options! {
     /// What is learnt.
     pub struct ObjectiveOptions in "Objective" {
-        /// Predict the velocity, not the noise; for models trained so, which SD1.5 is not
+        /// Predict the velocity, not the noise; for models trained so, such as Stable Diffusion 2.1 for 768 x 768 pixels
         v_parameterization: bool => Fixed, by "v_parameterization";
 
         /// Noise with a random offset per channel of this strength

@@ -9,6 +9,7 @@ use super::fingerprint;
 use super::names::Names;
 use crate::data::DataSet;
 use crate::data::scan::{Dataset, Subset};
+use crate::model::place;
 use crate::options::table::Value as _;
 use crate::options::{Options, Record, identity};
 use crate::seeds::{Purpose, generator};
@@ -128,8 +129,7 @@ fn model(facts: &Facts, put: &mut impl FnMut(&str, String)) {
             put("new_vae_hash", new);
         }
     }
-    put("v2", "False".into());
-    put("base_model_version", "sd_v1".into());
+    put("base_model_version", base_model_version(facts.options));
 }
 
 /// What several options decide together, or an option and the data set.
@@ -274,6 +274,23 @@ fn bucket_info(dataset: &Dataset) -> Value {
     json!({ "buckets": buckets.collect::<Map<_, _>>(), "mean_img_ar_error": dataset.mean_aspect_error() })
 }
 
+/// sd-scripts' `get_model_version_str_for_sd1_sd2`.
+fn base_model_version(options: &Options) -> String {
+    let prediction = if options.objective.v_parameterization { "_v" } else { "" };
+    format!("{}{prediction}", place::family(&options.model).kohya_version)
+}
+
+/// sd-scripts' `determine_architecture`.
+fn architecture(options: &Options) -> String {
+    let family = place::family(&options.model);
+    let size = match (family.kohya_v2, options.objective.v_parameterization) {
+        (false, _) => "",
+        (true, false) => "-512",
+        (true, true) => "-768-v",
+    };
+    format!("{}{size}", family.architecture)
+}
+
 fn model_spec(facts: &Facts, with_date: bool) -> BTreeMap<String, String> {
     let (output, objective) = (&facts.options.output, &facts.options.objective);
     let resolution = facts.options.data.resolution;
@@ -284,7 +301,7 @@ fn model_spec(facts: &Facts, with_date: bool) -> BTreeMap<String, String> {
         }
     };
     put("sai_model_spec", Some("1.0.1".into()));
-    put("architecture", Some("stable-diffusion-v1/lora".into()));
+    put("architecture", Some(format!("{}/lora", architecture(facts.options))));
     put("implementation", Some("diffusers".into()));
     put("title", Some(output.metadata_title.clone().unwrap_or_else(|| facts.names.title())));
     put("resolution", Some(resolution.to_string()));

@@ -5,6 +5,7 @@
 
 use super::plan::Plan;
 use crate::data::buckets::Size;
+use crate::model::place;
 use crate::network::TrainedNetwork;
 use crate::options::{Options, Precision};
 use anyhow::Result;
@@ -55,10 +56,16 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
     let folder = Path::new(&options.model.pretrained_model_name_or_path);
     let config = |part: &str| folder.join(part).join("config.json");
     let here = config("unet").is_file();
-    let unet_config = if here { UnetConfig::from_file(&config("unet"))? } else { UnetConfig::stable_diffusion_1_5() };
+    let unet_config = match here {
+        true => UnetConfig::from_file(&config("unet"))?,
+        false => UnetConfig::of_family(place::family(&options.model)),
+    };
     let vae_config = if here { VaeConfig::from_file(&config("vae"))? } else { VaeConfig::stable_diffusion_1_5() };
-    let text_config =
-        if here { TextEncoderConfig::from_file(&config("text_encoder"))? } else { TextEncoderConfig::stable_diffusion_1_5() };
+    let text_config = match (here, options.model.v2) {
+        (true, _) => TextEncoderConfig::from_file(&config("text_encoder"))?,
+        (false, false) => TextEncoderConfig::stable_diffusion_1_5(),
+        (false, true) => TextEncoderConfig::stable_diffusion_2_1(),
+    };
     let source = Arc::new(Hollow::default());
     let weights = || Weights::new(source.clone(), &device, WeightType { storage: None, compute: DType::F32 });
     let unet = Unet::load(unet_config.clone(), weights())?;
