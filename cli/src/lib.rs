@@ -1,16 +1,20 @@
 //! What every command of this workspace shares, so that all of them look and behave alike.
 //!
-//! | module | what lives there |
-//! | --- | --- |
-//! | [`program`] | a command as a whole: its first words, `completions` and `man` among them; how it ends and with which exit status |
-//! | [`options`] | options that several commands have: `--quiet --verbose --log-json`, `--device`, `--dtype`, `FILE:SCALE` |
-//! | [`spelling`] | long options with dashes or underscores |
-//! | [`console`], [`progress`] | messages, and how far a piece of work is: bars on a terminal, plain or JSON lines elsewhere |
-//! | [`hub`] | models on a hub, with the progress of their downloads |
-//! | [`device`], [`memory`] | where to compute, on how many threads; how much memory it took |
-//! | [`interrupt`] | Ctrl-C and its kin |
-//! | [`failure`] | errors as sentences |
-//! | [`escape`], [`output`] | text of unknown origin made harmless; writing that survives a closed pipe and a full disk |
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | [`program`] | a command as a whole: its first words; how it ends and with which exit status | `tools`, `interrupt`, `console`, `output`, `failure`, `options`, `spelling` |
+//! | `tools` | `completions` and `man` | `output`, `failure` |
+//! | [`hub`] | models on a hub, with the progress of their downloads | `interrupt`, `console`, `escape` |
+//! | [`interrupt`] | Ctrl-C and its kin | `console`, `options` |
+//! | [`progress`] | how far a piece of work is: bars on a terminal, plain or JSON lines elsewhere | `console`, `escape` |
+//! | [`console`] | messages | `output`, `escape`, `options` |
+//! | [`device`] | where to compute, on how many threads | `options` |
+//! | [`output`] | writing that survives a closed pipe and a full disk | `escape` |
+//! | [`escape`] | text of unknown origin made harmless | |
+//! | [`failure`] | errors as sentences | |
+//! | [`memory`] | how much memory a run took | |
+//! | [`options`] | options that several commands have: `--quiet --verbose --log-json`, `--device`, `--dtype`, `FILE:SCALE` | |
+//! | [`spelling`] | long options with dashes or underscores | |
 
 pub mod console;
 pub mod device;

@@ -1,13 +1,19 @@
 //! The `convert` command: checkpoint and adapter formats of Stable Diffusion 1.5.
 //!
-//! | file | what it does |
-//! | --- | --- |
-//! | `args` | what was typed |
-//! | `inspect` | `convert inspect` |
-//! | `diffusers`, `adapters`, `pipeline_folder`, `checkpoint_file` | from one format to another |
-//! | `extract_lora`, `merge` | from a tuned model to an adapter, and back |
-//! | `plain` | adapters of every family as plain LoRA |
-//! | `model`, `output`, `told` | models to read from, places to write to, what is told alike |
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | `merge` | adapters into a model | `checkpoint_file`, `pipeline_folder`, `adapters`, `model`, `output`, `args` |
+//! | `extract_lora` | from a tuned model to an adapter | `plain`, `model`, `output`, `told`, `args` |
+//! | `diffusers` | anything into diffusers' layout | `pipeline_folder`, `adapters`, `args` |
+//! | `checkpoint_file` | a pipeline folder into one LDM file | `pipeline_folder`, `output`, `told`, `args` |
+//! | `pipeline_folder` | a checkpoint into a pipeline folder | `model`, `output`, `told`, `args` |
+//! | `inspect` | what a file is | `adapters` |
+//! | `adapters` | adapters from one format to another | `plain`, `model`, `output`, `told`, `args` |
+//! | `plain` | adapters of every family as plain LoRA | `model`, `told` |
+//! | `model` | models to read from | |
+//! | `output` | places to write to | |
+//! | `told` | what is told alike | |
+//! | `args` | what was typed | |
 
 mod adapters;
 mod args;

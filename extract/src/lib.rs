@@ -1,13 +1,15 @@
 //! The `extract` command: features of Stable Diffusion 1.5 for images, as the paper's `extract_feature.py` makes them and under its
 //! option names, with prompts, ControlNets and LoRA adapters against content shift.
 //!
-//! | room | what lives there |
-//! | --- | --- |
-//! | `args` | what was typed |
-//! | `request` | the same in the form of a configuration file |
-//! | `run` | the pass over the images, told on the terminal; the engine is the crate `features` |
-//! | `generate` | features of an image that is being generated |
-//! | `pca` | features as images |
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | `run` | the pass over the images, told on the terminal; the engine is the crate `features` | `request`, `model`, `args` |
+//! | `request` | what was typed, in the form of a configuration file | `args` |
+//! | `generate` | features of an image that is being generated | `model`, `args` |
+//! | `layers` | every layer id with its shape | `model`, `args` |
+//! | `pca` | features as images | `args` |
+//! | `model` | the model to read from | |
+//! | `args` | what was typed | |
 
 mod args;
 mod generate;

@@ -1,17 +1,20 @@
 //! Features of a Stable Diffusion model for images: what is to be kept of which pass of the network, the pass over the images, and the
 //! files. No command line, and nothing is printed: a run tells an [`Observer`].
 //!
-//! | room | what lives there |
-//! | --- | --- |
-//! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it |
-//! | [`options`] | the options of a feature set, a row each: names, what they are for, what they change |
-//! | [`plan`] | what is meant: sets, models, images, output; all faults before any work |
-//! | [`inputs`] | images with their names, prompts and condition images |
-//! | [`ids`], [`fault`] | how things refer to each other; what is wrong with a request |
-//! | [`engine`] | the pass over the images, whatever several sets share computed once |
-//! | [`stores`] | pooling, aggregation, layouts, files |
-//! | [`projection`] | principal components of a feature |
-//! | [`timings`], [`observer`] | how long each stage took; what a run tells |
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | [`engine`] | the pass over the images, whatever several sets share computed once | `plan`, `set`, `inputs`, `stores`, `ids`, `fault`, `timings` |
+//! | [`plan`] | what is meant: sets, models, images, output; all faults before any work | `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
+//! | [`options`] | the options of a feature set, a row each: names, what they are for, what they change | `set`, `fault` |
+//! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it | `inputs`, `ids`, `fault` |
+//! | [`inputs`] | images with their names, prompts and condition images | `fault` |
+//! | [`stores`] | pooling, aggregation, layouts, files | |
+//! | [`projection`] | principal components of a feature | |
+//! | [`ids`] | how things refer to each other | |
+//! | `error` | what can go wrong in a run | `fault` |
+//! | [`fault`] | what is wrong with a request | |
+//! | [`timings`] | how long each stage took | |
+//! | [`observer`] | what a run tells | |
 //!
 //! Two layers of one image under an adapter, with a seeded miniature in the place of Stable Diffusion:
 //!

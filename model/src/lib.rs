@@ -1,18 +1,29 @@
-//! Stable Diffusion 1.5 for feature extraction and LoRA training: networks, adapters, schedulers and file formats.
+//! Stable Diffusion 1.5 and 2 for feature extraction and LoRA training: networks, adapters, schedulers and file formats.
 //!
-//! Rooms, from the ground floor up; a room knows only rooms below it:
+//! Rooms; each uses only rooms below it (`testkit/tests/house.rs` compares this table with the code):
 //!
-//! | room | what lives there |
-//! | --- | --- |
-//! | [`pipeline`] | one model folder, whole: encode text and images, noise, denoise, extract, sample |
-//! | [`controlnet`] | ControlNetModel |
-//! | [`text_encoder`], [`vae`], [`unet`] | the networks, with diffusers' module paths as their names |
-//! | [`layers`] | `Linear`, `Conv2d`: a frozen weight plus an adapter slot |
-//! | [`adapter`] | LoRA: forward term, merge, initialization, target selection, files |
-//! | [`weights`] | one door to a network's weights: any file, under the names of today's diffusers |
-//! | [`model_family`] | what a base model is: its networks, their layers, what files call them |
-//! | [`formats`] | bytes to named tensors and back; files that appear whole or not at all |
-//! | [`ops`], [`taps`], [`scheduler`], [`tokenizer`], [`vision`], [`rng`], [`hub`] | know nothing of each other |
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | [`pipeline`] | one model folder, whole: encode text and images, noise, denoise, extract, sample | `controlnet`, `unet`, `vae`, `text_encoder`, `weights`, `layers`, `adapter`, `model_family`, `taps`, `scheduler`, `tokenizer`, `rng`, `error` |
+//! | [`miniature`] | seeded models of random weights, and images, for tests and first steps | `controlnet`, `unet`, `vae`, `text_encoder`, `layers`, `formats`, `tokenizer`, `vision`, `rng` |
+//! | [`controlnet`] | ControlNetModel | `unet`, `layers`, `taps`, `ops`, `formats`, `error` |
+//! | [`unet`] | the noise predictor, with diffusers' module paths as its names | `layers`, `model_family`, `taps`, `ops`, `formats`, `error` |
+//! | [`vae`] | the autoencoder, likewise | `layers`, `ops`, `formats`, `error` |
+//! | [`text_encoder`] | CLIP's and OpenCLIP's text encoder, likewise | `layers`, `ops`, `formats`, `error` |
+//! | [`weights`] | one door to a network's weights: any file, under the names of today's diffusers | `layers`, `model_family`, `formats`, `error` |
+//! | [`layers`] | `Linear`, `Conv2d`, norms: a frozen weight plus an adapter slot | `adapter`, `ops` |
+//! | [`adapter`] | adapters: families, their terms and changes, decorators, targets, files | `model_family`, `ops`, `formats`, `rng`, `error` |
+//! | [`model_family`] | what a base model is: its networks, their layers, what files call them | `formats`, `scheduler`, `error` |
+//! | [`taps`] | which activations a pass keeps: names, positions and shapes of layers | `ops`, `error` |
+//! | [`ops`] | autograd nodes: forward passes and hand-written backward passes | `kernels`, `error` |
+//! | `kernels` | CPU arithmetic over plain slices, per instruction set | |
+//! | [`formats`] | bytes to named tensors and back; files that appear whole or not at all | `error` |
+//! | [`scheduler`] | noise schedules and samplers | `error` |
+//! | [`tokenizer`] | CLIP's tokenizer | `error` |
+//! | [`vision`] | images: decoding, resizing, edges | `error` |
+//! | [`rng`] | PyTorch's CPU generator | `error` |
+//! | [`hub`] | files of a model hub, cached | `error` |
+//! | [`error`] | what can go wrong, with its causes as variants | |
 //!
 //! Shape letters used throughout: `b` batch, `c` channels, `h` height, `w` width, `n` tokens, `k` heads, `d` head size, `r` rank.
 

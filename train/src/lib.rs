@@ -41,18 +41,22 @@
 //! # }
 //! ```
 //!
-//! | room | what lives there | knows about |
+//! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | [`run`] | a run from options to files | all below |
-//! | [`training`] | the loop, latents, states | `model`, `data`, `objective`, `optimizer` |
-//! | `samples` | sample images | `model`, `monitor`, `network` |
-//! | `output` | names, metadata | `data`, `monitor`, `steps` |
-//! | [`network`] | the adapter in training | `optimizer` |
-//! | [`model`] | what the loop needs of a model | `monitor`, `network` |
-//! | [`monitor`] | console, metrics, TensorBoard | `steps` |
-//! | [`objective`], [`optimizer`] | noise and loss; gradients and steps | |
-//! | [`data`] | images, captions, buckets, batches | |
-//! | [`options`], [`steps`], [`seeds`] | what was asked for, how long, and with which random numbers | |
+//! | `command` | what was typed, to a run and its end | `run`, `monitor`, `options` |
+//! | [`run`] | a run from options to files | `training`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options` |
+//! | [`training`] | the loop, the step, latents, states | `model`, `objective`, `optimizer`, `data`, `steps`, `options`, `seeds` |
+//! | `samples` | sample images | `model`, `network`, `monitor`, `options`, `seeds` |
+//! | `output` | names, metadata | `model`, `monitor`, `data`, `steps`, `options`, `seeds` |
+//! | [`model`] | what the loop needs of a model | `network`, `monitor`, `options` |
+//! | [`network`] | the adapter in training | `optimizer`, `options`, `seeds` |
+//! | [`monitor`] | console, metrics, TensorBoard | `steps`, `options` |
+//! | [`objective`] | noise and loss | `options` |
+//! | [`optimizer`] | gradients and steps | `options` |
+//! | [`data`] | images, captions, buckets, batches | `options`, `seeds` |
+//! | [`steps`] | how long a run is | `options` |
+//! | [`options`] | what was asked for | |
+//! | [`seeds`] | random numbers by purpose | |
 
 mod command;
 pub mod data;
