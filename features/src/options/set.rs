@@ -39,7 +39,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("lora", "FILE[:SCALE]", Takes::Each, MODEL),
         doc: "Adapter of any family, with a strength [default strength: 1]; {folder} in its name stands for the name of the folder \
               that an image is in; repeatable",
-        read: |set, given| Ok(set.lora = given.items()?.into_iter().map(lora_file).collect::<Result<_, _>>()?),
+        read: |set, given| all(given, lora_file).map(|values| set.lora = values),
         ..PASS
     },
     SetOption {
@@ -48,7 +48,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         doc: "JSON file of layers: {\"id\": true, ...} or [\"id\", ...] [default: all layers]",
         identity: Identity::Keep,
         inherited: true,
-        read: |set, given| Ok(set.layer = Some(layer(given)?)),
+        read: |set, given| layer(given).map(|layer| set.layer = Some(layer)),
         ..PASS
     },
     SetOption {
@@ -78,7 +78,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("attention", "CATEGORY", Takes::Many, WHAT),
         doc: "Aggregated attention maps as one more layer, `attn`: down_cross mid_cross up_cross down_self mid_self up_self",
         identity: Identity::Keep,
-        read: |set, given| Ok(set.attention = attention(given)?),
+        read: |set, given| attention(given).map(|names| set.attention = names),
         ..PASS
     },
     SetOption {
@@ -154,7 +154,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("control"),
         flag: flag("control", "KIND", Takes::Many, PROMPT),
         doc: "ControlNets to steer with: canny, depth, or any name that --controlnet-model and --control-image-dir explain",
-        read: |set, given| Ok(set.control = given.items()?.into_iter().map(control).collect::<Result<_, _>>()?),
+        read: |set, given| all(given, control).map(|values| set.control = values),
         ..PASS
     },
     // In a `[[set]]` the following are keys of `control`'s tables.
@@ -177,6 +177,11 @@ pub const SET_OPTIONS: &[SetOption] = &[
         ..PASS
     },
 ];
+
+/// Every value of a list.
+fn all<T>(given: Given, read: impl Fn(Given) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    given.items()?.into_iter().map(read).collect()
+}
 
 /// `"FILE"`, or in a configuration file `["id", ...]`.
 fn layer(given: Given) -> Result<LayerSetting, Fault> {
