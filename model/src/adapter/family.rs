@@ -22,8 +22,8 @@ pub(super) trait Family: Sized {
     const COMPONENTS: &'static [Component];
     /// The components that carry a change of scale, of which each adapter has one.
     const SCALED: &'static [Component];
-    /// How the family shows in the metadata of LyCORIS' files.
-    const METADATA: Metadata;
+    /// LyCORIS' `algo` in the metadata of its files.
+    const METADATA: &'static str;
     /// Whether DoRA's magnitudes go with it.
     const TAKES_MAGNITUDES: bool;
     /// How it is trained, where it is.
@@ -120,15 +120,6 @@ pub(super) struct ThinTerm<'a> {
     pub rows: Option<&'a Tensor>,
     /// Scales and drops; to be applied to the thin inner product.
     pub inner: &'a dyn Fn(Tensor) -> Result<Tensor>,
-}
-
-/// How a family shows in `ss_network_args` of LyCORIS' files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Metadata {
-    /// As `algo`.
-    Algorithm(&'static str),
-    /// As a switch beside another family's `algo`.
-    Switch(&'static str),
 }
 
 /// Whether a change of one shape fits a weight of another, for changes that hold the kernel.

@@ -6,7 +6,7 @@ use super::Factors;
 use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::{BIAS_DIFFERENCE, Component};
-use crate::adapter::family::{Change, Family, Metadata, fits};
+use crate::adapter::family::{Change, Family, fits};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
@@ -24,7 +24,7 @@ impl Family for Full {
     const NAME: &'static str = "full difference";
     const COMPONENTS: &'static [Component] = &[DIFFERENCE];
     const SCALED: &'static [Component] = &[];
-    const METADATA: Metadata = Metadata::Algorithm("full");
+    const METADATA: &'static str = "full";
     const TAKES_MAGNITUDES: bool = false;
     const TRAINING: Option<&'static Training> = Some(&Training {
         algorithms: &["full"],

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::matrix;
-use crate::adapter::family::{Change, Family, Metadata, fits_flat};
+use crate::adapter::family::{Change, Family, fits_flat};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
@@ -41,7 +41,7 @@ impl Family for Glora {
     const NAME: &'static str = "GLoRA";
     const COMPONENTS: &'static [Component] = &[A1, A2, B1, B2];
     const SCALED: &'static [Component] = &[];
-    const METADATA: Metadata = Metadata::Algorithm("glora");
+    const METADATA: &'static str = "glora";
     const TAKES_MAGNITUDES: bool = false;
     const TRAINING: Option<&'static Training> = None;
 

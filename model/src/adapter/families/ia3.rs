@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::Component;
-use crate::adapter::family::{Change, Family, Metadata, fits_axis};
+use crate::adapter::family::{Change, Family, fits_axis};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
@@ -30,7 +30,7 @@ impl Family for Ia3 {
     const NAME: &'static str = "IA3";
     const COMPONENTS: &'static [Component] = &[WEIGHT, ON_INPUT];
     const SCALED: &'static [Component] = &[];
-    const METADATA: Metadata = Metadata::Algorithm("ia3");
+    const METADATA: &'static str = "ia3";
     const TAKES_MAGNITUDES: bool = false;
     const TRAINING: Option<&'static Training> = None;
 

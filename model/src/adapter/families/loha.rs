@@ -9,7 +9,7 @@ use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::{core_product, matrix};
-use crate::adapter::family::{Change, Family, Metadata, fits_flat};
+use crate::adapter::family::{Change, Family, fits_flat};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
@@ -97,7 +97,7 @@ impl Family for Loha {
     const NAME: &'static str = "LoHa";
     const COMPONENTS: &'static [Component] = &[W1_A, W1_B, W2_A, W2_B, T1, T2];
     const SCALED: &'static [Component] = &[W1_A];
-    const METADATA: Metadata = Metadata::Algorithm("loha");
+    const METADATA: &'static str = "loha";
     const TAKES_MAGNITUDES: bool = true;
     const TRAINING: Option<&'static Training> = Some(&Training {
         algorithms: &["loha"],

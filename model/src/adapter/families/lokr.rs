@@ -10,7 +10,7 @@ use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::{core_product, kronecker, matrix};
-use crate::adapter::family::{Change, Family, Metadata, fits_flat};
+use crate::adapter::family::{Change, Family, fits_flat};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{Algorithm, Argument, FirstValues, Training, Value};
@@ -229,7 +229,7 @@ impl Family for Lokr {
     const NAME: &'static str = "LoKr";
     const COMPONENTS: &'static [Component] = &[W1, W1_A, W1_B, W2, W2_A, W2_B, T2];
     const SCALED: &'static [Component] = &[W1, W1_A];
-    const METADATA: Metadata = Metadata::Algorithm("lokr");
+    const METADATA: &'static str = "lokr";
     const TAKES_MAGNITUDES: bool = true;
     const TRAINING: Option<&'static Training> = Some(&Training {
         algorithms: &["lokr"],

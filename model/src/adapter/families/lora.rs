@@ -11,7 +11,7 @@ use crate::Result;
 use crate::adapter::LayerKind;
 use crate::adapter::component::{Component, Spelling};
 use crate::adapter::core_product::{core_product, matrix};
-use crate::adapter::family::{Change, Family, Metadata, ThinTerm, fits};
+use crate::adapter::family::{Change, Family, ThinTerm, fits};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
@@ -94,7 +94,7 @@ impl Family for Lora {
     const NAME: &'static str = "LoRA";
     const COMPONENTS: &'static [Component] = &[DOWN, UP, MID];
     const SCALED: &'static [Component] = &[UP];
-    const METADATA: Metadata = Metadata::Algorithm("locon");
+    const METADATA: &'static str = "locon";
     const TAKES_MAGNITUDES: bool = true;
     const TRAINING: Option<&'static Training> = Some(&TRAINING);
 

@@ -23,7 +23,7 @@ use candle_core::Tensor;
 use super::LayerKind;
 use super::component::Component;
 use super::decorators;
-use super::family::{Change, Family, Metadata, ThinTerm};
+use super::family::{Change, Family, ThinTerm};
 use super::misfit::Misfit;
 use super::stored_layer::StoredLayer;
 use super::training::Training;
@@ -120,7 +120,7 @@ macro_rules! registry {
                 match self { $(Self::$family(factors) => Family::thin_term(factors, term)),+ }
             }
 
-            pub(super) fn metadata(&self) -> Metadata {
+            pub(super) fn metadata(&self) -> &'static str {
                 match self { $(Self::$family(_) => <$family as Family>::METADATA),+ }
             }
 

@@ -15,7 +15,7 @@ use nalgebra::DMatrix;
 
 use crate::adapter::LayerKind;
 use crate::adapter::component::{ALPHA, Component};
-use crate::adapter::family::{Change, Family, Metadata, fits_axis};
+use crate::adapter::family::{Change, Family, fits_axis};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
@@ -72,7 +72,7 @@ impl Family for Oft {
     const NAME: &'static str = "OFT";
     const COMPONENTS: &'static [Component] = &[BLOCKS, ROTATIONS, RESCALE];
     const SCALED: &'static [Component] = &[];
-    const METADATA: Metadata = Metadata::Algorithm("diag-oft");
+    const METADATA: &'static str = "diag-oft";
     const TAKES_MAGNITUDES: bool = false;
     const TRAINING: Option<&'static Training> = None;
 

@@ -2,7 +2,6 @@
 
 use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
-use crate::adapter::family::Metadata;
 use crate::error::Result;
 use crate::formats::{Hashes, hash_tensors};
 use crate::model_family::{LayerKind, layer_kind};
@@ -47,8 +46,7 @@ pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<Str
 pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut filled = without_tensor_entries(metadata);
     let (mut linear, mut convolution) = (Summary::default(), Summary::default());
-    let (mut algorithms, mut switches) = (BTreeSet::new(), BTreeSet::new());
-    let (mut core, mut magnitudes) = (false, false);
+    let (mut algorithms, mut core, mut magnitudes) = (BTreeSet::new(), false, false);
     for ((network, path), adapter) in entries {
         // kohya counts 1x1 convolutions with the linear layers.
         let wide = layer_kind(*network, path) == Some(LayerKind::Convolution);
@@ -56,14 +54,11 @@ pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) ->
             let summary = if wide { &mut convolution } else { &mut linear };
             summary.add(rank, adapter.alpha.unwrap_or(rank as f64));
         }
-        match adapter.factors.metadata() {
-            Metadata::Algorithm(name) => algorithms.insert(name),
-            Metadata::Switch(name) => switches.insert(name),
-        };
+        algorithms.insert(adapter.factors.metadata());
         core |= adapter.factors.has_core();
         magnitudes |= adapter.magnitude.is_some();
     }
-    let plain = !core && !magnitudes && switches.is_empty() && algorithms.iter().all(|name| *name == "locon");
+    let plain = !core && !magnitudes && algorithms.iter().all(|name| *name == "locon");
     let mut arguments = serde_json::Map::new();
     if !convolution.ranks.is_empty() {
         arguments.insert("conv_dim".into(), convolution.rank().into());
@@ -72,9 +67,10 @@ pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) ->
     if !plain {
         arguments.insert("algo".into(), algorithms.first().copied().unwrap_or("locon").into());
     }
-    let decorations = [(core, "use_tucker"), (magnitudes, "dora_wd")].into_iter().filter(|(given, _)| *given);
-    for name in switches.into_iter().chain(decorations.map(|(_, name)| name)) {
-        arguments.insert(name.into(), "True".into());
+    for (given, name) in [(core, "use_tucker"), (magnitudes, "dora_wd")] {
+        if given {
+            arguments.insert(name.into(), "True".into());
+        }
     }
     let main = if linear.ranks.is_empty() { &convolution } else { &linear };
     let module = if plain { "networks.lora" } else { "lycoris.kohya" };
