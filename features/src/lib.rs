@@ -25,8 +25,8 @@
 //! use driftless::pipeline::ModelOptions;
 //! use features::Silent;
 //! use features::engine::{LocalModel, Run};
-//! use crate::options::{LayerSetting, SetSettings};
-//! use crate::plan::{RunPlan, Settings};
+//! use features::options::{LayerSetting, SetSettings};
+//! use features::plan::{RunPlan, Settings};
 //! use features::stores::read_npy;
 //! use features::timings::Timings;
 //!

@@ -48,7 +48,6 @@ fn code(path: &Path) -> String {
 /// What the code of a crate uses: an arrow per room, each with a file that shows it.
 fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
     let path = Regex::new(r"\bcrate::(?:([a-z_]+)|\{([^;]*?)\};)").unwrap();
-    let first = Regex::new(r"(?:^|,)\s*([a-z_]+)(?:::|\s*,|\s*$)").unwrap();
     let mut found = BTreeMap::new();
     for file in rust_files(source) {
         let within = file.strip_prefix(source).unwrap();
@@ -64,7 +63,8 @@ fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
                     // Only the outermost names of a group are rooms.
                     let outer =
                         Regex::new(r"\{[^{}]*\}").unwrap().replace_all(group.map_or("", |group| group.as_str()), "").into_owned();
-                    first.captures_iter(&outer).map(|name| name[1].to_owned()).collect()
+                    let paths = outer.split(',').filter_map(|path| path.trim().split("::").next()).map(str::to_owned);
+                    paths.filter(|name| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')).collect()
                 }
             };
             for name in names.into_iter().filter(|name| *name != room) {
@@ -158,8 +158,8 @@ fn the_reader_of_maps_sees_arrows_and_circles() {
     assert_eq!(circle(&round).as_deref(), Some("a, b, c"));
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("a")).unwrap();
-    let text = "use crate::{b::{x, y}, Error, c};\n// crate::comment\nfn f() { crate::d::g() }\n#[cfg(test)]\nmod tests { use crate::e; }\n";
+    let text = "use crate::{b::{x, y}, c, d, Error};\n// crate::comment\nfn f() { crate::e::g() }\n#[cfg(test)]\nmod tests { use crate::f; }\n";
     std::fs::write(folder.path().join("a/mod.rs"), text).unwrap();
     let found: Vec<String> = arrows(folder.path()).into_keys().map(|(from, to)| format!("{from}-{to}")).collect();
-    assert_eq!(found, ["a-b", "a-c", "a-d"]);
+    assert_eq!(found, ["a-b", "a-c", "a-d", "a-e"]);
 }

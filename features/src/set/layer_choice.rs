@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::fault::Fault;
 
-/// The layers of a feature set, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The layers of a feature set, by name. Equal where the names are; where they stand is for messages alone.
+#[derive(Clone, Debug, Eq)]
 pub enum LayerChoice {
     /// Every layer of the UNet.
     Everything,
@@ -25,6 +25,16 @@ pub enum LayerChoice {
         /// The ids as written, with whether they are wanted.
         ids: Vec<(String, bool)>,
     },
+}
+
+impl PartialEq for LayerChoice {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Everything, Self::Everything) => true,
+            (Self::Listed { ids, .. }, Self::Listed { ids: others, .. }) => ids == others,
+            (Self::Everything, Self::Listed { .. }) | (Self::Listed { .. }, Self::Everything) => false,
+        }
+    }
 }
 
 impl LayerChoice {

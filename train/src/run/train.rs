@@ -30,10 +30,11 @@ const LATENTS: Unit = Unit::new("latent", "latents");
 /// Whatever keeps a run from ending well.
 pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
-    let _claim = OutputFolder::claim(&options.output.output_dir)?;
     let hub = &driftless_cli::hub::options(None, false, console.shared());
     let place = place::find(&options.model, hub)?;
     let pipeline = load(plan, &place, hub, console)?;
+    // Not before the model is known to fit the options: a run that does not begin leaves no folder.
+    let _claim = OutputFolder::claim(&options.output.output_dir)?;
     let network = adapt(plan, &pipeline)?;
     let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
