@@ -50,7 +50,8 @@
 //!
 //! let plan = RunPlan::new(&settings)?; // every fault of the request at once
 //! let models = plan.models.map(|_, _| LocalModel { path: here("model"), base: None }); // or a folder that `driftless::hub` finds
-//! let run = Run::new(&plan, &models, &ModelOptions::default())?; // every layer is known; nothing is loaded yet
+//! let options = ModelOptions::default();
+//! let run = Run::new(&plan, &models, &options)?; // every layer is known; nothing is loaded yet
 //! let outcome = run.execute(&BTreeMap::new(), &Timings::begin(), &Silent)?;
 //!
 //! assert_eq!((outcome.images, outcome.failed), (1, 0));
