@@ -68,7 +68,7 @@ pub fn multiply_panels<I: Isa>(
     for first in (0..count).step_by(tiles_in_cache) {
         let tiles = first..count.min(first + tiles_in_cache);
         for (panel, dst) in panels.chunks(stride).zip(dst.chunks_exact_mut(lhs.rows * I::NR)) {
-            multiply_tiles(isa, lhs, &k, panel, dst, tiles.clone(), count, accumulate);
+            multiply_tiles(isa, lhs, &k, panel, dst, tiles.clone(), accumulate);
         }
     }
 }
@@ -83,11 +83,10 @@ pub fn multiply_panel<I: Isa>(
     dst: &mut [f32],
     accumulate: bool,
 ) {
-    let count = lhs.rows.div_ceil(I::MR);
-    multiply_tiles(isa, lhs, &k, panel, dst, 0..count, count, accumulate);
+    multiply_tiles(isa, lhs, &k, panel, dst, 0..lhs.rows.div_ceil(I::MR), accumulate);
 }
 
-/// Multiplies some tiles of rows, of `count`, by one panel.
+/// Multiplies some tiles of rows by one panel.
 #[inline(always)]
 fn multiply_tiles<I: Isa>(
     isa: I,
@@ -96,9 +95,9 @@ fn multiply_tiles<I: Isa>(
     panel: &[I::Packed],
     dst: &mut [f32],
     tiles: Range<usize>,
-    count: usize,
     accumulate: bool,
 ) {
+    let count = lhs.rows.div_ceil(I::MR);
     let panel = &panel[..k.len() * I::NR];
     for tile in tiles {
         let rows = row_tile(lhs.rows, count, tile);
