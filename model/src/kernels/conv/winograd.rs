@@ -214,10 +214,11 @@ impl Kernel for Multiply<'_, '_, '_> {
                 multiply_panels(isa, &lhs, k.clone(), rhs, sums, usize::MAX, start > 0);
             }
         }
+        let sums = SharedMatrices::new(&mut sums, sums_stride);
         for panel in 0..panels {
             for (band, rows) in self.share.rows.iter_mut().enumerate() {
                 let start = (panel * tiles + band * self.convolution.across) * I::NR;
-                self.convolution.epilogue(isa, self.share.first + panel, &mut rows[panel], (&sums[start..], sums_stride));
+                self.convolution.epilogue(isa, self.share.first + panel, &mut rows[panel], &sums, start);
             }
         }
     }
@@ -268,9 +269,9 @@ impl Convolution<'_> {
         }
     }
 
-    /// Transforms a panel's sums of one band, of 36 matrices `stride` apart, back into rows of the output.
+    /// Transforms a panel's sums of one band, from `start` in 36 matrices on, back into rows of the output.
     #[inline(always)]
-    fn epilogue<I: Isa>(&self, isa: I, panel: usize, rows: &mut Rows, (sums, stride): (&[f32], usize)) {
+    fn epilogue<I: Isa>(&self, isa: I, panel: usize, rows: &mut Rows, sums: &SharedMatrices<POINTS>, start: usize) {
         const WIDTH: usize = SEGMENT * TILE;
         let (simd, lanes) = (isa.simd(), I::LANES);
         let mut lines = [simd.splat_f32s(0.0); TILE * WIDTH];
@@ -283,8 +284,9 @@ impl Convolution<'_> {
             for first in (0..self.across).step_by(SEGMENT) {
                 let tiles = SEGMENT.min(self.across - first);
                 for tile in 0..tiles {
-                    let at = (first + tile) * I::NR + vector * lanes;
-                    let values = output(simd, |point| load::<I::Simd>(&sums[point * stride + at..]));
+                    // SAFETY: all matrices are this task's own, and only read here.
+                    let sums = unsafe { sums.at::<f32>(start + (first + tile) * I::NR + vector * lanes, lanes) };
+                    let values = output(simd, |point| load::<I::Simd>(sums.get(point)));
                     for (index, value) in values.into_iter().enumerate() {
                         lines[index / TILE * WIDTH + tile * TILE + index % TILE] = simd.add_f32s(value, bias);
                     }

@@ -60,6 +60,14 @@ pub struct SharedElements<'a, T, const N: usize> {
 }
 
 impl<T: Pod, const N: usize> SharedElements<'_, T, N> {
+    /// Those of a matrix, to read.
+    #[inline(always)]
+    pub fn get(&self, matrix: usize) -> &[T] {
+        assert!(matrix < N, "there are {N} matrices");
+        // SAFETY: as in `of`; shared references of this task may be many.
+        unsafe { std::slice::from_raw_parts(self.first.byte_add(matrix * self.size * size_of::<f32>()), self.count) }
+    }
+
     /// Those of a matrix.
     #[inline(always)]
     pub fn of(&mut self, matrix: usize) -> &mut [T] {
