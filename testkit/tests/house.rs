@@ -48,6 +48,7 @@ fn code(path: &Path) -> String {
 /// What the code of a crate uses: an arrow per room, each with a file that shows it.
 fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
     let path = Regex::new(r"\bcrate::(?:([a-z_]+)|\{([^;]*?)\};)").unwrap();
+    let inner = Regex::new(r"\{[^{}]*\}").unwrap();
     let mut found = BTreeMap::new();
     for file in rust_files(source) {
         let within = file.strip_prefix(source).unwrap();
@@ -61,8 +62,7 @@ fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
                 (Some(name), _) => vec![name.as_str().to_owned()],
                 (_, group) => {
                     // Only the outermost names of a group are rooms.
-                    let outer =
-                        Regex::new(r"\{[^{}]*\}").unwrap().replace_all(group.map_or("", |group| group.as_str()), "").into_owned();
+                    let outer = inner.replace_all(group.map_or("", |group| group.as_str()), "").into_owned();
                     let paths = outer.split(',').filter_map(|path| path.trim().split("::").next()).map(str::to_owned);
                     paths.filter(|name| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_')).collect()
                 }

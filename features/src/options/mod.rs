@@ -88,7 +88,7 @@ pub(crate) fn read_sets(tables: Vec<toml::Table>) -> Result<Vec<SetSettings>, Fa
     let mut sets = Vec::with_capacity(tables.len());
     for mut table in tables {
         // A set that is made of others has no such options.
-        if !table.get("fuse").and_then(toml::Value::as_array).is_some_and(|sources| !sources.is_empty()) {
+        if table.get("fuse").and_then(toml::Value::as_array).is_none_or(|sources| sources.is_empty()) {
             for key in SET_OPTIONS.iter().filter(|option| option.inherited).filter_map(|option| option.key) {
                 if let Some(value) = before.get(key).filter(|_| !table.contains_key(key)) {
                     table.insert(key.to_owned(), value.clone());

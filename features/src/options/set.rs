@@ -49,7 +49,6 @@ pub const SET_OPTIONS: &[SetOption] = &[
         identity: Identity::Keep,
         inherited: true,
         read: |set, given| layer(given).map(|layer| set.layer = Some(layer)),
-        ..PASS
     },
     SetOption {
         key: Some("t"),
