@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::Network;
 use driftless::adapter::{
-    Adapter, BatchClock, Dropout, DropoutRates, DropoutStyle, Factors, LayerKind, Trainable, TrainableOptions,
+    Adapter, BatchClock, Dropout, DropoutRates, DropoutStyle, Factors, LayerShape, Trainable, TrainableOptions,
 };
 use driftless::adapter::{Algorithm, Lora, Value};
 use driftless::ops::{self, GradientSink, Padding};
@@ -131,9 +131,9 @@ fn first_values_change_nothing() {
     let by_four = lokr.clone().with("factor", Value::Number(4)).unwrap();
     let algorithms = [named("lora"), named("loha"), lokr, by_four, named("full")];
     let kinds = [
-        LayerKind::Linear { c_in: 32, c_out: 48 },
-        LayerKind::Conv2d { c_in: 32, c_out: 48, kernel: 1 },
-        LayerKind::Conv2d { c_in: 32, c_out: 48, kernel: 3 },
+        LayerShape::Linear { c_in: 32, c_out: 48 },
+        LayerShape::Conv2d { c_in: 32, c_out: 48, kernel: 1 },
+        LayerShape::Conv2d { c_in: 32, c_out: 48, kernel: 3 },
     ];
     let mut generator = Generator::manual_seed(5);
     for (algorithm, kind, tucker, dora) in algorithms

@@ -10,7 +10,7 @@ use super::decorators::dora::{self, decompose, per_input};
 use super::family::ThinTerm;
 use super::misfit::Misfit;
 use super::rebuilt::{self, Application};
-use super::{Factors, LayerKind, Lora};
+use super::{Factors, LayerShape, Lora};
 use crate::Result;
 use crate::ops::Padding;
 
@@ -239,7 +239,7 @@ impl Adapter {
     }
 
     /// The adapter in the shapes that a layer of `kind` computes with.
-    pub(crate) fn fitted(&self, kind: LayerKind) -> Result<Self, Misfit> {
+    pub(crate) fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
         self.check(&kind.weight_shape())?;
         Ok(Self { factors: self.factors.fitted(kind)?, ..self.clone() })
     }

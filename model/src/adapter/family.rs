@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::LayerKind;
+use super::LayerShape;
 use super::component::Component;
 use super::misfit::Misfit;
 use super::rebuilt::Application;
@@ -91,7 +91,7 @@ pub(super) trait Family: Sized {
     ///
     /// # Errors
     /// A factor that has no such shape.
-    fn fitted(&self, kind: LayerKind) -> Result<Self, Misfit>;
+    fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit>;
 
     /// The change as one product, without scale, where the family's form shows one of at most this rank.
     ///

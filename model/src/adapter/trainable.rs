@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::component::Component;
 use super::decorators::dora;
 use super::training::{FirstValues, TrainableOptions};
-use super::{Adapter, LayerKind};
+use super::{Adapter, LayerShape};
 use crate::Result;
 use crate::rng::Generator;
 
@@ -24,7 +24,7 @@ impl Trainable {
     /// # Errors
     /// When the device has no memory for it.
     pub fn init(
-        kind: LayerKind,
+        kind: LayerShape,
         weight: &Tensor,
         has_bias: bool,
         options: &TrainableOptions,

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::LayerKind;
+use super::LayerShape;
 use super::families::{Factors, LORA_TRAINING, REGISTRY};
 use crate::rng::Generator;
 use crate::{Error, Result};
@@ -176,7 +176,7 @@ pub struct TrainableOptions {
 
 /// Draws a layer's first values.
 pub(super) struct FirstValues<'a> {
-    pub kind: LayerKind,
+    pub kind: LayerShape,
     pub rank: usize,
     pub options: &'a TrainableOptions,
     pub generator: &'a mut Generator,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Slot, Weights};
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::ops::{Activation, Padding};
 
 /// A square-kernel convolution with bias, any stride, zero padding per side.
@@ -39,7 +39,7 @@ impl Conv2d {
     ) -> Result<Self> {
         let weight = weights.weight("weight", &[c_out, c_in, kernel, kernel])?;
         let bias = weights.parameter("bias", &[c_out])?;
-        let slot = weights.register(Slot::new(LayerKind::Conv2d { c_in, c_out, kernel }, weight, Some(bias)));
+        let slot = weights.register(Slot::new(LayerShape::Conv2d { c_in, c_out, kernel }, weight, Some(bias)));
         Ok(Self { slot, stride, padding })
     }
 

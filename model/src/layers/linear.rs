@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::{Slot, Weights};
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::ops::{Activation, Before, LowRank};
 
 /// `y = x W^T + b + adapters(x)`.
@@ -35,7 +35,7 @@ impl Linear {
 
     fn with_bias(c_in: usize, c_out: usize, bias: Option<Tensor>, weights: Weights) -> Result<Self> {
         let weight = weights.weight("weight", &[c_out, c_in])?;
-        let slot = weights.register(Slot::new(LayerKind::Linear { c_in, c_out }, weight, bias));
+        let slot = weights.register(Slot::new(LayerShape::Linear { c_in, c_out }, weight, bias));
         Ok(Self { slot })
     }
 

@@ -5,25 +5,25 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
 
-use crate::adapter::{Adapter, LayerKind};
+use crate::adapter::{Adapter, LayerShape};
 use crate::{Error, Result};
 
 /// A layer's frozen weight and the adapters on it. Adapters can be swapped while the network is in use elsewhere.
 #[derive(Debug)]
 pub struct Slot {
-    kind: LayerKind,
+    kind: LayerShape,
     weight: RwLock<Tensor>,
     bias: RwLock<Option<Tensor>>,
     adapters: RwLock<Vec<Arc<Adapter>>>,
 }
 
 impl Slot {
-    pub(super) fn new(kind: LayerKind, weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub(super) fn new(kind: LayerShape, weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { kind, weight: RwLock::new(weight), bias: RwLock::new(bias), adapters: RwLock::default() }
     }
 
     /// The layer's kind and sizes.
-    pub fn kind(&self) -> LayerKind {
+    pub fn kind(&self) -> LayerShape {
         self.kind
     }
 

@@ -65,14 +65,14 @@ mod tests {
     use super::super::settings::LearningRatios;
     use super::*;
     use crate::options::Options;
-    use driftless::adapter::{DropoutRates, DropoutStyle, LayerKind};
+    use driftless::adapter::{DropoutRates, DropoutStyle, LayerShape};
 
     fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
         NetworkSettings::new(&Options::of(arguments))
     }
 
     fn rank_alpha(settings: &NetworkSettings, kernel: usize) -> Option<(usize, f64)> {
-        settings.for_layer(LayerKind::Conv2d { c_in: 4, c_out: 4, kernel }).map(|options| (options.rank, options.alpha))
+        settings.for_layer(LayerShape::Conv2d { c_in: 4, c_out: 4, kernel }).map(|options| (options.rank, options.alpha))
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn apply_preset(settings: &mut NetworkSettings, name: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::options::Options;
-    use driftless::adapter::LayerKind;
+    use driftless::adapter::LayerShape;
 
     fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
         let module = ["--network_module=lycoris.kohya", "--network_dim=8", "--network_alpha=4", "--network_args"];
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((found.algorithm.clone(), found.targets), (Algorithm::named("loha").unwrap(), UnetTargets::Everything));
         // Larger convolutions share rank and alpha unless told otherwise.
         assert_eq!(found.convolution, Some(RankAlpha { rank: 8, alpha: 4.0 }));
-        let wide = LayerKind::Conv2d { c_in: 4, c_out: 4, kernel: 3 };
+        let wide = LayerShape::Conv2d { c_in: 4, c_out: 4, kernel: 3 };
         assert_eq!(found.for_layer(wide).unwrap().rank, 8);
         assert_eq!(settings(&["conv_dim=0"]).unwrap().for_layer(wide), None);
         assert_eq!(settings(&["algo=locon", "preset=attn-mlp"]).unwrap().for_layer(wide), None);

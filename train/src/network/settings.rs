@@ -5,7 +5,7 @@ use crate::options::values::KeyValue;
 use crate::options::{Options, SaveFormat};
 use anyhow::{Result, anyhow, bail, ensure};
 use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
-use driftless::adapter::{Algorithm, DropoutRates, DropoutStyle, LayerKind, TrainableOptions};
+use driftless::adapter::{Algorithm, DropoutRates, DropoutStyle, LayerShape, TrainableOptions};
 
 /// What the trained adapter looks like.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,7 +113,7 @@ impl NetworkSettings {
     }
 
     /// What a layer's adapter is to be; `None` when it is not adapted.
-    pub fn for_layer(&self, kind: LayerKind) -> Option<TrainableOptions> {
+    pub fn for_layer(&self, kind: LayerShape) -> Option<TrainableOptions> {
         let RankAlpha { rank, alpha } = if kind.kernel() > 1 { self.convolution? } else { self.linear };
         Some(TrainableOptions { algorithm: self.algorithm.clone(), rank, alpha, tucker: self.tucker, dora: self.dora })
     }

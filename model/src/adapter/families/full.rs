@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::Factors;
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::{BIAS_DIFFERENCE, Component};
 use crate::adapter::family::{Change, Family, fits};
 use crate::adapter::misfit::Misfit;
@@ -63,7 +63,7 @@ impl Family for Full {
         fits(self.difference.dims(), weight)
     }
 
-    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
         Ok(self.clone())
     }
 

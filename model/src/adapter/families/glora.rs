@@ -7,7 +7,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::matrix;
 use crate::adapter::family::{Change, Family, fits_flat};
@@ -92,7 +92,7 @@ impl Family for Glora {
         fits_flat(&self.weight_shape().unwrap_or_default(), weight)
     }
 
-    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
         Ok(self.clone())
     }
 

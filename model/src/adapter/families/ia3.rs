@@ -5,7 +5,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::family::{Change, Family, fits_axis};
 use crate::adapter::misfit::Misfit;
@@ -76,7 +76,7 @@ impl Family for Ia3 {
         fits_axis(Self::NAME, "scales", self.weight.elem_count(), usize::from(self.on_input), weight)
     }
 
-    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
         Ok(self.clone())
     }
 

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use super::Factors;
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::{core_product, matrix};
 use crate::adapter::family::{Change, Family, fits_flat};
@@ -185,7 +185,7 @@ impl Family for Loha {
         fits_flat(&self.weight_shape().unwrap_or_default(), weight)
     }
 
-    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
         Ok(self.clone())
     }
 

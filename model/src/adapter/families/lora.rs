@@ -8,14 +8,14 @@ use candle_core::{DType, Tensor};
 
 use super::Factors;
 use crate::Result;
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::{Component, Spelling};
 use crate::adapter::core_product::{core_product, matrix};
 use crate::adapter::family::{Change, Family, ThinTerm, fits};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
-use crate::model_family::LayerKind as Stored;
+use crate::model_family::LayerKind;
 
 /// The factor next to the input.
 pub const DOWN: Component = Component::named("lora_down.weight").described("the down factor (lora_down, lora_A)").dotted(&[
@@ -158,11 +158,11 @@ impl Family for Lora {
     }
 
     /// Published files keep the factors of 1x1 convolutions and linear layers in each other's shape.
-    fn fitted(&self, kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
         let rank = Self::rank(self);
         let (mut down, up) = kind.lora_shapes(rank);
         let mut mid = None;
-        if let (Some(core), LayerKind::Conv2d { kernel, .. }) = (&self.mid, kind) {
+        if let (Some(core), LayerShape::Conv2d { kernel, .. }) = (&self.mid, kind) {
             down[2..].fill(1);
             mid = Some(fit("mid", core, &[rank, rank, kernel, kernel])?);
         } else if self.mid.is_some() {
@@ -215,10 +215,10 @@ impl Lora {
 fn read_down(layer: &StoredLayer, key: &str, has_core: bool) -> Result<Tensor> {
     let tensor = layer.numbers(key)?;
     let shape = tensor.dims().to_vec();
-    let wide_kernel = layer.kind == Stored::Convolution && !has_core;
+    let wide_kernel = layer.kind == LayerKind::Convolution && !has_core;
     match (layer.kind, shape.as_slice()) {
-        (Stored::Linear, [_, _]) => Ok(tensor),
-        (Stored::Linear, &[rank, inputs, 1, 1]) => Ok(tensor.reshape((rank, inputs))?),
+        (LayerKind::Linear, [_, _]) => Ok(tensor),
+        (LayerKind::Linear, &[rank, inputs, 1, 1]) => Ok(tensor.reshape((rank, inputs))?),
         (_, [_, _, 1, 1]) => Ok(tensor),
         (_, [_, _, _, _]) if wide_kernel => Ok(tensor),
         (_, &[rank, inputs]) if !wide_kernel => Ok(tensor.reshape((rank, inputs, 1, 1))?),
@@ -231,8 +231,8 @@ fn read_up(layer: &StoredLayer, key: &str) -> Result<Tensor> {
     let tensor = layer.numbers(key)?;
     let shape = tensor.dims().to_vec();
     match (layer.kind, shape.as_slice()) {
-        (Stored::Linear, [_, _]) => Ok(tensor),
-        (Stored::Linear, &[outputs, rank, 1, 1]) => Ok(tensor.reshape((outputs, rank))?),
+        (LayerKind::Linear, [_, _]) => Ok(tensor),
+        (LayerKind::Linear, &[outputs, rank, 1, 1]) => Ok(tensor.reshape((outputs, rank))?),
         (_, [_, _, 1, 1]) => Ok(tensor),
         (_, &[outputs, rank]) => Ok(tensor.reshape((outputs, rank, 1, 1))?),
         _ => Err(layer.wrong_shape(key, &shape, "[out, rank]")),

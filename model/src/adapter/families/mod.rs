@@ -20,7 +20,7 @@ pub use oft::Oft;
 
 use candle_core::Tensor;
 
-use super::LayerKind;
+use super::LayerShape;
 use super::component::Component;
 use super::decorators;
 use super::family::{Change, Family, ThinTerm};
@@ -108,7 +108,7 @@ macro_rules! registry {
                 match self { $(Self::$family(factors) => Family::check(factors, weight)),+ }
             }
 
-            pub(super) fn fitted(&self, kind: LayerKind) -> Result<Self, Misfit> {
+            pub(super) fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
                 Ok(match self { $(Self::$family(factors) => Self::$family(Family::fitted(factors, kind)?)),+ })
             }
 

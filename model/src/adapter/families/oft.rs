@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Tensor};
 use nalgebra::DMatrix;
 
-use crate::adapter::LayerKind;
+use crate::adapter::LayerShape;
 use crate::adapter::component::{ALPHA, Component};
 use crate::adapter::family::{Change, Family, fits_axis};
 use crate::adapter::misfit::Misfit;
@@ -150,7 +150,7 @@ impl Family for Oft {
         fits_axis(Self::NAME, "turns", blocks.dims()[0] * blocks.dims()[1], 0, weight)
     }
 
-    fn fitted(&self, _kind: LayerKind) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
         Ok(self.clone())
     }
 

@@ -1,8 +1,8 @@
-//! The kinds of layers that adapters sit on.
+//! The shapes of the layers that adapters sit on; which names are of which kind is said by [`crate::model_family::LayerKind`].
 
-/// What kind of layer an adapter sits on, with its sizes.
+/// The shape of the layer that an adapter sits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerKind {
+pub enum LayerShape {
     /// A linear layer, weight `[c_out, c_in]`.
     Linear {
         /// Input features.
@@ -21,7 +21,7 @@ pub enum LayerKind {
     },
 }
 
-impl LayerKind {
+impl LayerShape {
     /// Input and output features or channels.
     pub fn features(self) -> (usize, usize) {
         match self {
