@@ -6,7 +6,7 @@
 //! | [`mod@fixture`] | numbers of the reference implementations under `tests/fixtures` |
 //! | [`close`] | the error measure of all parity tests |
 //! | [`program`] | running a binary, and what it said |
-//! | [`files`] | folders as lists of names and bytes |
+//! | [`mod@files`] | folders as lists of names and bytes |
 //! | [`torch_files`] | torch files made byte by byte, good and bad |
 
 pub mod close;

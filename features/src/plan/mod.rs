@@ -1,6 +1,6 @@
 //! What was asked for means this: options, configuration file and inputs, checked and resolved, before any model is loaded.
 //!
-//! All faults are reported together. What depends on the model's sizes (layer ids, pooling) is checked by [`crate::run`] as soon as its
+//! All faults are reported together. What depends on the model's sizes (layer ids, pooling) is checked by [`crate::engine`] as soon as its
 //! configuration is read, still before its weights.
 
 mod fusion;

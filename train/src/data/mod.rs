@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`plan`] | what the data set shall be |
+//! | [`mod@plan`] | what the data set shall be |
 //! | [`folders`], [`dataset_config`] | the two ways to say so: folder names, or a TOML file |
 //! | [`mod@scan`], `oddities` | what is really there: images, sizes, captions; sizes that look like a mistake |
 //! | [`held_back`] | which images are kept for validation |

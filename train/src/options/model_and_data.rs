@@ -71,7 +71,7 @@ options! {
         #[arg(value_name = "DIR")]
         reg_data_dir: Option<PathBuf> => Fixed, by "data";
 
-        /// Data set as TOML ([general], [[datasets]], [[datasets.subsets]]); replaces the two folders
+        /// Data set as TOML, with tables general, datasets and datasets.subsets; replaces the two folders
         #[arg(value_name = "FILE")]
         dataset_config: Option<PathBuf> => Fixed, by "data";
 

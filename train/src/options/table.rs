@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | nothing | in states, under the option's name, unless it has its default |
 //! | `, metadata "KEY"` | in adapters and states, as `ss_KEY`, written as Python writes the value |
-//! | `, by "ENTRY"` | in an entry that is computed, here or in [`crate::output`], from this option and perhaps others and files |
+//! | `, by "ENTRY"` | in an entry that is computed, here or in `crate::output`, from this option and perhaps others and files |
 
 use super::values::{KeyValue, Resolution, StepsOrShare};
 use super::{HuberSchedule, Interpolation, LossType, Precision, SaveFormat, SavePrecision};

@@ -1,5 +1,5 @@
 //! The families of adapters: one file each, and one row of the registry below. Everything that is said of a particular family is said in
-//! its file; the rest of the room asks [`Factors`] and [`REGISTRY`].
+//! its file; the rest of the room asks [`Factors`] and `REGISTRY`.
 
 mod full;
 mod glora;
