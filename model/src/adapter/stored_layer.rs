@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::component::Component;
 use super::files::Scheme;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TensorCause};
 use crate::formats::{WeightFile, require_finite};
 use crate::model_family::{LayerKind, Network};
 
@@ -47,8 +47,8 @@ impl StoredLayer<'_> {
     }
 
     /// The error for a key.
-    pub fn wrong(&self, key: &str, problem: impl Into<String>) -> Error {
-        Error::tensor(self.file.path(), key, problem)
+    pub fn wrong(&self, key: &str, cause: impl Into<TensorCause>) -> Error {
+        Error::tensor(self.file.path(), key, cause)
     }
 
     /// The error for a shape that is none of those expected.
@@ -79,7 +79,7 @@ impl StoredLayer<'_> {
             }
         }
         let tensor = self.file.tensor(key, &Device::Cpu)?;
-        require_finite(&tensor).map_err(|problem| self.wrong(key, problem))?;
+        require_finite(&tensor).map_err(|cause| self.wrong(key, cause))?;
         Ok(tensor)
     }
 

@@ -1,15 +1,36 @@
 //! The one error type of this crate. Every variant says what was wrong, in which file or under which key, what was expected,
 //! and what to do; the binaries print it as it is.
+//!
+//! The outer variant says where (file, key, argument), its cause what is wrong there: one enum per kind of thing that can be wrong,
+//! with what was expected and what was found as fields. A cause's text is the middle of the sentence.
 
 use std::path::{Path, PathBuf};
 
+mod archive;
+mod argument;
+mod config;
+mod elements;
+mod file;
+mod hub;
 mod input;
 mod misfit;
+mod pickle;
 mod schedule;
+mod tensor;
+mod weight_file;
 
+pub use archive::{ArchiveCause, MemberFault};
+pub use argument::ArgumentCause;
+pub use config::ConfigCause;
+pub use elements::ElementError;
+pub use file::FileCause;
+pub use hub::HubCause;
 pub use input::InputError;
 pub use misfit::Misfit;
+pub use pickle::PickleCause;
 pub use schedule::ScheduleError;
+pub use tensor::TensorCause;
+pub use weight_file::WeightFileCause;
 
 /// What can go wrong while reading models, adapters and images, or while computing with them.
 #[derive(Debug, thiserror::Error)]
@@ -25,45 +46,45 @@ pub enum Error {
     },
 
     /// A file is not what it should be (truncated, another format, hostile, unreadable).
-    #[error("{}: {problem}; {advice}", path.display())]
+    #[error("{}: {cause}; {advice}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it and what was expected.
-        problem: String,
+        cause: Box<FileCause>,
         /// What the user can do.
         advice: String,
     },
 
     /// A tensor in a weight file is missing, has the wrong shape or type, or is not understood.
-    #[error("{}: tensor `{key}`: {problem}", path.display())]
+    #[error("{}: tensor `{key}`: {cause}", path.display())]
     Tensor {
         /// The file, or the folder where the file should be.
         path: PathBuf,
         /// The tensor's full name.
         key: String,
         /// What is wrong with it and what was expected.
-        problem: String,
+        cause: Box<TensorCause>,
     },
 
     /// A configuration file lacks an entry or holds a value that is not supported.
-    #[error("{}: `{key}`: {problem}", path.display())]
+    #[error("{}: `{key}`: {cause}", path.display())]
     Config {
         /// The configuration file.
         path: PathBuf,
         /// The entry.
         key: String,
         /// What is wrong with it and what was expected.
-        problem: String,
+        cause: Box<ConfigCause>,
     },
 
     /// A value given by the caller is out of range or does not fit the model.
-    #[error("{what}: {problem}")]
+    #[error("{name}: {cause}")]
     Argument {
         /// The option or argument.
-        what: String,
+        name: String,
         /// What is wrong with it and what was expected.
-        problem: String,
+        cause: Box<ArgumentCause>,
     },
 
     /// A tensor operation was given tensors that do not fit it or each other.
@@ -95,12 +116,12 @@ pub enum Error {
     },
 
     /// A model hub could not be asked, or does not have the file.
-    #[error("{repository}: {problem}; {advice}")]
+    #[error("{repository}: {cause}; {advice}")]
     Hub {
         /// The repository id, for instance `stable-diffusion-v1-5/stable-diffusion-v1-5`.
         repository: String,
         /// What is wrong.
-        problem: String,
+        cause: Box<HubCause>,
         /// What the user can do.
         advice: String,
     },
@@ -120,23 +141,23 @@ impl Error {
     }
 
     /// An [`Error::File`].
-    pub fn file(path: impl AsRef<Path>, problem: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::File { path: path.as_ref().to_owned(), problem: problem.into(), advice: advice.into() }
+    pub fn file(path: impl AsRef<Path>, cause: impl Into<FileCause>, advice: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_owned(), cause: Box::new(cause.into()), advice: advice.into() }
     }
 
     /// An [`Error::Tensor`].
-    pub fn tensor(path: impl AsRef<Path>, key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Tensor { path: path.as_ref().to_owned(), key: key.into(), problem: problem.into() }
+    pub fn tensor(path: impl AsRef<Path>, key: impl Into<String>, cause: impl Into<TensorCause>) -> Self {
+        Self::Tensor { path: path.as_ref().to_owned(), key: key.into(), cause: Box::new(cause.into()) }
     }
 
     /// An [`Error::Config`].
-    pub fn config(path: impl AsRef<Path>, key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Config { path: path.as_ref().to_owned(), key: key.into(), problem: problem.into() }
+    pub fn config(path: impl AsRef<Path>, key: impl Into<String>, cause: impl Into<ConfigCause>) -> Self {
+        Self::Config { path: path.as_ref().to_owned(), key: key.into(), cause: Box::new(cause.into()) }
     }
 
     /// An [`Error::Argument`].
-    pub fn argument(what: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Argument { what: what.into(), problem: problem.into() }
+    pub fn argument(name: impl Into<String>, cause: impl Into<ArgumentCause>) -> Self {
+        Self::Argument { name: name.into(), cause: Box::new(cause.into()) }
     }
 
     /// An [`Error::Unknown`] naming the nearest of `existing`.

@@ -5,7 +5,7 @@
 //! [`remove_unfinished`] first. A process that is killed outright leaves its temporary files; every one is locked as long as its process
 //! lives, so that [`remove_stale`] can tell them from another process's at the next start.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FileCause, Result};
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
@@ -122,7 +122,7 @@ impl AtomicFile {
     pub fn create(destination: impl AsRef<Path>) -> Result<Self> {
         let destination = destination.as_ref();
         if destination.is_dir() {
-            return Err(Error::file(destination, "is a folder; a file was to be written there", "give the name of a file"));
+            return Err(Error::file(destination, FileCause::FolderAtDestination, "give the name of a file"));
         }
         let (temporary, registration) = Registration::begin(destination, || {
             let mut builder = tempfile::Builder::new();
@@ -215,7 +215,7 @@ impl AtomicFolder {
             Err(_) => destination.symlink_metadata().is_ok(),
         };
         if taken {
-            return Err(Error::file(destination, "exists already", "remove it, or write to another place"));
+            return Err(Error::file(destination, FileCause::Exists, "remove it, or write to another path"));
         }
         let ((staging, lock), registration) = Registration::begin(destination, || {
             let mut builder = tempfile::Builder::new();

@@ -1,7 +1,7 @@
 //! Which container a file is, by its content and never by its name, with words for the files that people have by mistake.
 
 use super::positioned::PositionedFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, WeightFileCause};
 
 /// What a file's first bytes say that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const LOOK: u64 = 1024;
 /// [`Error::File`] for anything that holds no weights, named as what it is where that can be told.
 pub(super) fn detect(file: &PositionedFile) -> Result<Container> {
     let start = file.read(0, file.len().min(LOOK))?;
-    let refuse = |problem: String, advice: &str| Err(Error::file(file.path(), problem, advice));
+    let refuse = |cause: WeightFileCause, advice: &str| Err(Error::file(file.path(), cause, advice));
     let again = "download or write it again";
     if start.starts_with(b"PK\x03\x04") {
         return Ok(Container::Zip);
@@ -41,7 +41,7 @@ pub(super) fn detect(file: &PositionedFile) -> Result<Container> {
         return Ok(Container::LegacyTorch);
     }
     if start.get(257..262) == Some(b"ustar") {
-        return refuse("is a tar archive, torch's format before version 0.1.2".into(), "load and save it with a newer torch");
+        return refuse(WeightFileCause::Tar, "load and save it with a newer torch");
     }
     let header_len = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
     let brace = start.get(8) == Some(&b'{');
@@ -51,55 +51,49 @@ pub(super) fn detect(file: &PositionedFile) -> Result<Container> {
             return Ok(Container::Safetensors { header_len });
         }
         if header_len <= MAX_HEADER {
-            return refuse(format!("its safetensors header needs {header_len} bytes, {room} are there: truncated"), again);
+            return refuse(WeightFileCause::HeaderLength { expected: header_len, found: room }, again);
         }
     }
-    if let Some((problem, advice)) = describe_text(&start) {
-        return refuse(problem, advice);
+    if let Some((cause, advice)) = describe_text(&start) {
+        return refuse(cause, advice);
     }
     if first_visible(&start) == Some(b'{') && is_text(&start) {
         return Ok(Container::Json);
     }
-    let (problem, advice) = describe_binary(&start);
-    refuse(problem.into(), advice)
+    let (cause, advice) = describe_binary(&start);
+    refuse(cause, advice)
 }
 
-/// Words for text that was saved in a weight file's place.
-fn describe_text(start: &[u8]) -> Option<(String, &'static str)> {
+/// What text is that was saved in a weight file's stead, with advice.
+fn describe_text(start: &[u8]) -> Option<(WeightFileCause, &'static str)> {
     if start.starts_with(b"version https://git-lfs") {
-        return Some((
-            "is a Git LFS pointer, not the weights".into(),
-            "fetch the weights with `git lfs pull`, or download the file itself",
-        ));
+        return Some((WeightFileCause::LfsPointer, "fetch the weights with `git lfs pull`, or download the file itself"));
     }
     if first_visible(start) == Some(b'<') && is_text(start) {
         return Some((
-            "is a web page, not weights".into(),
+            WeightFileCause::WebPage,
             "download the file again; the site may have asked for a login or a confirmation",
         ));
     }
     if is_text(start) && first_visible(start) != Some(b'{') {
         let first_line: String = String::from_utf8_lossy(start).trim().chars().take_while(|c| *c != '\n').take(60).collect();
-        return Some((
-            format!("is a text file (`{}`), not weights", first_line.escape_debug()),
-            "check what was downloaded or named",
-        ));
+        return Some((WeightFileCause::Text { first_line }, "check what was downloaded or named"));
     }
     None
 }
 
-/// Words for binary files of other kinds.
-fn describe_binary(start: &[u8]) -> (&'static str, &'static str) {
+/// What a binary file of another kind is, with advice.
+fn describe_binary(start: &[u8]) -> (WeightFileCause, &'static str) {
     let known = "give a .safetensors file, or a .ckpt, .pt or .bin file that torch.save wrote";
     match start {
-        [b'G', b'G', b'U', b'F', ..] => ("is a GGUF file, which is not supported", known),
-        [0x89, b'H', b'D', b'F', ..] => ("is an HDF5 file, which is not supported", known),
+        [b'G', b'G', b'U', b'F', ..] => (WeightFileCause::Unsupported { format: "GGUF" }, known),
+        [0x89, b'H', b'D', b'F', ..] => (WeightFileCause::Unsupported { format: "HDF5" }, known),
         [0x1f, 0x8b, ..] | [b'7', b'z', 0xbc, 0xaf, ..] | [b'R', b'a', b'r', b'!', ..] => {
-            ("is a compressed archive", "unpack it and name the file inside")
+            (WeightFileCause::Compressed, "unpack it and name the file inside")
         }
-        [b'P', b'K', 0x05, 0x06, ..] => ("is an empty zip archive", "download or write it again"),
-        [0x80, 0x02..=0x05, ..] => ("is a bare pickle, not a file that torch.save wrote, or a truncated one", known),
-        _ => ("is neither safetensors nor a torch file", known),
+        [b'P', b'K', 0x05, 0x06, ..] => (WeightFileCause::EmptyArchive, "download or write it again"),
+        [0x80, 0x02..=0x05, ..] => (WeightFileCause::BarePickle, known),
+        _ => (WeightFileCause::UnknownContainer, known),
     }
 }
 

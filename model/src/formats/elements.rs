@@ -1,6 +1,6 @@
 //! Between stored little-endian bytes and candle tensors, in pieces, so that a tensor is in memory once.
 
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, ElementError, Error, Result};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor, WithDType};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -92,7 +92,7 @@ pub(super) fn read_tensor(stored: Dtype, shape: &[usize], next: &mut NextBytes<'
 /// Reads `count` elements of `N` bytes each and decodes them.
 fn collect<T, const N: usize>(count: usize, next: &mut NextBytes<'_>, decode: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
     let mut elements = Vec::new();
-    let too_large = |_| Error::argument("tensor", format!("{count} elements do not fit into memory"));
+    let too_large = |_| Error::argument("tensor", ArgumentCause::OutOfMemory { elements: count });
     elements.try_reserve_exact(count).map_err(too_large)?;
     let mut piece = vec![0; (PIECE / N * N).min(count.saturating_mul(N))];
     while elements.len() < count {
@@ -108,7 +108,7 @@ pub(super) fn write_tensor(tensor: &Tensor, put: &mut dyn FnMut(&[u8]) -> Result
     let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        return Err(Error::argument("tensor", "is not in the processor's memory after being moved there"));
+        return Err(Error::argument("tensor", ArgumentCause::NotOnCpu));
     };
     let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
     match storage {
@@ -121,7 +121,7 @@ pub(super) fn write_tensor(tensor: &Tensor, put: &mut dyn FnMut(&[u8]) -> Result
         CpuStorage::F16(elements) => emit(&elements[range], put, f16::to_le_bytes),
         CpuStorage::F32(elements) => emit(&elements[range], put, f32::to_le_bytes),
         CpuStorage::F64(elements) => emit(&elements[range], put, f64::to_le_bytes),
-        _ => Err(Error::argument("tensor", format!("elements of type {} cannot be stored", tensor.dtype().as_str()))),
+        _ => Err(Error::argument("tensor", ArgumentCause::CannotBeStored { found: tensor.dtype() })),
     }
 }
 
@@ -138,35 +138,6 @@ fn emit<T: WithDType, const N: usize>(
         put(&piece)?;
     }
     Ok(())
-}
-
-/// What is wrong with a tensor's numbers.
-#[derive(Debug, thiserror::Error)]
-pub enum ElementError {
-    /// An element is NaN or an infinity.
-    #[error("element {position} is not a finite number (NaN or infinity)")]
-    NotFinite {
-        /// Its number in row-major order.
-        position: usize,
-    },
-    /// A number is too large for an element type.
-    #[error("does not fit {}: element {position} is not a finite number (NaN or infinity)", dtype.as_str())]
-    TooLarge {
-        /// The type.
-        dtype: DType,
-        /// The element's number in row-major order.
-        position: usize,
-    },
-    /// A tensor operation failed.
-    #[error(transparent)]
-    Tensors(#[from] candle_core::Error),
-}
-
-impl From<ElementError> for String {
-    /// The error in words, as [`Error::tensor`] takes what is wrong with a tensor.
-    fn from(error: ElementError) -> Self {
-        error.to_string()
-    }
 }
 
 /// Checks that no element is NaN or infinite. Tensors of integers always pass.

@@ -27,9 +27,10 @@ mod sharded;
 mod shown;
 mod weight_file;
 
+pub use crate::error::ElementError;
 pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, write_atomically};
 pub use config_file::read_config;
-pub use elements::{ElementError, cast, require_finite};
+pub use elements::{cast, require_finite};
 pub use pickle::write_torch_streaming;
 pub(crate) use safetensors::{Hashes, hash_tensors};
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};

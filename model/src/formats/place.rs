@@ -4,7 +4,7 @@ use super::elements::{NextBytes, element_size, read_tensor};
 use super::positioned::PositionedFile;
 use super::shown::shown;
 use super::weight_file::TensorInfo;
-use crate::error::{Error, Result};
+use crate::error::{ArchiveCause, Error, Result};
 use candle_core::{Device, Tensor};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,9 +61,8 @@ impl Record {
 
     fn accept(&self, file: &PositionedFile, found: u32) -> Result<()> {
         if found != self.crc {
-            let problem =
-                format!("its record `{}` has the checksum {found:08x}, {:08x} is expected", shown(&self.name), self.crc);
-            return Err(Error::file(file.path(), problem, "the file is damaged; download or write it again"));
+            let cause = ArchiveCause::Checksum { name: shown(&self.name), expected: self.crc, found };
+            return Err(Error::file(file.path(), cause, "the file is damaged; download or write it again"));
         }
         self.verified.store(true, Ordering::Relaxed);
         Ok(())

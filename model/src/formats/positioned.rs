@@ -4,7 +4,7 @@
 //! Not memory-mapped on purpose: mapped pages count into a process's resident size, and a file that shrinks while it is mapped
 //! ends the process with a signal in the place of an error.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FileCause, Result, WeightFileCause};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -20,16 +20,16 @@ impl PositionedFile {
     /// Opens `path`, saying in words when it is missing, a folder, or empty.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::file(path, "no such file", "check the path"),
+            std::io::ErrorKind::NotFound => Error::file(path, FileCause::NoSuchFile, "check the path"),
             _ => Error::io(path)(source),
         })?;
         if metadata.is_dir() {
-            return Err(Error::file(path, "is a folder, not a weight file", "name a file inside it"));
+            return Err(Error::file(path, WeightFileCause::Folder, "name a file inside it"));
         }
         let file = File::open(path).map_err(Error::io(path))?;
         let len = file.metadata().map_err(Error::io(path))?.len();
         if len == 0 {
-            return Err(Error::file(path, "the file is empty", "download or write it again"));
+            return Err(Error::file(path, FileCause::Empty, "download or write it again"));
         }
         Ok(Self { file, path: path.to_owned(), len })
     }
@@ -48,8 +48,8 @@ impl PositionedFile {
     pub(super) fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.len) {
-            let problem = format!("{} bytes were expected at byte {offset}, the file has {}", buffer.len(), self.len);
-            return Err(Error::file(&self.path, problem, "the file is truncated; download or write it again"));
+            let cause = FileCause::Short { offset, expected: buffer.len() as u64, found: self.len };
+            return Err(Error::file(&self.path, cause, "the file is truncated; download or write it again"));
         }
         read_exact_at(&self.file, offset, buffer).map_err(Error::io(&self.path))
     }
@@ -58,8 +58,8 @@ impl PositionedFile {
     pub(super) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         // Bounded by the file's length before anything is allocated.
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            let problem = format!("{len} bytes were expected at byte {offset}, the file has {}", self.len);
-            return Err(Error::file(&self.path, problem, "the file is truncated; download or write it again"));
+            let cause = FileCause::Short { offset, expected: len, found: self.len };
+            return Err(Error::file(&self.path, cause, "the file is truncated; download or write it again"));
         }
         let mut buffer = vec![0; len as usize];
         self.read_exact_at(offset, &mut buffer)?;

@@ -4,7 +4,7 @@
 use super::container::{Container, MAX_HEADER, detect};
 use super::positioned::PositionedFile;
 use super::weight_file::WeightFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TensorCause, WeightFileCause};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -19,10 +19,10 @@ pub(super) fn open(index: &PositionedFile) -> Result<WeightFile> {
     let path = index.path();
     let advice = "name a weight file, or an index ending in .safetensors.index.json";
     if detect(index)? != Container::Json || index.len() > MAX_HEADER {
-        return Err(Error::file(path, "is not the index of a sharded model", advice));
+        return Err(Error::file(path, WeightFileCause::NotAnIndex { source: None }, advice));
     }
     let parsed: Index = serde_json::from_slice(&index.read(0, index.len())?)
-        .map_err(|error| Error::file(path, format!("is not the index of a sharded model: {error}"), advice))?;
+        .map_err(|error| Error::file(path, WeightFileCause::NotAnIndex { source: Some(error) }, advice))?;
     let mut by_shard: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, shard) in parsed.weight_map {
         by_shard.entry(shard).or_default().push(key);
@@ -31,15 +31,11 @@ pub(super) fn open(index: &PositionedFile) -> Result<WeightFile> {
     let mut shards = Vec::with_capacity(by_shard.len());
     for (shard, keys) in by_shard {
         if !is_plain_name(&shard) {
-            return Err(Error::file(
-                path,
-                format!("names the shard `{}`", shard.escape_debug()),
-                "shards must stand beside the index",
-            ));
+            return Err(Error::file(path, WeightFileCause::ShardName { name: shard }, "shards must stand beside the index"));
         }
         let file = WeightFile::open_single(&folder.join(&shard))?;
         if let Some(missing) = keys.iter().find(|key| !file.contains(key)) {
-            return Err(Error::tensor(file.path(), missing, format!("is missing; {} places it here", path.display())));
+            return Err(Error::tensor(file.path(), missing, TensorCause::MissingInShard { index: path.to_owned() }));
         }
         shards.push((file, keys));
     }

@@ -7,7 +7,7 @@ use super::place::{self, Place, Record};
 use super::positioned::PositionedFile;
 use super::safetensors::{Entry, read_header};
 use super::sharded;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TensorCause, WeightFileCause};
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ impl WeightFile {
     fn from_container(file: PositionedFile, container: Container) -> Result<Self> {
         match container {
             Container::Safetensors { header_len } => Self::from_safetensors(file, header_len),
-            Container::Json => Err(Error::file(file.path(), "is JSON text, not weights", "name the weight file itself")),
+            Container::Json => Err(Error::file(file.path(), WeightFileCause::JsonText, "name the weight file itself")),
             Container::Zip => Self::from_torch(file, container, Format::TorchZip),
             Container::LegacyTorch => Self::from_torch(file, container, Format::TorchLegacy),
         }
@@ -195,13 +195,13 @@ impl WeightFile {
     /// become shorter since it was opened.
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
         let Some((info, place)) = self.tensors.get(name) else {
-            return Err(Error::tensor(&self.path, name, "is missing"));
+            return Err(Error::tensor(&self.path, name, TensorCause::Missing));
         };
         if info.tensor_dtype().is_none() {
-            return Err(Error::tensor(&self.path, name, format!("type {:?} is not supported", info.dtype)));
+            return Err(Error::tensor(&self.path, name, TensorCause::ElementType { found: info.dtype }));
         }
         let record = place.record.map(|record| &self.records[record]);
-        let unsupported = || Error::tensor(&self.path, name, format!("type {:?} is not supported", info.dtype));
+        let unsupported = || Error::tensor(&self.path, name, TensorCause::ElementType { found: info.dtype });
         place::read(&self.files[place.file], info, place, record, device)?.ok_or_else(unsupported)
     }
 
@@ -210,21 +210,21 @@ impl WeightFile {
     /// # Errors
     /// [`Error::Tensor`] when there is no such entry, or when it is anything but exactly one number.
     pub fn scalar(&self, name: &str) -> Result<f64> {
-        let wrong = |problem: String| Error::tensor(&self.path, name, problem);
+        let wrong = |cause: TensorCause| Error::tensor(&self.path, name, cause);
         if let Some(other) = self.others.get(name) {
-            return other.number.ok_or_else(|| wrong(format!("is {}; one number is expected", other.what)));
+            return other.number.ok_or_else(|| wrong(TensorCause::NotANumber { found: other.what }));
         }
         let Some((info, place)) = self.tensors.get(name) else {
-            return Err(wrong("is missing".into()));
+            return Err(wrong(TensorCause::Missing));
         };
         if info.shape.iter().any(|side| *side != 1) {
-            return Err(wrong(format!("has shape {:?}; one number is expected", info.shape)));
+            return Err(wrong(TensorCause::NotOneNumber { found: info.shape.clone() }));
         }
         if let Some(record) = place.record {
             self.records[record].verify(&self.files[place.file])?;
         }
         let size = element_size(info.dtype).unwrap_or(1) as u64;
         let bytes = self.files[place.file].read(place.offset, size)?;
-        number(info.dtype, &bytes).ok_or_else(|| wrong(format!("has type {:?}; a number is expected", info.dtype)))
+        number(info.dtype, &bytes).ok_or_else(|| wrong(TensorCause::NotNumeric { found: info.dtype }))
     }
 }

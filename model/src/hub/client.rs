@@ -230,7 +230,7 @@ impl<'a> Client<'a> {
 
     /// An [`Error::Hub`] about this repository.
     pub fn error(&self, problem: impl Into<String>, advice: impl Into<String>) -> Error {
-        Error::Hub { repository: self.repository.to_owned(), problem: problem.into(), advice: advice.into() }
+        Error::Hub { repository: self.repository.to_owned(), cause: Box::new(problem.into().into()), advice: advice.into() }
     }
 }
 

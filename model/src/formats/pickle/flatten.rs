@@ -10,7 +10,7 @@ use super::super::shown::shown;
 use super::super::weight_file::TensorInfo;
 use super::graph::{Graph, NodeId, TensorView, Value};
 use super::{Contents, Loaded, Other, StoragePlace, UNTRUSTED};
-use crate::error::{Error, Result};
+use crate::error::{Error, PickleCause, Result, TensorCause};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ const SPARE_NAMES: u64 = 1 << 16;
 const SPARE_BYTES: u64 = 16 << 20;
 
 pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents> {
-    let refuse = |problem: String| Error::file(file.path(), problem, UNTRUSTED);
-    let root = unwrap(&loaded.graph, loaded.root).ok_or_else(|| refuse("its state_dict contains itself".into()))?;
+    let refuse = |cause: PickleCause| Error::file(file.path(), cause, UNTRUSTED);
+    let root = unwrap(&loaded.graph, loaded.root).ok_or_else(|| refuse(PickleCause::ContainsItself))?;
     let mut entries = Entries {
         file,
         graph: &loaded.graph,
@@ -33,8 +33,7 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
         others: BTreeMap::new(),
     };
     if children(&loaded.graph, root).is_none() {
-        let what = loaded.graph.get(root).describe();
-        return Err(refuse(format!("holds {what}; a dictionary of tensors (a state_dict) is expected")));
+        return Err(refuse(PickleCause::NoStateDict { found: loaded.graph.get(root).describe() }));
     }
     // Depth-first without recursion: what is still to be named.
     let mut pending: Vec<(String, NodeId, usize)> = vec![(String::new(), root, 0)];
@@ -46,14 +45,11 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
             continue;
         };
         if depth == MAX_DEPTH {
-            return Err(refuse(format!(
-                "nests deeper than {MAX_DEPTH} levels, or contains itself (under the key `{}`)",
-                shown(&name)
-            )));
+            return Err(refuse(PickleCause::TooDeep { most: MAX_DEPTH, key: shown(&name) }));
         }
         named += children.len() as u64;
         if named > limit {
-            return Err(refuse(format!("names more than {limit} entries, which is more than its size explains")));
+            return Err(refuse(PickleCause::TooManyEntries { most: limit }));
         }
         if children.len() == 0 && depth > 0 {
             entries.add(name, id)?;
@@ -64,10 +60,7 @@ pub(super) fn flatten(file: &PositionedFile, loaded: Loaded) -> Result<Contents>
             name_bytes += child_name.len() as u64;
             // Long before memory is: a long key above many entries stands in the name of each.
             if name_bytes > 4 * limit {
-                return Err(refuse(format!(
-                    "names its entries in more than {} bytes, which is more than its size explains",
-                    4 * limit
-                )));
+                return Err(refuse(PickleCause::LongNames { most: 4 * limit }));
             }
             pending.push((child_name, child, depth + 1));
         }
@@ -156,7 +149,7 @@ impl Entries<'_> {
                 self.tensors.contains_key(&name) || self.others.insert(name.clone(), other).is_some()
             }
         };
-        if twice { Err(Error::tensor(self.file.path(), shown(&name), "occurs twice")) } else { Ok(()) }
+        if twice { Err(Error::tensor(self.file.path(), shown(&name), TensorCause::Twice)) } else { Ok(()) }
     }
 
     /// Where the numbers of a view are; their total is kept in proportion to the file, since a view may repeat an element.
@@ -168,8 +161,8 @@ impl Entries<'_> {
         let limit = self.file.len().saturating_mul(4).saturating_add(SPARE_BYTES);
         self.bytes = bytes.and_then(|bytes| self.bytes.checked_add(bytes)).unwrap_or(u64::MAX);
         if self.bytes > limit {
-            let problem = format!("with shape {:?} the file's tensors have far more numbers than the file", view.shape);
-            return Err(Error::tensor(self.file.path(), shown(name), problem));
+            let cause = TensorCause::Repeats { found: view.shape.clone() };
+            return Err(Error::tensor(self.file.path(), shown(name), cause));
         }
         let info = TensorInfo { dtype: storage.dtype, shape: view.shape.clone() };
         // Inside of the file, as was checked, so nothing here overflows.

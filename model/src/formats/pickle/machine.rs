@@ -6,7 +6,7 @@ use super::globals::{self, Global};
 use super::graph::{Graph, NodeId, Value};
 use super::source::Source;
 use super::{DAMAGED, UNTRUSTED};
-use crate::error::{Error, Result};
+use crate::error::{Error, FileCause, PickleCause, Result};
 use std::collections::HashMap;
 
 /// Most instructions in one pickle; a Lightning checkpoint of SD1.5 with its optimizer has some hundred thousand. Bounds the count
@@ -50,7 +50,7 @@ impl<'s, 'f> Machine<'s, 'f> {
             }
             machine.step(instruction, at)?;
         }
-        Err(machine.refuse(format!("its pickle has more than {MAX_INSTRUCTIONS} instructions"), UNTRUSTED))
+        Err(machine.refuse(PickleCause::TooManyInstructions { most: MAX_INSTRUCTIONS }, UNTRUSTED))
     }
 
     fn step(&mut self, instruction: u8, at: u64) -> Result<()> {
@@ -58,7 +58,7 @@ impl<'s, 'f> Machine<'s, 'f> {
             // PROTO
             0x80 => match self.source.byte()? {
                 0..=5 => Ok(()),
-                protocol => Err(self.refuse(format!("its pickle has protocol {protocol}, which is not known"), DAMAGED)),
+                protocol => Err(self.refuse(PickleCause::Protocol { found: protocol }, DAMAGED)),
             },
             // FRAME: a length for readers that read ahead
             0x95 => {
@@ -115,7 +115,7 @@ impl<'s, 'f> Machine<'s, 'f> {
                 let text = |id| self.graph.text(id).map(str::to_owned);
                 match (text(module), text(name)) {
                     (Some(module), Some(name)) => self.global(&module, &name),
-                    _ => Err(self.refuse("its pickle names a global by something that is no text".into(), DAMAGED)),
+                    _ => Err(self.refuse(PickleCause::GlobalName, DAMAGED)),
                 }
             }
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(instruction),
@@ -124,10 +124,7 @@ impl<'s, 'f> Machine<'s, 'f> {
             0x81 => self.reduce(),
             b'b' => self.build(),
             b'Q' => self.persistent(),
-            other => {
-                let problem = format!("its pickle has the instruction 0x{other:02x} at byte {at}, which torch does not write");
-                Err(self.refuse(problem, UNTRUSTED))
-            }
+            other => Err(self.refuse(PickleCause::Instruction { found: other, position: at }, UNTRUSTED)),
         }
     }
 
@@ -148,7 +145,7 @@ impl<'s, 'f> Machine<'s, 'f> {
     fn long(&mut self) -> Result<i128> {
         let len = self.source.byte()?;
         if len > 16 {
-            return Err(self.refuse(format!("its pickle has a whole number of {len} bytes; at most 16 are read"), UNTRUSTED));
+            return Err(self.refuse(PickleCause::LongNumber { bytes: len }, UNTRUSTED));
         }
         let bytes = self.source.bytes(u64::from(len))?;
         let sign = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
@@ -168,7 +165,7 @@ impl<'s, 'f> Machine<'s, 'f> {
         self.source.require(len)?;
         self.text += len;
         if self.text > MAX_TEXT {
-            return Err(self.refuse(format!("its pickle has more than {MAX_TEXT} bytes of text"), UNTRUSTED));
+            return Err(self.refuse(PickleCause::TooMuchText { most: MAX_TEXT }, UNTRUSTED));
         }
         let bytes = self.source.bytes(len)?;
         self.push(Value::Text(String::from_utf8_lossy(&bytes).into()))
@@ -189,8 +186,8 @@ impl<'s, 'f> Machine<'s, 'f> {
             Value::List(list) => list.extend(members),
             Value::Opaque => {}
             other => {
-                let what = other.describe();
-                return Err(self.refuse(format!("its pickle appends to {what}"), DAMAGED));
+                let found = other.describe();
+                return Err(self.refuse(PickleCause::AppendsTo { found }, DAMAGED));
             }
         }
         Ok(())
@@ -200,14 +197,14 @@ impl<'s, 'f> Machine<'s, 'f> {
     fn set_items(&mut self, items: Vec<NodeId>) -> Result<()> {
         let target = self.top()?;
         if !items.len().is_multiple_of(2) {
-            return Err(self.refuse("its pickle puts a key without a value into a dictionary".into(), DAMAGED));
+            return Err(self.refuse(PickleCause::KeyWithoutValue, DAMAGED));
         }
         match self.graph.get_mut(target) {
             Value::Dict(entries) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             Value::Opaque => {}
             other => {
-                let what = other.describe();
-                return Err(self.refuse(format!("its pickle puts entries into {what}"), DAMAGED));
+                let found = other.describe();
+                return Err(self.refuse(PickleCause::SetsItemsOf { found }, DAMAGED));
             }
         }
         Ok(())
@@ -218,8 +215,7 @@ impl<'s, 'f> Machine<'s, 'f> {
             Some(global) => self.push(Value::Global(global)),
             None => {
                 let name = format!("{module}.{name}");
-                let problem = format!("asks for `{}`, which no weight needs", shown(&name));
-                Err(self.refuse(problem, UNTRUSTED))
+                Err(self.refuse(PickleCause::Global { name: shown(&name) }, UNTRUSTED))
             }
         }
     }
@@ -233,7 +229,7 @@ impl<'s, 'f> Machine<'s, 'f> {
         };
         if matches!(instruction, b'h' | b'j') {
             let Some(id) = self.memo.get(&index) else {
-                return Err(self.refuse(format!("its pickle refers to object {index}, which it has not made"), DAMAGED));
+                return Err(self.refuse(PickleCause::UnknownObject { index }, DAMAGED));
             };
             self.stack.push(*id);
             return Ok(());
@@ -250,8 +246,8 @@ impl<'s, 'f> Machine<'s, 'f> {
         match self.graph.get(target) {
             Value::Dict(_) | Value::Opaque => Ok(()),
             other => {
-                let what = other.describe();
-                Err(self.refuse(format!("its pickle gives attributes to {what}"), UNTRUSTED))
+                let found = other.describe();
+                Err(self.refuse(PickleCause::Builds { found }, UNTRUSTED))
             }
         }
     }
@@ -259,7 +255,7 @@ impl<'s, 'f> Machine<'s, 'f> {
     /// Counts members that are copied, so that an object that is referred to often cannot be copied often.
     pub(super) fn count_copies(&mut self, count: usize) -> Result<()> {
         self.copies = self.copies.saturating_add(count);
-        if self.copies > MAX_COPIES { Err(self.refuse("its pickle copies too many objects".into(), UNTRUSTED)) } else { Ok(()) }
+        if self.copies > MAX_COPIES { Err(self.refuse(PickleCause::TooManyCopies, UNTRUSTED)) } else { Ok(()) }
     }
 
     pub(super) fn push(&mut self, value: Value) -> Result<()> {
@@ -283,30 +279,26 @@ impl<'s, 'f> Machine<'s, 'f> {
         {
             return Ok(id);
         }
-        Err(self.refuse("its pickle takes an object where none is".into(), DAMAGED))
+        Err(self.refuse(PickleCause::EmptyStack, DAMAGED))
     }
 
     fn top(&self) -> Result<NodeId> {
         match self.stack.last() {
             Some(id) if self.stack.len() > self.floor() => Ok(*id),
-            _ => Err(self.refuse("its pickle takes an object where none is".into(), DAMAGED)),
+            _ => Err(self.refuse(PickleCause::EmptyStack, DAMAGED)),
         }
     }
 
     fn pop_mark(&mut self) -> Result<Vec<NodeId>> {
         match self.marks.pop() {
             Some(mark) => Ok(self.stack.split_off(mark)),
-            None => Err(self.refuse("its pickle closes a group that was not opened".into(), DAMAGED)),
+            None => Err(self.refuse(PickleCause::NoMark, DAMAGED)),
         }
     }
 
     /// A refusal that says under which key of the file the machine is.
-    pub(super) fn refuse(&self, problem: String, advice: &str) -> Error {
-        let path = self.source.file().path();
-        match self.key() {
-            Some(key) => Error::file(path, format!("{problem} (under the key `{key}`)"), advice),
-            None => Error::file(path, problem, advice),
-        }
+    pub(super) fn refuse(&self, cause: PickleCause, advice: &str) -> Error {
+        Error::file(self.source.file().path(), FileCause::Pickle { cause, key: self.key() }, advice)
     }
 
     /// The keys of the dictionaries that are being filled, joined by dots.
@@ -343,8 +335,8 @@ impl<'s, 'f> Machine<'s, 'f> {
         match self.graph.get(function) {
             Value::Global(global) => Ok((*global, arguments)),
             other => {
-                let what = other.describe();
-                Err(self.refuse(format!("its pickle calls {what}"), UNTRUSTED))
+                let found = other.describe();
+                Err(self.refuse(PickleCause::Calls { found }, UNTRUSTED))
             }
         }
     }

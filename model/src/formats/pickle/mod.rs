@@ -28,7 +28,7 @@ use super::container::Container;
 use super::place::{Place, Record};
 use super::positioned::PositionedFile;
 use super::weight_file::TensorInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, FileCause, Result};
 use graph::{Graph, NodeId};
 use std::collections::BTreeMap;
 
@@ -74,6 +74,6 @@ const UNTRUSTED: &str = "use a .safetensors version of it, or save its weights a
 const DAMAGED: &str = "download or write it again";
 
 /// A refusal of a damaged file.
-fn damaged(file: &PositionedFile, problem: impl Into<String>) -> Error {
-    Error::file(file.path(), problem, DAMAGED)
+fn damaged(file: &PositionedFile, cause: impl Into<FileCause>) -> Error {
+    Error::file(file.path(), cause, DAMAGED)
 }

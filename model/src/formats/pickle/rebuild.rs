@@ -5,7 +5,7 @@ use super::UNTRUSTED;
 use super::globals::Global;
 use super::graph::{NodeId, Storage, TensorView, Value};
 use super::machine::Machine;
-use crate::error::{Error, Result};
+use crate::error::{Error, PickleCause, Result};
 
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
@@ -40,15 +40,15 @@ impl Machine<'_, '_> {
     fn arguments(&self, id: NodeId) -> Result<Vec<NodeId>> {
         match self.graph.get(id) {
             Value::Tuple(members) if members.len() <= MAX_ARGUMENTS => Ok(members.to_vec()),
-            Value::Tuple(members) => Err(self.wrong(&format!("a call with {} arguments", members.len()))),
-            other => Err(self.wrong(&format!("a call whose arguments are {}", other.describe()))),
+            Value::Tuple(members) => Err(self.wrong(PickleCause::ArgumentCount { found: members.len() })),
+            other => Err(self.wrong(PickleCause::Arguments { found: other.describe() })),
         }
     }
 
     /// An ordered dictionary as Python 2 pickled it: from a list of pairs.
     fn dict_of_pairs(&mut self, pairs: NodeId) -> Result<()> {
         let Some(members) = self.graph.members(pairs) else {
-            return Err(self.wrong("a dictionary that is made of something else than pairs"));
+            return Err(self.wrong(PickleCause::NotPairs));
         };
         let entries: Option<Vec<(NodeId, NodeId)>> = members
             .iter()
@@ -58,7 +58,7 @@ impl Machine<'_, '_> {
             })
             .collect();
         let Some(entries) = entries else {
-            return Err(self.wrong("a dictionary that is made of something else than pairs"));
+            return Err(self.wrong(PickleCause::NotPairs));
         };
         self.count_copies(entries.len())?;
         self.push(Value::Dict(entries))
@@ -68,7 +68,7 @@ impl Machine<'_, '_> {
     fn typed_tensor(&mut self, function: NodeId, class: NodeId, arguments: NodeId) -> Result<()> {
         let (Value::Global(function), Value::Global(Global::TensorClass)) = (self.graph.get(function), self.graph.get(class))
         else {
-            return Err(self.wrong("a tensor of a class that is not known"));
+            return Err(self.wrong(PickleCause::TensorClass));
         };
         let function = *function;
         let arguments = self.arguments(arguments)?;
@@ -89,25 +89,24 @@ impl Machine<'_, '_> {
             }
             (Global::RebuildParameter, &[tensor, _, _]) => match self.graph.get(tensor) {
                 Value::Tensor(_) => Ok(tensor),
-                other => Err(self.wrong(&format!("a parameter made of {}", other.describe()))),
+                other => Err(self.wrong(PickleCause::Parameter { found: other.describe() })),
             },
-            _ => Err(self.wrong("a call that torch does not write")),
+            _ => Err(self.wrong(PickleCause::UnknownCall)),
         }
     }
 
     /// A checked view of a storage.
     fn view(&self, storage: NodeId, offset: NodeId, size: NodeId, stride: NodeId) -> Result<TensorView> {
         let Value::Storage(storage) = *self.graph.get(storage) else {
-            return Err(self.wrong(&format!("a tensor made of {}", self.graph.get(storage).describe())));
+            return Err(self.wrong(PickleCause::TensorOf { found: self.graph.get(storage).describe() }));
         };
         let offset = self.count(offset)?;
         let (shape, strides) = (self.counts(size)?, self.counts(stride)?);
         if shape.len() != strides.len() {
-            return Err(self.wrong(&format!("a tensor with {} sizes and {} strides", shape.len(), strides.len())));
+            return Err(self.wrong(PickleCause::Strides { sizes: shape.len(), strides: strides.len() }));
         }
         let elements = self.graph.storages[storage as usize].elements;
-        let outside =
-            || self.wrong(&format!("a tensor of shape {shape:?} and strides {strides:?} outside of its {elements} elements"));
+        let outside = || self.wrong(PickleCause::OutsideStorage { shape: shape.clone(), strides: strides.clone(), elements });
         let count = shape.iter().try_fold(1u64, |count, side| count.checked_mul(*side)).ok_or_else(outside)?;
         // The last element's position; a tensor without elements has none.
         let last = shape.iter().zip(&strides).try_fold(offset, |last, (side, stride)| {
@@ -126,8 +125,8 @@ impl Machine<'_, '_> {
     fn counts(&self, id: NodeId) -> Result<Vec<u64>> {
         match self.graph.members(id) {
             Some(members) if members.len() <= MAX_DIMENSIONS => members.iter().map(|member| self.count(*member)).collect(),
-            Some(members) => Err(self.wrong(&format!("a tensor with {} dimensions", members.len()))),
-            None => Err(self.wrong(&format!("a tensor whose sizes are {}", self.graph.get(id).describe()))),
+            Some(members) => Err(self.wrong(PickleCause::Dimensions { found: members.len() })),
+            None => Err(self.wrong(PickleCause::Sizes { found: self.graph.get(id).describe() })),
         }
     }
 
@@ -135,8 +134,8 @@ impl Machine<'_, '_> {
     fn count(&self, id: NodeId) -> Result<u64> {
         match self.graph.get(id) {
             Value::Int(number) if *number >= 0 => Ok(*number as u64),
-            Value::Int(number) => Err(self.wrong(&format!("the negative size {number}"))),
-            other => Err(self.wrong(&format!("{} in the place of a size", other.describe()))),
+            Value::Int(number) => Err(self.wrong(PickleCause::NegativeSize { found: *number })),
+            other => Err(self.wrong(PickleCause::Size { found: other.describe() })),
         }
     }
 
@@ -147,12 +146,12 @@ impl Machine<'_, '_> {
         let (tag, class, key, elements) = match *members.as_slice() {
             [tag, class, key, _, elements] => (tag, class, key, elements),
             [tag, class, key, _, elements, view] if matches!(self.graph.get(view), Value::None) => (tag, class, key, elements),
-            _ => return Err(self.wrong("a reference to something that is no storage")),
+            _ => return Err(self.wrong(PickleCause::NoStorage)),
         };
         let (Some("storage"), Value::Global(Global::Storage(dtype)), Some(key)) =
             (self.graph.text(tag), self.graph.get(class), self.graph.text(key))
         else {
-            return Err(self.wrong("a reference to something that is no storage"));
+            return Err(self.wrong(PickleCause::NoStorage));
         };
         let storage = Storage { key: key.to_owned(), dtype: *dtype, elements: self.count(elements)? };
         let position = self.storage(storage)?;
@@ -164,7 +163,7 @@ impl Machine<'_, '_> {
         if let Some(position) = self.graph.storage_by_key.get(&storage.key) {
             let known = &self.graph.storages[*position as usize];
             if (known.dtype, known.elements) != (storage.dtype, storage.elements) {
-                return Err(self.wrong(&format!("the storage `{}` with two types or sizes", shown(&storage.key))));
+                return Err(self.wrong(PickleCause::StorageTwice { key: shown(&storage.key) }));
             }
             return Ok(*position);
         }
@@ -175,7 +174,7 @@ impl Machine<'_, '_> {
     }
 
     /// A refusal of something that no torch file has.
-    fn wrong(&self, what: &str) -> Error {
-        self.refuse(format!("its pickle has {what}"), UNTRUSTED)
+    fn wrong(&self, cause: PickleCause) -> Error {
+        self.refuse(cause, UNTRUSTED)
     }
 }

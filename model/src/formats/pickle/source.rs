@@ -1,8 +1,8 @@
 //! The bytes of one pickle inside a file, read through a small window.
 
 use super::super::positioned::PositionedFile;
-use super::{DAMAGED, damaged};
-use crate::error::{Error, Result};
+use super::damaged;
+use crate::error::{PickleCause, Result};
 
 /// Bytes held at once.
 const WINDOW: u64 = 1 << 16;
@@ -74,7 +74,7 @@ impl<'a> Source<'a> {
             match self.byte()? {
                 b'\n' => break,
                 byte if line.len() < MAX_LINE => line.push(byte),
-                _ => return Err(damaged(self.file, format!("its pickle has a name of more than {MAX_LINE} bytes"))),
+                _ => return Err(damaged(self.file, PickleCause::LongName { most: MAX_LINE })),
             }
         }
         Ok(String::from_utf8_lossy(&line).into_owned())
@@ -85,8 +85,6 @@ impl<'a> Source<'a> {
         if len <= self.remaining() {
             return Ok(());
         }
-        let problem =
-            format!("its pickle ends at byte {} where {len} more bytes were expected at byte {}", self.end, self.position);
-        Err(Error::file(self.file.path(), problem, DAMAGED))
+        Err(damaged(self.file, PickleCause::Short { position: self.position, expected: len, end: self.end }))
     }
 }

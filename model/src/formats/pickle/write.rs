@@ -6,7 +6,7 @@
 use super::super::atomic::AtomicFile;
 use super::super::elements::{stored_dtype, write_tensor};
 use super::super::safetensors::TensorSpec;
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, Error, Result, TensorCause};
 use candle_core::{DType, Tensor};
 use safetensors::Dtype;
 use std::path::Path;
@@ -38,8 +38,8 @@ pub fn write_torch_streaming(
     for (index, spec) in specs.iter().enumerate() {
         let tensor = produce(spec)?;
         if tensor.dtype() != spec.dtype || tensor.dims() != spec.shape {
-            let problem = format!("is {:?} of {:?}, not {:?} of {:?}", tensor.dims(), tensor.dtype(), spec.shape, spec.dtype);
-            return Err(Error::tensor(path, &spec.name, problem));
+            let (expected, found) = ((spec.shape.clone(), spec.dtype), (tensor.dims().to_vec(), tensor.dtype()));
+            return Err(Error::tensor(path, &spec.name, TensorCause::NotAsAnnounced { expected, found }));
         }
         // The checksum stands before the numbers.
         let (mut hasher, mut len) = (crc32fast::Hasher::new(), 0);
@@ -75,7 +75,7 @@ fn pickle(path: &Path, specs: &[TensorSpec]) -> Result<Vec<u8>> {
     let mut names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::tensor(path, pair[0], "occurs twice"));
+        return Err(Error::tensor(path, pair[0], TensorCause::Twice));
     }
     let mut bytes = b"\x80\x02}".to_vec();
     text(&mut bytes, "state_dict");
@@ -83,8 +83,8 @@ fn pickle(path: &Path, specs: &[TensorSpec]) -> Result<Vec<u8>> {
     for (index, spec) in specs.iter().enumerate() {
         let elements = spec.shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side));
         let (Some(class), Some(elements)) = (storage_class(spec.dtype), elements.filter(|count| *count <= LARGEST_INT)) else {
-            let problem = format!("has type {:?} and shape {:?}, which torch's files cannot hold", spec.dtype, spec.shape);
-            return Err(Error::tensor(path, &spec.name, problem));
+            let cause = TensorCause::CannotBeTorch { dtype: spec.dtype, shape: spec.shape.clone() };
+            return Err(Error::tensor(path, &spec.name, cause));
         };
         text(&mut bytes, &spec.name);
         bytes.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
@@ -163,7 +163,8 @@ impl Archive {
     fn end(mut self) -> Result<()> {
         let directory = std::mem::take(&mut self.directory);
         let (start, len) = (narrow(self.position)?, narrow(directory.len() as u64)?);
-        let count = u16::try_from(self.members).map_err(|_| Error::argument("tensors", "are more than 65,535"))?;
+        let count =
+            u16::try_from(self.members).map_err(|_| Error::argument("tensors", ArgumentCause::TooMany { most: "65,535" }))?;
         self.put(&directory)?;
         let mut end = b"PK\x05\x06\0\0\0\0".to_vec();
         [count, count].iter().for_each(|field| end.extend(field.to_le_bytes()));
@@ -174,7 +175,7 @@ impl Archive {
     }
 }
 
-/// A place or size in a file of less than 4 GiB, as every whole SD1.5 model is, in float32 too.
+/// A position or size in a file of less than 4 GiB, as every whole SD1.5 model is, in float32 too.
 fn narrow(number: u64) -> Result<u32> {
-    u32::try_from(number).map_err(|_| Error::argument("the file", "would have more than 4 GiB; write safetensors instead"))
+    u32::try_from(number).map_err(|_| Error::argument("the file", ArgumentCause::TorchFileSize))
 }

@@ -7,7 +7,7 @@
 use super::super::positioned::PositionedFile;
 use super::super::shown::shown;
 use super::damaged;
-use crate::error::{Error, Result};
+use crate::error::{ArchiveCause, Error, MemberFault, Result};
 use std::collections::BTreeMap;
 
 /// A member's bytes in the file.
@@ -66,15 +66,15 @@ pub(super) fn members(file: &PositionedFile) -> Result<BTreeMap<String, Member>>
         let member = entry.locate(file, directory.start)?;
         spans.push((entry.local_header, member.start + member.len, entry.name.clone()));
         if members.insert(entry.name.clone(), member).is_some() {
-            return Err(damaged(file, format!("its archive has two members `{}`", shown(&entry.name))));
+            return Err(damaged(file, ArchiveCause::MemberTwice { name: shown(&entry.name) }));
         }
     }
     if !rest.is_empty() {
-        return Err(damaged(file, "its archive's directory is longer than its entries"));
+        return Err(damaged(file, ArchiveCause::DirectoryLength));
     }
     spans.sort_unstable();
     if let Some(pair) = spans.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-        return Err(damaged(file, format!("its archive's members `{}` and `{}` overlap", shown(&pair[0].2), shown(&pair[1].2))));
+        return Err(damaged(file, ArchiveCause::Overlap { names: [shown(&pair[0].2), shown(&pair[1].2)] }));
     }
     Ok(members)
 }
@@ -84,7 +84,7 @@ fn find_directory(file: &PositionedFile) -> Result<Directory> {
     let tail_len = file.len().min(DIRECTORY_END_LEN + u64::from(u16::MAX));
     let tail_start = file.len() - tail_len;
     let tail = file.read(tail_start, tail_len)?;
-    let truncated = || damaged(file, "its archive has no directory at its end: truncated");
+    let truncated = || damaged(file, ArchiveCause::NoDirectory);
     let fits = |at: &usize| {
         let mut fields = Fields(&tail[*at..]);
         let is_end = fields.u32() == DIRECTORY_END;
@@ -97,7 +97,7 @@ fn find_directory(file: &PositionedFile) -> Result<Directory> {
     let (disk, directory_disk) = (fields.u16(), fields.u16());
     let (_, entries, len, start) = (fields.u16(), fields.u16(), fields.u32(), fields.u32());
     if disk != 0 && disk != u16::MAX || directory_disk != 0 && directory_disk != u16::MAX {
-        return Err(damaged(file, "its archive is one of several parts"));
+        return Err(damaged(file, ArchiveCause::Split));
     }
     // torch writes the Zip64 record always; where the narrow fields say something as well, they must say the same.
     let (directory, end_position) = match find_zip64(file, end_position)? {
@@ -106,18 +106,18 @@ fn find_directory(file: &PositionedFile) -> Result<Directory> {
                 && (len == u32::MAX || u64::from(len) == wide.len)
                 && (start == u32::MAX || u64::from(start) == wide.start);
             if !agree {
-                return Err(damaged(file, "its archive has two directories"));
+                return Err(damaged(file, ArchiveCause::TwoDirectories));
             }
             (wide, position)
         }
         None => (Directory { start: start.into(), len: len.into(), entries: entries.into() }, end_position),
     };
     if directory.start.checked_add(directory.len) != Some(end_position) {
-        return Err(damaged(file, "its archive's directory is not where it should be: truncated, or something stands before it"));
+        return Err(damaged(file, ArchiveCause::DirectoryPosition));
     }
     // An entry has at least 46 bytes.
     if directory.entries > directory.len / 46 {
-        return Err(damaged(file, "its archive claims more members than its directory holds"));
+        return Err(damaged(file, ArchiveCause::TooManyMembers));
     }
     Ok(directory)
 }
@@ -134,7 +134,7 @@ fn find_zip64(file: &PositionedFile, end_position: u64) -> Result<Option<(Direct
     let record = file.read(position, 56)?;
     let mut fields = Fields(&record);
     if fields.u32() != ZIP64_END {
-        return Err(damaged(file, "its archive's Zip64 record is not where it should be"));
+        return Err(damaged(file, ArchiveCause::Zip64Position));
     }
     let (_, _, _, _, _) = (fields.u64(), fields.u16(), fields.u16(), fields.u32(), fields.u32());
     let (_, entries, len, start) = (fields.u64(), fields.u64(), fields.u64(), fields.u64());
@@ -155,7 +155,7 @@ struct Entry {
 impl Entry {
     /// Takes an entry from the front of `rest`.
     fn parse(file: &PositionedFile, rest: &mut &[u8]) -> Result<Self> {
-        let broken = || damaged(file, "its archive's directory is broken");
+        let broken = || damaged(file, ArchiveCause::Directory);
         if rest.len() < 46 {
             return Err(broken());
         }
@@ -173,7 +173,7 @@ impl Entry {
         else {
             return Err(broken());
         };
-        let name = std::str::from_utf8(name).map_err(|_| damaged(file, "its archive has a member whose name is not UTF-8"))?;
+        let name = std::str::from_utf8(name).map_err(|_| damaged(file, ArchiveCause::NameNotUtf8))?;
         *rest = next;
         let mut entry = Self {
             name: name.to_owned(),
@@ -213,30 +213,30 @@ impl Entry {
 
     /// Refuses members that torch does not write.
     fn check(&self, file: &PositionedFile) -> Result<()> {
-        let refuse = |what: &str| -> Result<()> {
-            let problem = format!("its archive's member `{}` {what}", shown(&self.name));
-            Err(Error::file(file.path(), problem, "torch writes no such files; write it again with torch.save"))
+        let refuse = |fault: MemberFault| -> Result<()> {
+            let cause = ArchiveCause::Member { name: shown(&self.name), fault };
+            Err(Error::file(file.path(), cause, "torch writes no such files; write it again with torch.save"))
         };
         let outside =
             self.name.starts_with(['/', '\\']) || self.name.contains('\\') || self.name.split('/').any(|part| part == "..");
         let drive = self.name.as_bytes().get(1) == Some(&b':');
         if outside || drive || self.name.contains('\0') || self.name.is_empty() {
-            return refuse("has a name that leads out of the archive");
+            return refuse(MemberFault::LeadsOut);
         }
         if self.flags & 1 != 0 {
-            return refuse("is encrypted");
+            return refuse(MemberFault::Encrypted);
         }
         if self.method != 0 || self.compressed != self.len {
-            return refuse("is compressed");
+            return refuse(MemberFault::Compressed);
         }
         Ok(())
     }
 
     /// Finds the member's bytes behind its local header, all of it before the directory.
     fn locate(&self, file: &PositionedFile, directory_start: u64) -> Result<Member> {
-        let broken = |what: &str| damaged(file, format!("its archive's member `{}` {what}", shown(&self.name)));
+        let broken = |fault: MemberFault| damaged(file, ArchiveCause::Member { name: shown(&self.name), fault });
         if self.local_header.checked_add(30).is_none_or(|end| end > directory_start) {
-            return Err(broken("lies outside of the archive"));
+            return Err(broken(MemberFault::Outside));
         }
         let header = file.read(self.local_header, 30)?;
         let mut fields = Fields(&header);
@@ -245,14 +245,14 @@ impl Entry {
         let (_, _, _) = (fields.u32(), fields.u32(), fields.u32());
         let (name_len, extra_len) = (u64::from(fields.u16()), u64::from(fields.u16()));
         if signature != LOCAL_HEADER || flags & 1 != 0 || method != 0 {
-            return Err(broken("has another header than the directory says"));
+            return Err(broken(MemberFault::Header));
         }
         let start = self.local_header + 30 + name_len + extra_len;
         if start.checked_add(self.len).is_none_or(|end| end > directory_start) {
-            return Err(broken("lies outside of the archive"));
+            return Err(broken(MemberFault::Outside));
         }
         if file.read(self.local_header + 30, name_len)? != self.name.as_bytes() {
-            return Err(broken("has another name in its header"));
+            return Err(broken(MemberFault::OtherName));
         }
         Ok(Member { start, len: self.len, crc: self.crc })
     }

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::source::Source;
 use super::zip::{self, Member};
 use super::{Loaded, StoragePlace, damaged};
-use crate::error::{Error, Result};
+use crate::error::{ArchiveCause, Error, PickleCause, Result, WeightFileCause};
 use std::collections::BTreeMap;
 
 /// Name of the pickle, at the end of its path.
@@ -27,18 +27,12 @@ pub(super) fn load(file: &PositionedFile) -> Result<Loaded> {
     for storage in &graph.storages {
         let name = format!("{top}data/{}", storage.key);
         let Some(member) = members.get(&name).filter(|_| !storage.key.contains('/')) else {
-            return Err(damaged(
-                file,
-                format!("its pickle refers to the record `{}`, which is not in the archive", shown(&name)),
-            ));
+            return Err(damaged(file, PickleCause::RecordMissing { record: shown(&name) }));
         };
         let size = super::super::elements::element_size(storage.dtype).unwrap_or(1) as u64;
         if storage.elements.checked_mul(size) != Some(member.len) {
-            let claim = format!("{} elements of {:?}", storage.elements, storage.dtype);
-            return Err(damaged(
-                file,
-                format!("its record `{}` has {} bytes, its pickle claims {claim}", shown(&name), member.len),
-            ));
+            let (elements, dtype) = (storage.elements, storage.dtype);
+            return Err(damaged(file, PickleCause::RecordLength { record: shown(&name), found: member.len, elements, dtype }));
         }
         storages.push(StoragePlace { offset: member.start, record: Some(records.len()) });
         records.push(record(member, &name));
@@ -55,12 +49,8 @@ fn top_folder(file: &PositionedFile, members: &BTreeMap<String, Member>) -> Resu
     let mut tops = members.keys().filter_map(|name| name.strip_suffix(PICKLE)).filter(|top| top.is_empty() || top.ends_with('/'));
     match (tops.next(), tops.next()) {
         (Some(top), None) => Ok(top.to_owned()),
-        (Some(_), Some(_)) => Err(damaged(file, "its archive has more than one data.pkl")),
-        _ => Err(Error::file(
-            file.path(),
-            "is a zip archive without data.pkl, not a torch file",
-            "unpack it and name the file inside",
-        )),
+        (Some(_), Some(_)) => Err(damaged(file, ArchiveCause::TwoPickles)),
+        _ => Err(Error::file(file.path(), WeightFileCause::NoPickle, "unpack it and name the file inside")),
     }
 }
 
@@ -69,8 +59,8 @@ fn refuse_torchscript(file: &PositionedFile, members: &BTreeMap<String, Member>,
     let code = |name: &String| name.strip_prefix(top).is_some_and(|rest| rest == "constants.pkl" || rest.starts_with("code/"));
     match members.keys().find(|name| code(name)) {
         Some(name) => {
-            let problem = format!("is a TorchScript program (it has `{}`)", shown(name));
-            Err(Error::file(file.path(), problem, "save the weights alone (a state_dict)"))
+            let cause = WeightFileCause::TorchScript { member: shown(name) };
+            Err(Error::file(file.path(), cause, "save the weights alone (a state_dict)"))
         }
         None => Ok(()),
     }
@@ -84,10 +74,6 @@ fn check_byte_order(file: &PositionedFile, members: &BTreeMap<String, Member>, t
     if order == b"little" {
         return Ok(());
     }
-    let order = shown(&String::from_utf8_lossy(&order));
-    Err(Error::file(
-        file.path(),
-        format!("has the byte order `{order}`; only `little` is read"),
-        "save it again on a little-endian machine",
-    ))
+    let found = shown(&String::from_utf8_lossy(&order));
+    Err(Error::file(file.path(), WeightFileCause::ByteOrder { found }, "save it again on a little-endian machine"))
 }

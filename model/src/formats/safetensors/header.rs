@@ -2,7 +2,7 @@
 
 use super::super::elements::element_size;
 use super::super::positioned::PositionedFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TensorCause, WeightFileCause};
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -32,9 +32,8 @@ pub(in super::super) struct Header {
 /// cover the data without gap or overlap up to the file's end.
 pub(in super::super) fn read_header(file: &PositionedFile, header_len: u64) -> Result<Header> {
     let bytes = file.read(8, header_len)?;
-    let raw: RawHeader = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::file(file.path(), format!("its safetensors header is not valid: {error}"), "download or write it again")
-    })?;
+    let raw: RawHeader = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::file(file.path(), WeightFileCause::Header { source: error }, "download or write it again"))?;
     let data_start = 8 + header_len;
     check_spans(file, &raw.tensors, file.len() - data_start)?;
     Ok(Header { tensors: raw.tensors, metadata: raw.metadata, data_start })
@@ -44,21 +43,21 @@ pub(in super::super) fn read_header(file: &PositionedFile, header_len: u64) -> R
 fn check_spans(file: &PositionedFile, tensors: &BTreeMap<String, Entry>, data_len: u64) -> Result<()> {
     let mut spans = Vec::with_capacity(tensors.len());
     for (key, entry) in tensors {
-        let wrong = |problem: String| Error::tensor(file.path(), key, problem);
+        let wrong = |cause: TensorCause| Error::tensor(file.path(), key, cause);
         let Some(size) = element_size(entry.dtype) else {
-            return Err(wrong(format!("type {:?} is not supported", entry.dtype)));
+            return Err(wrong(TensorCause::ElementType { found: entry.dtype }));
         };
         let bytes = entry.shape.iter().try_fold(size as u64, |bytes, side| bytes.checked_mul(*side as u64));
         let (begin, end) = entry.data_offsets;
         let Some(bytes) = bytes else {
-            return Err(wrong(format!("shape {:?} is larger than any file", entry.shape)));
+            return Err(wrong(TensorCause::TooLarge { found: entry.shape.clone() }));
         };
         if end.checked_sub(begin) != Some(bytes) {
-            let problem = format!("shape {:?} of {:?} needs {bytes} bytes, its span is {begin}..{end}", entry.shape, entry.dtype);
-            return Err(wrong(problem));
+            let (shape, dtype) = (entry.shape.clone(), entry.dtype);
+            return Err(wrong(TensorCause::Span { shape, dtype, expected: bytes, found: (begin, end) }));
         }
         if end > data_len {
-            return Err(wrong(format!("its data ends at byte {end}, the file holds {data_len} bytes of data: truncated")));
+            return Err(wrong(TensorCause::Truncated { expected: end, found: data_len }));
         }
         spans.push((begin, end, key));
     }
@@ -66,14 +65,16 @@ fn check_spans(file: &PositionedFile, tensors: &BTreeMap<String, Entry>, data_le
     let mut covered = 0;
     for (begin, end, key) in spans {
         if begin != covered {
-            let what = if begin < covered { "overlaps the tensor before it" } else { "leaves a gap before it" };
-            return Err(Error::tensor(file.path(), key, format!("its data at byte {begin} {what} (expected at byte {covered})")));
+            let (expected, found) = (covered, begin);
+            let cause =
+                if begin < covered { TensorCause::Overlap { expected, found } } else { TensorCause::Gap { expected, found } };
+            return Err(Error::tensor(file.path(), key, cause));
         }
         covered = end;
     }
     if covered != data_len {
-        let problem = format!("its tensors end at byte {covered} of the data, {data_len} bytes are there");
-        return Err(Error::file(file.path(), problem, "download or write it again"));
+        let cause = WeightFileCause::DataLength { expected: covered, found: data_len };
+        return Err(Error::file(file.path(), cause, "download or write it again"));
     }
     Ok(())
 }

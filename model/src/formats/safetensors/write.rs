@@ -3,7 +3,7 @@
 use super::super::atomic::AtomicFile;
 use super::super::elements::{element_size, stored_dtype, write_tensor};
 use super::header::METADATA_KEY;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TensorCause};
 use candle_core::{DType, Tensor};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -41,7 +41,7 @@ pub fn write_safetensors(
     }
     // A name that occurs twice is refused by the streaming writer, which sees both.
     write_safetensors_streaming(path, specs, metadata, |spec| {
-        by_name.get(&spec.name).cloned().ok_or_else(|| Error::tensor(path, &spec.name, "was not given"))
+        by_name.get(&spec.name).cloned().ok_or_else(|| Error::tensor(path, &spec.name, TensorCause::NotGiven))
     })
 }
 
@@ -63,8 +63,8 @@ pub fn write_safetensors_streaming(
     for (_, spec) in &specs {
         let tensor = produce(spec)?;
         if tensor.dtype() != spec.dtype || tensor.dims() != spec.shape {
-            let problem = format!("is {:?} of {:?}, not {:?} of {:?}", tensor.dims(), tensor.dtype(), spec.shape, spec.dtype);
-            return Err(Error::tensor(path, &spec.name, problem));
+            let (expected, found) = ((spec.shape.clone(), spec.dtype), (tensor.dims().to_vec(), tensor.dtype()));
+            return Err(Error::tensor(path, &spec.name, TensorCause::NotAsAnnounced { expected, found }));
         }
         write_tensor(&tensor, &mut |bytes| file.write_bytes(bytes))?;
     }
@@ -115,10 +115,10 @@ fn in_file_order(path: &Path, specs: Vec<TensorSpec>) -> Result<Vec<(Dtype, Tens
     let mut ordered = Vec::with_capacity(specs.len());
     for spec in specs {
         let Some(stored) = stored_dtype(spec.dtype) else {
-            return Err(Error::tensor(path, &spec.name, format!("type {:?} cannot be stored", spec.dtype)));
+            return Err(Error::tensor(path, &spec.name, TensorCause::CannotBeStored { found: spec.dtype }));
         };
         if spec.name == METADATA_KEY {
-            return Err(Error::tensor(path, &spec.name, "this name is reserved"));
+            return Err(Error::tensor(path, &spec.name, TensorCause::ReservedName));
         }
         ordered.push((stored, spec));
     }
@@ -126,7 +126,7 @@ fn in_file_order(path: &Path, specs: Vec<TensorSpec>) -> Result<Vec<(Dtype, Tens
     let mut names: Vec<&str> = ordered.iter().map(|(_, spec)| spec.name.as_str()).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::tensor(path, pair[0], "occurs twice"));
+        return Err(Error::tensor(path, pair[0], TensorCause::Twice));
     }
     Ok(ordered)
 }
@@ -143,7 +143,7 @@ fn encode_header(path: &Path, specs: &[(Dtype, TensorSpec)], metadata: &BTreeMap
         let bytes = spec.shape.iter().try_fold(size, |bytes, side| bytes.checked_mul(*side as u64));
         let end = bytes.and_then(|bytes| offset.checked_add(bytes));
         let Some(end) = end else {
-            return Err(Error::tensor(path, &spec.name, format!("shape {:?} is larger than any file", spec.shape)));
+            return Err(Error::tensor(path, &spec.name, TensorCause::TooLarge { found: spec.shape.clone() }));
         };
         let entry = serde_json::json!({ "dtype": stored, "shape": spec.shape, "data_offsets": [offset, end] });
         header.insert(spec.name.clone(), entry);

@@ -1,0 +1,68 @@
+//! What is wrong with a file.
+#![expect(missing_docs, reason = "a variant's fields are what its message shows")]
+
+use std::error::Error as StdError;
+
+use super::{ArchiveCause, PickleCause, WeightFileCause};
+
+/// Why a file is not what it should be: the cause of [`Error::File`](super::Error::File).
+///
+/// What crates above this one find wrong with a file is an error type of theirs, in [`FileCause::Above`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileCause {
+    #[error("no such file")]
+    NoSuchFile,
+    /// Neither a file nor a folder is there.
+    #[error("does not exist")]
+    NotFound,
+    #[error("is a folder; a file was to be written there")]
+    FolderAtDestination,
+    #[error("exists already")]
+    Exists,
+    #[error("the file is empty")]
+    Empty,
+    /// The file ends before bytes that are to be read.
+    #[error("{expected} bytes were expected at byte {offset}, the file has {found}")]
+    Short { offset: u64, expected: u64, found: u64 },
+    #[error("has {bytes} bytes, far too many for {expected}")]
+    TooLarge { bytes: u64, expected: &'static str },
+    #[error("not UTF-8 text")]
+    NotUtf8,
+    /// Not JSON, or JSON with other entries.
+    #[error("is not {expected} ({source})")]
+    Json { expected: &'static str, source: serde_json::Error },
+
+    #[error(transparent)]
+    WeightFile(#[from] WeightFileCause),
+    #[error(transparent)]
+    Archive(#[from] ArchiveCause),
+    /// `key` is where in the file's dictionaries the pickle is wrong.
+    #[error("{cause}{}", key.as_ref().map(|key| format!(" (under the key `{key}`)")).unwrap_or_default())]
+    Pickle { cause: PickleCause, key: Option<String> },
+
+    /// What a crate above this one finds wrong with the file.
+    #[error(transparent)]
+    Above(Box<dyn StdError + Send + Sync>),
+    /// Words, until every room has its causes.
+    #[error("{0}")]
+    Text(String),
+}
+
+impl From<PickleCause> for FileCause {
+    fn from(cause: PickleCause) -> Self {
+        Self::Pickle { cause, key: None }
+    }
+}
+
+impl From<String> for FileCause {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for FileCause {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}

@@ -1,0 +1,79 @@
+//! What is wrong with a tensor of a file.
+#![expect(missing_docs, reason = "a variant's fields are what its message shows")]
+
+use std::error::Error as StdError;
+use std::path::PathBuf;
+
+use candle_core::DType;
+use safetensors::Dtype;
+
+use super::ElementError;
+
+/// Why a tensor, or another entry of a weight file, cannot be used: the cause of [`Error::Tensor`](super::Error::Tensor).
+///
+/// What crates above this one find wrong with a tensor is an error type of theirs, in [`TensorCause::Above`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorCause {
+    #[error("is missing")]
+    Missing,
+    #[error("is missing; {} places it here", index.display())]
+    MissingInShard { index: PathBuf },
+    #[error("occurs twice")]
+    Twice,
+    /// An element type that is not read.
+    #[error("type {found:?} is not supported")]
+    ElementType { found: Dtype },
+    #[error("shape {found:?} is larger than any file")]
+    TooLarge { found: Vec<usize> },
+    #[error("shape {shape:?} of {dtype:?} needs {expected} bytes, its span is {}..{}", found.0, found.1)]
+    Span { shape: Vec<usize>, dtype: Dtype, expected: u64, found: (u64, u64) },
+    #[error("its data ends at byte {expected}, the file holds {found} bytes of data: truncated")]
+    Truncated { expected: u64, found: u64 },
+    #[error("its data at byte {found} overlaps the tensor before it (expected at byte {expected})")]
+    Overlap { expected: u64, found: u64 },
+    #[error("its data at byte {found} leaves a gap before it (expected at byte {expected})")]
+    Gap { expected: u64, found: u64 },
+    /// Views of a pickle that repeat elements beyond reason.
+    #[error("with shape {found:?} the file's tensors have far more numbers than the file")]
+    Repeats { found: Vec<usize> },
+    /// An entry that is no tensor and no number.
+    #[error("is {found}; one number is expected")]
+    NotANumber { found: &'static str },
+    #[error("has shape {found:?}; one number is expected")]
+    NotOneNumber { found: Vec<usize> },
+    #[error("has type {found:?}; a number is expected")]
+    NotNumeric { found: Dtype },
+    #[error(transparent)]
+    Elements(#[from] ElementError),
+
+    #[error("was not given")]
+    NotGiven,
+    #[error("is {:?} of {:?}, not {:?} of {:?}", found.0, found.1, expected.0, expected.1)]
+    NotAsAnnounced { expected: (Vec<usize>, DType), found: (Vec<usize>, DType) },
+    #[error("type {found:?} cannot be stored")]
+    CannotBeStored { found: DType },
+    #[error("has type {dtype:?} and shape {shape:?}, which torch's files cannot hold")]
+    CannotBeTorch { dtype: DType, shape: Vec<usize> },
+    #[error("this name is reserved")]
+    ReservedName,
+
+    /// What a crate above this one finds wrong with the tensor.
+    #[error(transparent)]
+    Above(Box<dyn StdError + Send + Sync>),
+    /// Words, until every room has its causes.
+    #[error("{0}")]
+    Text(String),
+}
+
+impl From<String> for TensorCause {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for TensorCause {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
