@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::formats::read_config;
 use crate::unet::UnetConfig;
 use crate::{Error, Result};
+use crate::error::{NetworkConfigCause};
 
 /// The UNet's entries, which the same file holds, and the condition image's.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -75,8 +76,7 @@ impl ControlNetConfig {
         let config: Self = read_config(path)?;
         let widths = &config.conditioning_embedding_out_channels;
         if widths.len() < 2 || widths.contains(&0) || config.conditioning_channels == 0 {
-            let problem = "needs at least two positive widths, and conditioning_channels at least 1";
-            return Err(Error::config(path, "conditioning_embedding_out_channels", problem));
+            return Err(Error::config(path, "conditioning_embedding_out_channels", NetworkConfigCause::ConditioningWidths));
         }
         Ok(Self { unet, ..config })
     }

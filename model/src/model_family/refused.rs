@@ -2,7 +2,7 @@
 //! asks here, and the errors are made here.
 
 use super::ModelFamily;
-use crate::error::{Error, Result};
+use crate::error::{ConfigCause, Error, Result};
 use crate::formats::{WeightFile, read_config};
 use serde_json::Value;
 use std::path::Path;
@@ -83,9 +83,8 @@ pub fn in_folder(folder: &Path) -> Result<()> {
     }
     let class = read_config::<Value>(&index)?["_class_name"].as_str().unwrap_or_default().to_owned();
     if class.contains("XL") || class.contains('3') || class.contains("Inpaint") || !class.starts_with("StableDiffusion") {
-        let problem = format!("describes a `{class}`; expected a StableDiffusionPipeline");
-        let advice = format!("driftless supports {} only", ModelFamily::all_names());
-        return Err(Error::config(index, "_class_name", format!("{problem}; {advice}")));
+        let cause = ConfigCause::Pipeline { found: class.to_owned(), supported: ModelFamily::all_names() };
+        return Err(Error::config(index, "_class_name", cause));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{ConfigCause, Error, FileCause, Result};
 
 /// Most training timesteps that are accepted; every published model has 1000, and the tables grow with it.
 const MAX_TRAIN_TIMESTEPS: usize = 100_000;
@@ -176,7 +176,7 @@ impl SchedulerConfig {
         let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
         if size > MAX_FILE_BYTES {
             let advice = "give the scheduler_config.json of a diffusers folder";
-            return Err(Error::file(path, format!("{size} bytes is too large for a configuration"), advice));
+            return Err(Error::file(path, FileCause::TooLarge { bytes: size, expected: "a configuration" }, advice));
         }
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         Self::from_json(&bytes, path)
@@ -190,12 +190,12 @@ impl SchedulerConfig {
         let path = path.as_ref();
         let entries: Entries = serde_json::from_slice(json).map_err(|error| {
             let advice = "give the scheduler_config.json of a diffusers folder";
-            Error::file(path, format!("not a scheduler configuration: {error}"), advice)
+            Error::file(path, FileCause::Json { expected: "a scheduler configuration", source: error }, advice)
         })?;
         let class_name = entries.class_name.as_deref();
         let Some(class) = class_name.and_then(SchedulerClass::from_name) else {
-            let found = class_name.map_or("missing".to_owned(), |name| format!("`{name}` is not supported"));
-            return Err(Error::config(path, "_class_name", format!("{found}; supported: {}", names(SchedulerClass::ALL))));
+            let (found, supported) = (class_name.map(str::to_owned), names(SchedulerClass::ALL));
+            return Err(Error::config(path, "_class_name", ConfigCause::Unsupported { found, supported }));
         };
         resolve(entries, class, path)
     }
@@ -337,50 +337,53 @@ fn refuse_unsupported(entries: &Entries, class: SchedulerClass, path: &Path) -> 
     ];
     for (applies, key, value) in flags {
         if applies && value == Some(true) {
-            return Err(Error::config(path, key, "not supported; supported: false"));
+            return Err(Error::config(path, key, ConfigCause::UnsupportedFlag));
         }
     }
     let words =
         [("interpolation_type", &entries.interpolation_type, "linear"), ("timestep_type", &entries.timestep_type, "discrete")];
     for (key, value, supported) in words {
         if let Some(value) = value.as_deref().filter(|value| euler && *value != supported) {
-            return Err(Error::config(path, key, format!("`{value}` is not supported; supported: {supported}")));
+            let (found, supported) = (Some(value.to_owned()), supported.to_owned());
+            return Err(Error::config(path, key, ConfigCause::Unsupported { found, supported }));
         }
     }
     if class == DdimInverse && entries.set_alpha_to_zero.is_some() {
-        return Err(Error::config(path, "set_alpha_to_zero", "deprecated and not supported; use set_alpha_to_one"));
+        return Err(Error::config(path, "set_alpha_to_zero", ConfigCause::Deprecated { replacement: "set_alpha_to_one" }));
     }
     if class == DdimInverse && entries.timestep_spacing.as_deref() == Some("linspace") {
-        return Err(Error::config(path, "timestep_spacing", "`linspace` is not supported here; supported: leading, trailing"));
+        let (found, supported) = (Some("linspace".to_owned()), "leading, trailing".to_owned());
+        return Err(Error::config(path, "timestep_spacing", ConfigCause::Unsupported { found, supported }));
     }
     Ok(())
 }
 
 /// Numbers that would make empty, endless or undefined tables.
 fn check_numbers(config: &SchedulerConfig) -> Result<()> {
-    let refuse = |key: &str, problem: String| Err(Error::config(&config.path, key, problem));
+    let refuse = |key: &str, cause: ConfigCause| Err(Error::config(&config.path, key, cause));
+    let counted = "training timesteps";
     let n = config.num_train_timesteps;
     if !(1..=MAX_TRAIN_TIMESTEPS).contains(&n) {
-        return refuse("num_train_timesteps", format!("{n} is outside 1..={MAX_TRAIN_TIMESTEPS}"));
+        return refuse("num_train_timesteps", ConfigCause::OutOfRange { found: n, least: 1, most: MAX_TRAIN_TIMESTEPS });
     }
     if config.steps_offset > n {
-        return refuse("steps_offset", format!("{} exceeds the {n} training timesteps", config.steps_offset));
+        return refuse("steps_offset", ConfigCause::TooLarge { found: config.steps_offset, most: n, counted });
     }
     for (key, beta) in [("beta_start", config.beta_start), ("beta_end", config.beta_end)] {
         if !(beta > 0.0 && beta < 1.0) {
-            return refuse(key, format!("{beta} is not between 0 and 1"));
+            return refuse(key, ConfigCause::NotAShare { found: beta });
         }
     }
     if let Some(betas) = &config.trained_betas {
         if betas.len() != n {
-            return refuse("trained_betas", format!("{} values for {n} training timesteps", betas.len()));
+            return refuse("trained_betas", ConfigCause::Count { found: betas.len(), expected: n, counted });
         }
         if let Some(beta) = betas.iter().find(|beta| !(**beta > 0.0 && **beta < 1.0)) {
-            return refuse("trained_betas", format!("{beta} is not between 0 and 1"));
+            return refuse("trained_betas", ConfigCause::NotAShare { found: *beta });
         }
     }
     if config.clip_sample.is_some_and(|range| !(range > 0.0 && range.is_finite())) {
-        return refuse("clip_sample_range", "not a positive number".to_owned());
+        return refuse("clip_sample_range", ConfigCause::NotPositive);
     }
     Ok(())
 }
@@ -396,7 +399,8 @@ fn choice<T: Copy>(
     let Some(text) = text else { return Ok(None) };
     let found = supported.iter().copied().find(|value| name(*value) == text);
     let all = || supported.iter().map(|value| name(*value)).collect::<Vec<_>>().join(", ");
-    found.map(Some).ok_or_else(|| Error::config(path, key, format!("`{text}` is not supported; supported: {}", all())))
+    let unsupported = || ConfigCause::Unsupported { found: Some(text.clone()), supported: all() };
+    found.map(Some).ok_or_else(|| Error::config(path, key, unsupported()))
 }
 
 fn names(classes: &[SchedulerClass]) -> String {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::read_config;
 use crate::{Error, Result};
+use crate::error::{ConfigCause};
 
 /// The activation of the feed-forward layers.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -107,12 +108,12 @@ impl TextEncoderConfig {
         ];
         for (key, value) in positive {
             if value == 0 {
-                return Err(Error::config(path, key, "is 0"));
+                return Err(Error::config(path, key, ConfigCause::Zero));
             }
         }
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-            let problem = format!("is {}, which does not divide hidden_size {}", config.num_attention_heads, config.hidden_size);
-            return Err(Error::config(path, "num_attention_heads", problem));
+            let (found, size) = (config.num_attention_heads, config.hidden_size);
+            return Err(Error::config(path, "num_attention_heads", ConfigCause::Division { found, whole: "hidden_size", size }));
         }
         Ok(config)
     }

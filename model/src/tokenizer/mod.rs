@@ -33,7 +33,7 @@ mod pieces;
 
 pub use miniature::{Padding, write_miniature};
 
-use crate::error::{Error, Result};
+use crate::error::{ConfigCause, Error, Result};
 use added_tokens::AddedTokens;
 use std::path::Path;
 use tokenizers::Model as _;
@@ -92,7 +92,7 @@ impl Tokenizer {
             Error::file(&merges_path, format!("it does not fit vocab.json: {problem}"), "take both files from the same model")
         })?;
         let id = |token: &added_tokens::AddedToken| {
-            added.id(&token.content).ok_or_else(|| Error::config(tokenizer_dir, &token.content, "special token without an id"))
+            added.id(&token.content).ok_or_else(|| Error::config(tokenizer_dir, &token.content, ConfigCause::TokenWithoutId))
         };
         Ok(Self {
             start: id(&settings.start)?,

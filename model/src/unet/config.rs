@@ -8,6 +8,7 @@ use crate::formats::read_config;
 use crate::model_family::ModelFamily;
 use crate::taps::{Layout, Level};
 use crate::{Error, Result};
+use crate::error::{ConfigCause, NetworkConfigCause};
 
 /// One number for all levels, or one per level.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -113,6 +114,9 @@ impl Default for UnetConfig {
     }
 }
 
+/// An entry, and what is wrong with it.
+type Wrong = (&'static str, ConfigCause);
+
 impl UnetConfig {
     /// Stable Diffusion 1.5's sizes (860 million parameters).
     pub fn stable_diffusion_1_5() -> Self {
@@ -160,7 +164,7 @@ impl UnetConfig {
     /// [`Error::Config`] naming the entry that is wrong or unsupported.
     pub fn from_file(path: &Path) -> Result<Self> {
         let config: Self = read_config(path)?;
-        config.check().map_err(|(key, problem)| Error::config(path, key, problem))?;
+        config.check().map_err(|(key, cause)| Error::config(path, key, cause))?;
         Ok(config)
     }
 
@@ -171,43 +175,37 @@ impl UnetConfig {
     pub fn from_controlnet_file(path: &Path) -> Result<Self> {
         let mut config: Self = read_config(path)?;
         config.up_block_types = vec!["UpBlock2D".to_owned(); config.block_out_channels.len()];
-        config.check().map_err(|(key, problem)| Error::config(path, key, problem))?;
+        config.check().map_err(|(key, cause)| Error::config(path, key, cause))?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let refuse = |key, problem: &str| Err((key, problem.to_owned()));
+    fn check(&self) -> Result<(), Wrong> {
+        let refuse = |key, cause: NetworkConfigCause| Err((key, cause.into()));
         if self.addition_embed_type.is_some() {
-            return refuse(
-                "addition_embed_type",
-                "is set: this is an SDXL model; driftless supports Stable Diffusion 1 and 2 only",
-            );
+            return refuse("addition_embed_type", NetworkConfigCause::Sdxl);
         }
         if self.in_channels == 9 {
-            return refuse(
-                "in_channels",
-                "is 9: this is an inpainting model; driftless supports plain Stable Diffusion 1 and 2 only",
-            );
+            return refuse("in_channels", NetworkConfigCause::Inpainting);
         }
         let levels = self.block_out_channels.len();
         if levels == 0 || levels > 16 || self.down_block_types.len() != levels || self.up_block_types.len() != levels {
-            return refuse("block_out_channels", "needs one width per entry of down_block_types and up_block_types");
+            return refuse("block_out_channels", NetworkConfigCause::Widths);
         }
         for name in &self.down_block_types {
             if !["CrossAttnDownBlock2D", "DownBlock2D"].contains(&name.as_str()) {
-                return Err(("down_block_types", unknown_block(name, "CrossAttnDownBlock2D, DownBlock2D")));
+                return refuse("down_block_types", unknown_block(name, "one of CrossAttnDownBlock2D, DownBlock2D"));
             }
         }
         for name in &self.up_block_types {
             if !["CrossAttnUpBlock2D", "UpBlock2D"].contains(&name.as_str()) {
-                return Err(("up_block_types", unknown_block(name, "CrossAttnUpBlock2D, UpBlock2D")));
+                return refuse("up_block_types", unknown_block(name, "one of CrossAttnUpBlock2D, UpBlock2D"));
             }
         }
         if self.mid_block_type.as_deref() != Some("UNetMidBlock2DCrossAttn") {
             let name = self.mid_block_type.as_deref().unwrap_or("null");
-            return Err(("mid_block_type", unknown_block(name, "UNetMidBlock2DCrossAttn")));
+            return refuse("mid_block_type", unknown_block(name, "one of UNetMidBlock2DCrossAttn"));
         }
-        let fixed: [(&'static str, bool, &str); 13] = [
+        let fixed: [(&'static str, bool, &'static str); 13] = [
             ("act_fn", self.act_fn == "silu" || self.act_fn == "swish", "silu"),
             ("flip_sin_to_cos", self.flip_sin_to_cos, "true"),
             ("freq_shift", self.freq_shift == 0.0, "0"),
@@ -224,29 +222,27 @@ impl UnetConfig {
         ];
         for (key, holds, expected) in fixed {
             if !holds {
-                return Err((key, format!("has a value that neither Stable Diffusion 1 nor 2 uses; expected {expected}")));
+                return refuse(key, NetworkConfigCause::FixedValue { expected });
             }
         }
         self.check_sizes()
     }
 
-    fn check_sizes(&self) -> Result<(), (&'static str, String)> {
+    fn check_sizes(&self) -> Result<(), Wrong> {
         if self.layers_per_block == 0 || self.layers_per_block > 64 {
-            return Err(("layers_per_block", "must be between 1 and 64".to_owned()));
+            return Err(("layers_per_block", NetworkConfigCause::OutOfRange { least: 1, most: 64 }.into()));
         }
         for (level, &width) in self.block_out_channels.iter().enumerate() {
             if width == 0 || self.norm_num_groups == 0 || width % self.norm_num_groups != 0 || width % 2 != 0 {
-                return Err(("norm_num_groups", format!("is {}, which does not divide the width {width}", self.norm_num_groups)));
+                let cause = ConfigCause::Division { found: self.norm_num_groups, whole: "the width", size: width };
+                return Err(("norm_num_groups", cause));
             }
             let heads = self.heads(level);
             if heads == 0 || width % heads != 0 {
-                return Err((
-                    "attention_head_dim",
-                    format!("gives {heads} heads at level {level}, which do not divide the width {width}"),
-                ));
+                return Err(("attention_head_dim", NetworkConfigCause::Heads { heads, level, width }.into()));
             }
             if self.transformer_blocks_at(level) == 0 {
-                return Err(("transformer_layers_per_block", format!("has no positive entry for level {level}")));
+                return Err(("transformer_layers_per_block", NetworkConfigCause::NoEntry { level }.into()));
             }
         }
         Ok(())
@@ -336,6 +332,6 @@ impl Layout {
     }
 }
 
-fn unknown_block(name: &str, known: &str) -> String {
-    format!("names the block type `{name}`, which neither Stable Diffusion 1 nor 2 has; expected one of {known}")
+fn unknown_block(name: &str, expected: &'static str) -> NetworkConfigCause {
+    NetworkConfigCause::BlockType { found: name.to_owned(), expected }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::read_config;
 use crate::{Error, Result};
+use crate::error::{ConfigCause, NetworkConfigCause};
 
 /// The entries of `vae/config.json` (diffusers 0.32 `AutoencoderKL`) that SD1.5 needs; a missing one takes SD1.5's value.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -70,28 +71,29 @@ impl VaeConfig {
             ("up_block_types", &config.up_block_types, "UpDecoderBlock2D"),
         ] {
             if let Some(name) = types.iter().flatten().find(|name| *name != known) {
-                let problem = format!("names the block type `{name}`, which SD1.5's autoencoder does not have; expected {known}");
-                return Err(Error::config(path, key, problem));
+                let cause = NetworkConfigCause::BlockType { found: name.clone(), expected: known };
+                return Err(Error::config(path, key, cause));
             }
             if types.as_ref().is_some_and(|types| types.len() != levels) {
-                return Err(Error::config(path, key, format!("does not have {levels} entries as block_out_channels has")));
+                return Err(Error::config(path, key, NetworkConfigCause::EntryCount { expected: levels }));
             }
         }
         if config.act_fn != "silu" {
-            return Err(Error::config(path, "act_fn", format!("is `{}`, expected silu", config.act_fn)));
+            return Err(Error::config(path, "act_fn", ConfigCause::Unexpected { found: config.act_fn, expected: "silu" }));
         }
         if levels == 0 || levels > 16 || config.layers_per_block == 0 || config.layers_per_block > 64 {
-            return Err(Error::config(path, "block_out_channels", "needs 1 to 16 levels of 1 to 64 residual blocks"));
+            return Err(Error::config(path, "block_out_channels", NetworkConfigCause::Levels));
         }
         if config.latent_channels == 0 || config.in_channels == 0 || config.out_channels == 0 {
-            return Err(Error::config(path, "latent_channels", "and the image's channels must be at least 1"));
+            return Err(Error::config(path, "latent_channels", NetworkConfigCause::NoChannels));
         }
         let groups = config.norm_num_groups;
         if let Some(width) = config.block_out_channels.iter().find(|&&width| groups == 0 || width == 0 || width % groups != 0) {
-            return Err(Error::config(path, "norm_num_groups", format!("is {groups}, which does not divide the width {width}")));
+            let cause = ConfigCause::Division { found: groups, whole: "the width", size: *width };
+            return Err(Error::config(path, "norm_num_groups", cause));
         }
         if !config.scaling_factor.is_finite() || config.scaling_factor <= 0.0 {
-            return Err(Error::config(path, "scaling_factor", "must be a positive number"));
+            return Err(Error::config(path, "scaling_factor", ConfigCause::NotPositive));
         }
         config.down_block_types = None;
         config.up_block_types = None;

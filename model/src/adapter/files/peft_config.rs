@@ -5,7 +5,7 @@
 //! `utils.other.get_pattern_key`).
 
 use super::key::Scheme;
-use crate::error::{Error, Result};
+use crate::error::{Error, PeftConfigCause, Result};
 use crate::formats::WeightFile;
 use crate::formats::read_config;
 use crate::model_family::Network;
@@ -37,7 +37,7 @@ impl Scales {
         }
         if let Some(text) = file.metadata().get(DIFFUSERS_ENTRY) {
             let entries: Map<String, Value> = serde_json::from_str(text)
-                .map_err(|error| Error::config(file.path(), DIFFUSERS_ENTRY, format!("is not a JSON object: {error}")))?;
+                .map_err(|error| Error::config(file.path(), DIFFUSERS_ENTRY, PeftConfigCause::NotAnObject { source: Some(error) }))?;
             for network in [Network::Unet, Network::TextEncoder] {
                 let prefix = format!("{network}.");
                 if entries.keys().any(|key| key.starts_with(&prefix)) {
@@ -70,27 +70,27 @@ struct AdapterConfig {
 impl AdapterConfig {
     fn parse(path: &Path, entries: &Map<String, Value>, prefix: &str) -> Result<Self> {
         let entry = |name: &str| entries.get(&format!("{prefix}{name}")).filter(|value| !value.is_null());
-        let wrong = |name: &str, problem: &str| Error::config(path, format!("{prefix}{name}"), problem);
+        let wrong = |name: &str, cause: PeftConfigCause| Error::config(path, format!("{prefix}{name}"), cause);
         if let Some(kind) = entry("peft_type")
             && kind.as_str() != Some("LORA")
         {
-            return Err(wrong("peft_type", &format!("is {kind}; only \"LORA\" is supported")));
+            return Err(wrong("peft_type", PeftConfigCause::Type { found: kind.to_string() }));
         }
-        for (name, what) in [("fan_in_fan_out", "transposed weights are"), ("lora_bias", "biases of factors are")] {
+        for (name, cause) in [("fan_in_fan_out", PeftConfigCause::TransposedWeights), ("lora_bias", PeftConfigCause::FactorBias)] {
             if entry(name).is_some_and(|value| value != &Value::Bool(false)) {
-                return Err(wrong(name, &format!("{what} not supported")));
+                return Err(wrong(name, cause));
             }
         }
         let lora_alpha =
-            entry("lora_alpha").and_then(Value::as_f64).ok_or_else(|| wrong("lora_alpha", "is missing or not a number"))?;
+            entry("lora_alpha").and_then(Value::as_f64).ok_or_else(|| wrong("lora_alpha", PeftConfigCause::NotANumber))?;
         let use_rslora = entry("use_rslora").and_then(Value::as_bool).unwrap_or(false);
         let mut alpha_pattern = Vec::new();
         if let Some(patterns) = entry("alpha_pattern") {
-            let patterns = patterns.as_object().ok_or_else(|| wrong("alpha_pattern", "is not a JSON object"))?;
+            let patterns = patterns.as_object().ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::NotAnObject { source: None }))?;
             for (pattern, alpha) in patterns {
-                let alpha = alpha.as_f64().ok_or_else(|| wrong("alpha_pattern", &format!("`{pattern}` has no number")))?;
+                let alpha = alpha.as_f64().ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::PatternWithoutNumber { pattern: pattern.clone() }))?;
                 let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
-                    .map_err(|error| wrong("alpha_pattern", &format!("`{pattern}` is no regular expression: {error}")))?;
+                    .map_err(|source| wrong("alpha_pattern", PeftConfigCause::Pattern { pattern: pattern.clone(), source }))?;
                 alpha_pattern.push((regex, alpha));
             }
         }
