@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::NetworkConfigCause;
 use crate::formats::read_config;
 use crate::unet::UnetConfig;
 use crate::{Error, Result};
-use crate::error::{NetworkConfigCause};
 
 /// The UNet's entries, which the same file holds, and the condition image's.
 #[derive(Clone, Debug, Deserialize, Serialize)]

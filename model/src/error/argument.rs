@@ -5,6 +5,8 @@ use std::error::Error as StdError;
 
 use candle_core::DType;
 
+use super::RandomStateCause;
+
 /// Why an option or an argument cannot be used: the cause of [`Error::Argument`](super::Error::Argument).
 ///
 /// What crates above this one find wrong with an argument is an error type of theirs, in [`ArgumentCause::Above`].
@@ -21,6 +23,26 @@ pub enum ArgumentCause {
     TooMany { most: &'static str },
     #[error("would have more than 4 GiB; write safetensors instead")]
     TorchFileSize,
+
+    #[error("{width}x{height}: sides must be multiples of {multiple}")]
+    ImageSize { width: usize, height: usize, multiple: usize },
+    /// A strength of image-to-image that leaves nothing to do.
+    #[error("{found} leaves no step of {steps}")]
+    NoStep { found: f64, steps: usize },
+    #[error(
+        "keys and values of the cross-attention depend on the text alone and cannot be extracted; use the `-cross-q` or `-cross-map` layer"
+    )]
+    CrossKeysAndValues,
+    #[error(
+        "none of `{categories}` has attention maps of the sizes that are aggregated (a quarter to a half of the latents' \
+         {height}x{width}); the middle of the network never has, add an up_ or down_ category or take the `-map` layers"
+    )]
+    NoAttentionMaps { categories: String, height: usize, width: usize },
+    #[error(transparent)]
+    RandomState(#[from] RandomStateCause),
+    /// A configuration that has no form in JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
 
     /// What a crate above this one finds wrong with the argument.
     #[error(transparent)]

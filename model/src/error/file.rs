@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 
-use super::{ArchiveCause, PickleCause, WeightFileCause};
+use super::{ArchiveCause, ModelFileCause, PickleCause, WeightFileCause};
 
 /// Why a file is not what it should be: the cause of [`Error::File`](super::Error::File).
 ///
@@ -40,6 +40,9 @@ pub enum FileCause {
     /// `key` is where in the file's dictionaries the pickle is wrong.
     #[error("{cause}{}", key.as_ref().map(|key| format!(" (under the key `{key}`)")).unwrap_or_default())]
     Pickle { cause: PickleCause, key: Option<String> },
+
+    #[error(transparent)]
+    Model(#[from] ModelFileCause),
 
     /// What a crate above this one finds wrong with the file.
     #[error(transparent)]

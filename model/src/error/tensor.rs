@@ -19,6 +19,18 @@ pub enum TensorCause {
     Missing,
     #[error("is missing; {} places it here", index.display())]
     MissingInShard { index: PathBuf },
+    /// A network lacks it.
+    #[error("is missing; the file is not this network's, or it is incomplete")]
+    MissingInNetwork,
+    #[error(
+        "has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models"
+    )]
+    Shape { expected: Vec<usize>, found: Vec<usize> },
+    #[error("has shape {found:?}; three equal runs of rows are expected (query, key, value)")]
+    NotPacked { found: Vec<usize> },
+    /// Two stored names of one tensor.
+    #[error("and `{other}` are both `{name}`")]
+    TwoNames { other: String, name: String },
     #[error("occurs twice")]
     Twice,
     /// An element type that is not read.
@@ -57,6 +69,11 @@ pub enum TensorCause {
     CannotBeTorch { dtype: DType, shape: Vec<usize> },
     #[error("this name is reserved")]
     ReservedName,
+
+    #[error("is for a network that takes no adapters")]
+    NetworkTakesNone,
+    #[error("is for a layer that this model does not have; is it another architecture's?")]
+    NoSuchLayer,
 
     /// What a crate above this one finds wrong with the tensor.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::{Slot, Slots};
+use crate::error::TensorCause;
 use crate::{Error, Result};
 
 /// Named tensors of one network, under diffusers' names (`down_blocks.0.resnets.0.conv1.weight`).
@@ -134,17 +135,11 @@ impl Weights {
         if found.len() != shape.len() && squeezed(found) == squeezed(shape) {
             return Ok(tensor.reshape(shape)?);
         }
-        Err(Error::tensor(self.source.path(), name, wrong_shape(found, shape)))
+        Err(Error::tensor(self.source.path(), name, TensorCause::Shape { expected: shape.to_vec(), found: found.to_vec() }))
     }
-}
-
-fn wrong_shape(found: &[usize], expected: &[usize]) -> String {
-    format!(
-        "has shape {found:?}, expected {expected:?} from config.json; the weights and the configuration belong to different models"
-    )
 }
 
 /// The error for a tensor that a source lacks.
 pub(crate) fn missing_tensor(path: &Path, name: &str) -> Error {
-    Error::tensor(path, name, "is missing; the file is not this network's, or it is incomplete")
+    Error::tensor(path, name, TensorCause::MissingInNetwork)
 }

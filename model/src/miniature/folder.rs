@@ -87,7 +87,7 @@ pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result
         write_network(&folder.join(name), class, file, config, &source)
     };
     let diffusers = "diffusion_pytorch_model.safetensors";
-    let to_json = |value: serde_json::Result<Value>| value.map_err(|error| Error::argument("configuration", error.to_string()));
+    let to_json = |value: serde_json::Result<Value>| value.map_err(|error| Error::argument("configuration", error));
     let config = to_json(serde_json::to_value(&unet))?;
     network("unet", "UNet2DConditionModel", diffusers, config, &|w| Unet::load(unet.clone(), w).map(drop), seed)?;
     let config = to_json(serde_json::to_value(&vae))?;

@@ -2,7 +2,7 @@
 //! asks here, and the errors are made here.
 
 use super::ModelFamily;
-use crate::error::{ConfigCause, Error, Result};
+use crate::error::{ConfigCause, Error, ModelFileCause, Result};
 use crate::formats::{WeightFile, read_config};
 use serde_json::Value;
 use std::path::Path;
@@ -74,8 +74,8 @@ pub fn in_weights(file: &WeightFile) -> Option<&'static str> {
 /// [`Error::File`] and [`Error::Config`] saying what the folder is.
 pub fn in_folder(folder: &Path) -> Result<()> {
     if folder.join("text_encoder_2").is_dir() {
-        let problem = "has two text encoders: this is an SDXL model";
-        return Err(Error::file(folder, problem, format!("driftless supports {} only", ModelFamily::all_names())));
+        let advice = format!("driftless supports {} only", ModelFamily::all_names());
+        return Err(Error::file(folder, ModelFileCause::TwoTextEncoders, advice));
     }
     let index = folder.join("model_index.json");
     if !index.is_file() {
@@ -90,7 +90,7 @@ pub fn in_folder(folder: &Path) -> Result<()> {
 }
 
 /// The error for a file that is something else than what is supported.
-pub fn error(file: &WeightFile, what: &str) -> Error {
+pub fn error(file: &WeightFile, kind: &'static str) -> Error {
     let advice = format!("give a {} model or a LoRA for one", ModelFamily::all_names());
-    Error::file(file.path(), format!("is {what}, which is not supported"), advice)
+    Error::file(file.path(), ModelFileCause::Unsupported { kind }, advice)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Pipeline;
 use crate::adapter::files::{AdapterFile, Network};
+use crate::error::{ModelFileCause, TensorCause};
 use crate::{Error, Result};
 
 /// What diffusers and PEFT call the adapter in a folder.
@@ -35,23 +36,21 @@ impl Pipeline {
                 Network::Unet => (self.unet.slots(), &mut report.unet),
                 Network::TextEncoder => (self.text_encoder.slots(), &mut report.text_encoder),
                 Network::Vae | Network::ControlNet => {
-                    return Err(Error::tensor(path, format!("{network}.{layer}"), "is for a network that takes no adapters"));
+                    return Err(Error::tensor(path, format!("{network}.{layer}"), TensorCause::NetworkTakesNone));
                 }
             };
-            let slot = slots.get(layer).ok_or_else(|| {
-                Error::tensor(
-                    path,
-                    format!("{}.{layer}", network.name()),
-                    "is for a layer that this model does not have; is it another architecture's?",
-                )
-            })?;
+            let slot = slots
+                .get(layer)
+                .ok_or_else(|| Error::tensor(path, format!("{}.{layer}", network.name()), TensorCause::NoSuchLayer))?;
             placed.push((layer, slot, adapter.to_device(self.device())?.scaled(strength)));
             *count += 1;
         }
         // Sizes are checked for all before the first is attached, so that an error leaves the networks as they were.
         for (layer, slot, adapter) in &placed {
-            slot.check(layer, adapter)
-                .map_err(|error| Error::file(path, error.to_string(), "the adapter belongs to a model of other sizes"))?;
+            slot.check(layer, adapter).map_err(|error| {
+                let cause = ModelFileCause::AdapterDoesNotFit { source: Box::new(error) };
+                Error::file(path, cause, "the adapter belongs to a model of other sizes")
+            })?;
         }
         placed.into_iter().try_for_each(|(layer, slot, adapter)| slot.attach(layer, adapter))?;
         Ok(report)
@@ -75,9 +74,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
         None => ["unet", "text_encoder"].iter().filter_map(|network| in_folder(&path.join(network))).collect(),
     };
     if found.is_empty() {
-        let problem =
-            format!("is a folder without an adapter: looked for {}, here and in unet and text_encoder", NAMES.join(", "));
-        return Err(Error::file(path, problem, "give the adapter's file"));
+        return Err(Error::file(path, ModelFileCause::FolderWithoutAdapter { names: &NAMES }, "give the adapter's file"));
     }
     Ok(found)
 }

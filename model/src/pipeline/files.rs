@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::{FileCause, ModelFileCause};
 use crate::layers::TensorSource;
 use crate::model_family::{ModelFamily, Network};
 use crate::weights::ModelWeights;
@@ -32,17 +33,16 @@ impl ModelFiles {
     pub fn open(path: &Path, base: Option<&Path>, prefer_half: bool) -> Result<Self> {
         if path.is_file() {
             let folder = beside(path).or(base).ok_or_else(|| {
-                let problem = "is a single checkpoint file, which holds no tokenizer and no configuration";
                 Error::file(
                     path,
-                    problem,
+                    ModelFileCause::SingleFile,
                     "put it into a diffusers folder of its base model, or convert it with `convert diffusers`",
                 )
             })?;
             return Ok(Self { folder: folder.to_owned(), weights: ModelWeights::open(path)?, prefer_half });
         }
         if !path.is_dir() {
-            return Err(Error::file(path, "does not exist", "give a diffusers folder, a checkpoint file or a hub id"));
+            return Err(Error::file(path, FileCause::NotFound, "give a diffusers folder, a checkpoint file or a hub id"));
         }
         Ok(Self { folder: path.to_owned(), weights: ModelWeights::open_folder(path)?, prefer_half })
     }

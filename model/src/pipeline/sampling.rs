@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
-use crate::error::InputError;
+use crate::error::{ArgumentCause, InputError};
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
 use crate::taps::{LayerId, TapPlan};
@@ -135,10 +135,8 @@ impl Pipeline {
         match &sampling.start {
             Start::Noise { height, width } => {
                 if height % downscale != 0 || width % downscale != 0 || *height == 0 || *width == 0 {
-                    return Err(Error::argument(
-                        "image size",
-                        format!("{width}x{height}: sides must be multiples of {downscale}"),
-                    ));
+                    let cause = ArgumentCause::ImageSize { width: *width, height: *height, multiple: downscale };
+                    return Err(Error::argument("image size", cause));
                 }
                 let noise = generator.randn_tensor(&[1, channels, height / downscale, width / downscale], self.device())?;
                 Ok(((noise * scheduler.init_noise_sigma())?, scheduler.timesteps().to_vec()))
@@ -150,7 +148,8 @@ impl Pipeline {
                 let latents = self.encode_images(image, &posterior_noise)?.to_dtype(DType::F32)?;
                 let timesteps = image_to_image_timesteps(scheduler, sampling.steps, *strength).to_vec();
                 let Some(&first) = timesteps.first() else {
-                    return Err(Error::argument("strength", format!("{strength} leaves no step of {}", sampling.steps)));
+                    let cause = ArgumentCause::NoStep { found: *strength, steps: sampling.steps };
+                    return Err(Error::argument("strength", cause));
                 };
                 let noise = generator.randn_tensor(&shape, self.device())?;
                 Ok((scheduler.add_noise(&latents, &noise, first)?, timesteps))

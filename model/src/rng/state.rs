@@ -5,7 +5,7 @@
 
 use super::Generator;
 use super::mt19937::{Mt19937, STATE_WORDS};
-use crate::error::{Error, Result};
+use crate::error::{Error, RandomStateCause, Result};
 
 /// Bytes of a saved state.
 const STATE_BYTES: usize = 5056;
@@ -41,24 +41,24 @@ impl Generator {
     /// # Errors
     /// [`Error::Argument`] when the bytes are not such a state.
     pub fn from_state(bytes: &[u8]) -> Result<Self> {
-        let refuse = |problem: &str| Error::argument("random state", problem);
+        let refuse = |cause: RandomStateCause| Error::argument("random state", cause);
         if bytes.len() != STATE_BYTES {
-            return Err(refuse(&format!("{} bytes; a saved generator has {STATE_BYTES}", bytes.len())));
+            return Err(refuse(RandomStateCause::Length { expected: STATE_BYTES, found: bytes.len() }));
         }
         if read_u32(bytes, SEEDED) != 1 {
-            return Err(refuse("taken from a generator that was never seeded"));
+            return Err(refuse(RandomStateCause::NotSeeded));
         }
         let mut words = [0; STATE_WORDS];
         for (i, word) in words.iter_mut().enumerate() {
-            *word = u32::try_from(read_u64(bytes, WORDS + 8 * i)).map_err(|_| refuse("a state word exceeds 32 bits"))?;
+            *word = u32::try_from(read_u64(bytes, WORDS + 8 * i)).map_err(|_| refuse(RandomStateCause::Word))?;
         }
         let left = read_u32(bytes, LEFT) as usize;
-        let next = usize::try_from(read_u64(bytes, NEXT)).map_err(|_| refuse("the position is out of range"))?;
-        let engine = Mt19937::from_parts(words, left, next).ok_or_else(|| refuse("the position is out of range"))?;
+        let next = usize::try_from(read_u64(bytes, NEXT)).map_err(|_| refuse(RandomStateCause::Position))?;
+        let engine = Mt19937::from_parts(words, left, next).ok_or_else(|| refuse(RandomStateCause::Position))?;
         let spare_normal = match read_u32(bytes, NORMAL_IS_VALID) {
             0 => None,
             1 => Some(f64::from_bits(read_u64(bytes, NORMAL))),
-            _ => return Err(refuse("the mark of the spare normal is neither 0 nor 1")),
+            _ => return Err(refuse(RandomStateCause::SpareNormal)),
         };
         Ok(Self { engine, seed: read_u64(bytes, SEED), spare_normal })
     }

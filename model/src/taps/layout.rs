@@ -2,6 +2,7 @@
 
 use super::layer_id::{CONV_IN, DOWN_END, END, LATENTS, RESIDUAL_BLOCK, Site, TRANSFORMER_BLOCK, TRANSFORMER_END, UP_END};
 use super::{AttentionCategory, BlockPart, LayerId, Place};
+use crate::error::ArgumentCause;
 use crate::{Error, Result};
 
 /// One level of the down or up path.
@@ -74,8 +75,7 @@ impl Layout {
     /// instead of the image's and are no features of it.
     pub fn parse(&self, text: &str) -> Result<LayerId> {
         if text.ends_with("cross-k") || text.ends_with("cross-v") {
-            let problem = "keys and values of the cross-attention depend on the text alone and cannot be extracted; use the `-cross-q` or `-cross-map` layer";
-            return Err(Error::argument(format!("layer id `{text}`"), problem));
+            return Err(Error::argument(format!("layer id `{text}`"), ArgumentCause::CrossKeysAndValues));
         }
         let ids = self.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let names: Vec<(String, LayerId)> = ids.map(|id| (id.to_string(), id)).collect();

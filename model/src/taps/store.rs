@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::attention::CollectedMaps;
 use super::{AttentionCategory, LayerId, Layout, Place, Stop};
+use crate::error::ArgumentCause;
 use crate::ops::Activation;
 use crate::{Error, Result};
 
@@ -39,12 +40,8 @@ impl TapPlan {
             averaged.extend(layers.into_iter().map(|(place, block, _)| (place, block, category.is_cross())));
         }
         if !categories.is_empty() && averaged.is_empty() {
-            let names = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            let problem = format!(
-                "none of `{names}` has attention maps of the sizes that are aggregated (a quarter to a half of the latents' \
-                 {height}x{width}); the middle of the network never has, add an up_ or down_ category or take the `-map` layers"
-            );
-            return Err(Error::argument("--attention", problem));
+            let categories = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            return Err(Error::argument("--attention", ArgumentCause::NoAttentionMaps { categories, height, width }));
         }
         Ok(Self { wanted, categories: categories.to_vec(), averaged, whole: false })
     }

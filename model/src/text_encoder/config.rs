@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ConfigCause;
 use crate::formats::read_config;
 use crate::{Error, Result};
-use crate::error::{ConfigCause};
 
 /// The activation of the feed-forward layers.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]

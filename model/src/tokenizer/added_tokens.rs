@@ -119,7 +119,11 @@ fn sequence_length(path: &Path, config: &Object) -> Result<usize> {
     match value.as_f64() {
         Some(length) if length > LARGEST_LENGTH as f64 => Ok(DEFAULT_LENGTH),
         Some(length) if length >= 2.0 && length.fract() == 0.0 => Ok(length as usize),
-        _ => Err(Error::config(path, "model_max_length", ConfigCause::WrongType { expected: "a number of tokens, 2 or more", found: Some(value.to_string()) })),
+        _ => Err(Error::config(
+            path,
+            "model_max_length",
+            ConfigCause::WrongType { expected: "a number of tokens, 2 or more", found: Some(value.to_string()) },
+        )),
     }
 }
 
@@ -131,7 +135,13 @@ struct Reader {
 
 impl Reader {
     fn read_decoder(&mut self, path: &Path, decoder: &Value) -> Result<()> {
-        let wrong = || Error::config(path, "added_tokens_decoder", ConfigCause::WrongType { expected: "an object from ids to tokens", found: None });
+        let wrong = || {
+            Error::config(
+                path,
+                "added_tokens_decoder",
+                ConfigCause::WrongType { expected: "an object from ids to tokens", found: None },
+            )
+        };
         for (id, token) in decoder.as_object().ok_or_else(wrong)? {
             let id = id.parse().map_err(|_| wrong())?;
             self.added.insert(id, AddedToken::from_json(token).ok_or_else(wrong)?);
@@ -147,7 +157,8 @@ impl Reader {
         let path = folder.join("added_tokens.json");
         for (content, id) in read_object(&path)? {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let id = id.ok_or_else(|| Error::config(&path, &content, ConfigCause::WrongType { expected: "an id", found: None }))?;
+            let id =
+                id.ok_or_else(|| Error::config(&path, &content, ConfigCause::WrongType { expected: "an id", found: None }))?;
             self.added.insert(id, AddedToken::plain(&content));
         }
         let path = folder.join("tokenizer.json");
@@ -155,7 +166,11 @@ impl Reader {
             for token in tokens {
                 let id = token.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
                 let (Some(id), Some(token)) = (id, AddedToken::from_json(token)) else {
-                    return Err(Error::config(&path, "added_tokens", ConfigCause::WrongType { expected: "a list of tokens with ids", found: None }));
+                    return Err(Error::config(
+                        &path,
+                        "added_tokens",
+                        ConfigCause::WrongType { expected: "a list of tokens with ids", found: None },
+                    ));
                 };
                 self.added.insert(id, token);
             }
@@ -176,15 +191,17 @@ impl Reader {
                 Some(content) => AddedToken::plain(content),
             },
             Some(Value::Null) if default.is_none() => return Ok(None),
-            Some(value) => AddedToken::from_json(value)
-                .filter(|token| !token.content.is_empty())
-                .ok_or_else(|| Error::config(path, name, ConfigCause::WrongType { expected: "a token", found: Some(value.to_string()) }))?,
+            Some(value) => AddedToken::from_json(value).filter(|token| !token.content.is_empty()).ok_or_else(|| {
+                Error::config(path, name, ConfigCause::WrongType { expected: "a token", found: Some(value.to_string()) })
+            })?,
         };
         Ok(Some(self.with_flags(token)))
     }
 
     fn additional(&self, path: &Path) -> Result<Vec<AddedToken>> {
-        let wrong = || Error::config(path, "additional_special_tokens", ConfigCause::WrongType { expected: "a list of tokens", found: None });
+        let wrong = || {
+            Error::config(path, "additional_special_tokens", ConfigCause::WrongType { expected: "a list of tokens", found: None })
+        };
         match self.entries.get("additional_special_tokens") {
             None | Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Array(tokens)) => tokens

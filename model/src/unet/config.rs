@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{ConfigCause, NetworkConfigCause};
 use crate::formats::read_config;
 use crate::model_family::ModelFamily;
 use crate::taps::{Layout, Level};
 use crate::{Error, Result};
-use crate::error::{ConfigCause, NetworkConfigCause};
 
 /// One number for all levels, or one per level.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]

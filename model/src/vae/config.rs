@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{ConfigCause, NetworkConfigCause};
 use crate::formats::read_config;
 use crate::{Error, Result};
-use crate::error::{ConfigCause, NetworkConfigCause};
 
 /// The entries of `vae/config.json` (diffusers 0.32 `AutoencoderKL`) that SD1.5 needs; a missing one takes SD1.5's value.
 #[derive(Clone, Debug, Deserialize, Serialize)]

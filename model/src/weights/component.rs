@@ -1,7 +1,7 @@
 //! One network's weights under the names and shapes of today's diffusers and transformers, whatever the file calls them.
 
 use super::folder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelFileCause, Result, TensorCause};
 use crate::formats::{TensorInfo, WeightFile, shown};
 use crate::layers::{TensorSource, missing_tensor};
 use crate::model_family::naming::ldm::{self, Packing, Renaming, VAE_PREFIX};
@@ -63,8 +63,8 @@ impl Component {
             }
         };
         if component.is_empty() {
-            let problem = format!("holds no {network}");
-            return Err(Error::file(path, problem, "`convert inspect` says what the file is"));
+            let cause = ModelFileCause::NoNetwork { network: network.name() };
+            return Err(Error::file(path, cause, "`convert inspect` says what the file is"));
         }
         Ok(component)
     }
@@ -91,12 +91,12 @@ impl Component {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for Renaming { name, stored, packing } in table {
             let Some(info) = file.info(&stored) else {
-                return Err(Error::tensor(file.path(), shown(&stored), "is missing"));
+                return Err(Error::tensor(file.path(), shown(&stored), TensorCause::Missing));
             };
             let info = view(&file, network, &name, &stored, packing, info)?;
             if let Some(other) = entries.get(&name) {
-                let problem = format!("and `{}` are both `{}`", shown(&other.stored), shown(&name));
-                return Err(Error::tensor(file.path(), shown(&stored), problem));
+                let cause = TensorCause::TwoNames { other: shown(&other.stored), name: shown(&name) };
+                return Err(Error::tensor(file.path(), shown(&stored), cause));
             }
             entries.insert(name, Entry { stored, packing, info });
         }
@@ -177,8 +177,8 @@ fn view(
         Packing::Third(_) => match info.shape.first_mut() {
             Some(rows) if *rows > 0 && rows.is_multiple_of(3) => *rows /= 3,
             Some(_) | None => {
-                let problem = format!("has shape {:?}; three equal runs of rows are expected (query, key, value)", info.shape);
-                return Err(Error::tensor(file.path(), shown(stored), problem));
+                let cause = TensorCause::NotPacked { found: info.shape.clone() };
+                return Err(Error::tensor(file.path(), shown(stored), cause));
             }
         },
         Packing::Whole => {

@@ -1,6 +1,6 @@
 //! Which file of a network's folder holds its weights (diffusers 0.32 `modeling_utils.py`, transformers 4.49 `_add_variant`).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelFileCause, Result};
 use crate::formats::WeightFile;
 use crate::model_family::Network;
 use std::path::Path;
@@ -36,9 +36,8 @@ pub(super) fn open(folder: &Path, network: Network, prefer_half: bool) -> Result
             return if name.contains(".index.") { WeightFile::open_sharded(path) } else { WeightFile::open(path) };
         }
     }
-    let (stem, pickle) = (network.stem(), network.pickle_stem());
-    let problem = format!("has no weights: looked for {stem}.safetensors, its fp16 variant, a sharded index and {pickle}.bin");
-    Err(Error::file(folder, problem, "the model folder is incomplete; copy or download it again"))
+    let cause = ModelFileCause::NoWeights { stem: network.stem(), pickle_stem: network.pickle_stem() };
+    Err(Error::file(folder, cause, "the model folder is incomplete; copy or download it again"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A whole checkpoint in LDM naming, as three networks under diffusers' names.
 
 use super::component::Component;
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelFileCause, Result};
 use crate::formats::WeightFile;
 use crate::model_family::naming::ldm::{self, EMA_PREFIX, Renaming};
 use crate::model_family::recognition::{ModelKind, model_kind};
@@ -56,8 +56,8 @@ impl LdmCheckpoint {
             ModelKind::LdmCheckpoint(family) => family,
             ModelKind::Refused(what) => return Err(refused::error(&file, what)),
             other @ (ModelKind::Component(_) | ModelKind::Empty | ModelKind::Unknown) => {
-                let problem = format!("is {other}, not a whole checkpoint in LDM naming");
-                return Err(Error::file(file.path(), problem, format!("give a {} checkpoint", ModelFamily::all_names())));
+                let cause = ModelFileCause::NotAnLdmCheckpoint { kind: other.to_string() };
+                return Err(Error::file(file.path(), cause, format!("give a {} checkpoint", ModelFamily::all_names())));
             }
         };
         let mut understood = BTreeSet::new();
@@ -94,8 +94,8 @@ fn take_averages(file: &WeightFile, table: &mut [Renaming]) -> Result<()> {
     for Renaming { stored, .. } in table {
         let average = ldm::ema_name(stored).filter(|average| file.contains(average));
         *stored = average.ok_or_else(|| {
-            let problem = format!("has no moving average ({EMA_PREFIX}*) of `{stored}`");
-            Error::file(file.path(), problem, "convert it without moving averages")
+            let cause = ModelFileCause::NoMovingAverage { prefix: EMA_PREFIX, key: stored.clone() };
+            Error::file(file.path(), cause, "convert it without moving averages")
         })?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::component::Component;
 use super::ldm_checkpoint::{LdmCheckpoint, UnetWeights};
-use crate::error::{Error, Result};
+use crate::error::{Error, ModelFileCause, Result};
 use crate::formats::{WeightFile, read_config};
 use crate::model_family::{ModelFamily, Network, recognition, refused};
 use serde_json::Value;
@@ -41,8 +41,8 @@ impl ModelWeights {
     pub fn open_folder(path: &Path) -> Result<Self> {
         refused::in_folder(path)?;
         if !path.join("model_index.json").is_file() && !path.join("unet").is_dir() {
-            let problem = "is not a diffusers model folder: it has neither model_index.json nor unet/";
-            return Err(Error::file(path, problem, "give the folder that holds unet/, vae/, text_encoder/ and tokenizer/"));
+            let advice = "give the folder that holds unet/, vae/, text_encoder/ and tokenizer/";
+            return Err(Error::file(path, ModelFileCause::NotAModelFolder, advice));
         }
         let config = path.join("unet/config.json");
         let config: Value = if config.is_file() { read_config(&config)? } else { Value::Null };
@@ -86,8 +86,8 @@ impl ModelWeights {
             Form::Checkpoint(checkpoint) => {
                 let found = checkpoint.component(network).filter(|component| !component.is_empty());
                 found.cloned().ok_or_else(|| {
-                    let problem = format!("has no weights of the {network} in LDM naming");
-                    Error::file(&self.path, problem, "`convert inspect` says what the file is")
+                    let cause = ModelFileCause::NoLdmNetwork { network: network.name() };
+                    Error::file(&self.path, cause, "`convert inspect` says what the file is")
                 })
             }
         }

@@ -36,8 +36,9 @@ impl Scales {
             scales.peft = Some(AdapterConfig::parse(&config, &entries, "")?);
         }
         if let Some(text) = file.metadata().get(DIFFUSERS_ENTRY) {
-            let entries: Map<String, Value> = serde_json::from_str(text)
-                .map_err(|error| Error::config(file.path(), DIFFUSERS_ENTRY, PeftConfigCause::NotAnObject { source: Some(error) }))?;
+            let entries: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+                Error::config(file.path(), DIFFUSERS_ENTRY, PeftConfigCause::NotAnObject { source: Some(error) })
+            })?;
             for network in [Network::Unet, Network::TextEncoder] {
                 let prefix = format!("{network}.");
                 if entries.keys().any(|key| key.starts_with(&prefix)) {
@@ -76,7 +77,8 @@ impl AdapterConfig {
         {
             return Err(wrong("peft_type", PeftConfigCause::Type { found: kind.to_string() }));
         }
-        for (name, cause) in [("fan_in_fan_out", PeftConfigCause::TransposedWeights), ("lora_bias", PeftConfigCause::FactorBias)] {
+        for (name, cause) in [("fan_in_fan_out", PeftConfigCause::TransposedWeights), ("lora_bias", PeftConfigCause::FactorBias)]
+        {
             if entry(name).is_some_and(|value| value != &Value::Bool(false)) {
                 return Err(wrong(name, cause));
             }
@@ -86,9 +88,12 @@ impl AdapterConfig {
         let use_rslora = entry("use_rslora").and_then(Value::as_bool).unwrap_or(false);
         let mut alpha_pattern = Vec::new();
         if let Some(patterns) = entry("alpha_pattern") {
-            let patterns = patterns.as_object().ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::NotAnObject { source: None }))?;
+            let patterns =
+                patterns.as_object().ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::NotAnObject { source: None }))?;
             for (pattern, alpha) in patterns {
-                let alpha = alpha.as_f64().ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::PatternWithoutNumber { pattern: pattern.clone() }))?;
+                let alpha = alpha
+                    .as_f64()
+                    .ok_or_else(|| wrong("alpha_pattern", PeftConfigCause::PatternWithoutNumber { pattern: pattern.clone() }))?;
                 let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
                     .map_err(|source| wrong("alpha_pattern", PeftConfigCause::Pattern { pattern: pattern.clone(), source }))?;
                 alpha_pattern.push((regex, alpha));
