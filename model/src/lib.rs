@@ -18,11 +18,11 @@
 //! | [`ops`] | autograd nodes: forward passes and hand-written backward passes | `kernels`, `error` |
 //! | `kernels` | CPU arithmetic over plain slices, per instruction set | |
 //! | [`formats`] | bytes to named tensors and back; files that appear whole or not at all | `error` |
-//! | [`scheduler`] | noise schedules and samplers | `error` |
-//! | [`tokenizer`] | CLIP's tokenizer | `error` |
-//! | [`vision`] | images: decoding, resizing, edges | `error` |
+//! | [`scheduler`] | noise schedules and samplers | `formats`, `error` |
+//! | [`tokenizer`] | CLIP's tokenizer | `formats`, `error` |
+//! | [`vision`] | images: decoding, resizing, edges | `formats`, `error` |
 //! | [`rng`] | PyTorch's CPU generator | `error` |
-//! | [`hub`] | files of a model hub, cached | `error` |
+//! | [`hub`] | files of a model hub, cached | `formats`, `error` |
 //! | [`error`] | what can go wrong, with its causes as variants | |
 //!
 //! Shape letters used throughout: `b` batch, `c` channels, `h` height, `w` width, `n` tokens, `k` heads, `d` head size, `r` rank.

@@ -25,8 +25,12 @@ pub enum FileCause {
     /// The file ends before bytes that are to be read.
     #[error("{expected} bytes were expected at byte {offset}, the file has {found}")]
     Short { offset: u64, expected: u64, found: u64 },
-    #[error("has {bytes} bytes, far too many for {expected}")]
-    TooLarge { bytes: u64, expected: &'static str },
+    /// More than the bound for its kind.
+    #[error("has more than {mebibytes} MiB, far too many for {expected}")]
+    TooLarge { mebibytes: u64, expected: &'static str },
+    /// A pipe, a socket, a device or a folder in a file's place.
+    #[error("is {found}; a regular file is expected")]
+    NotRegular { found: &'static str },
     #[error("not UTF-8 text")]
     NotUtf8,
     /// Not JSON, or JSON with other entries.

@@ -5,6 +5,7 @@
 //! [`remove_unfinished`] first. A process that is killed outright leaves its temporary files; every one is locked as long as its process
 //! lives, so that [`remove_stale`] can tell them from another process's at the next start.
 
+use super::regular_file::without_waiting;
 use crate::error::{Error, FileCause, Result};
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
@@ -52,7 +53,8 @@ pub fn remove_stale<'a>(folders: impl IntoIterator<Item = &'a Path>) -> usize {
 }
 
 fn remove_if_unlocked(path: &Path) -> std::io::Result<()> {
-    let opened = File::open(path)?;
+    // A stranger's pipe may have such a name.
+    let opened = without_waiting().open(path)?;
     // Held until it is gone, which is what `claim` waits for.
     opened.try_lock()?;
     if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }

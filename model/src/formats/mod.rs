@@ -7,6 +7,7 @@
 //! | `container` | which container a file is, by its content |
 //! | `safetensors`, `pickle`, `sharded` | the containers, reading and writing |
 //! | `elements`, `place`, `positioned` | element types, where a tensor's numbers are, reading them by position |
+//! | [`regular_file`] | opening and reading what others named: regular files, with a bound |
 //! | [`atomic`] | writing |
 //!
 //! A weight file comes from strangers, so nothing in it is believed before it is checked, and reading one costs memory in
@@ -22,6 +23,7 @@ mod elements;
 mod pickle;
 mod place;
 mod positioned;
+pub mod regular_file;
 mod safetensors;
 mod sharded;
 mod shown;
@@ -32,6 +34,7 @@ pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, writ
 pub use config_file::read_config;
 pub use elements::{cast, require_finite};
 pub use pickle::write_torch_streaming;
+pub use regular_file::{FileKind, no_such_file, open_regular, read_bounded, read_text};
 pub(crate) use safetensors::{Hashes, hash_tensors};
 pub use safetensors::{TensorSpec, write_safetensors, write_safetensors_streaming};
 pub(crate) use shown::shown;

@@ -4,6 +4,7 @@
 //! Not memory-mapped on purpose: mapped pages count into a process's resident size, and a file that shrinks while it is mapped
 //! ends the process with a signal in the place of an error.
 
+use super::regular_file::{no_such_file, open_regular};
 use crate::error::{Error, FileCause, Result, WeightFileCause};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,14 +20,10 @@ pub(super) struct PositionedFile {
 impl PositionedFile {
     /// Opens `path`, saying in words when it is missing, a folder, or empty.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::file(path, FileCause::NoSuchFile, "check the path"),
-            _ => Error::io(path)(source),
-        })?;
-        if metadata.is_dir() {
+        if path.is_dir() {
             return Err(Error::file(path, WeightFileCause::Folder, "name a file inside it"));
         }
-        let file = File::open(path).map_err(Error::io(path))?;
+        let file = open_regular(path).map_err(no_such_file("check the path"))?;
         let len = file.metadata().map_err(Error::io(path))?.len();
         if len == 0 {
             return Err(Error::file(path, FileCause::Empty, "download or write it again"));

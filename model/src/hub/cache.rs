@@ -6,6 +6,7 @@
 
 use super::files::{self, Needs, Selection};
 use crate::error::{Error, Result};
+use crate::formats::{FileKind, read_text};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -58,7 +59,7 @@ impl Store {
 
     /// The folder of the commit that the revision stood for when it was last downloaded.
     fn current(&self) -> Option<PathBuf> {
-        let noted = std::fs::read_to_string(self.root.join("refs").join(&self.revision)).ok();
+        let noted = read_text(self.root.join("refs").join(&self.revision), FileKind::ShortText).ok();
         // A commit asked for by its hash needs no note; Python's client writes none.
         let commit = noted.map_or_else(|| self.revision.clone(), |commit| commit.trim().to_owned());
         Some(self.snapshot(&commit)).filter(|folder| files::is_plain_name(&commit) && folder.is_dir())

@@ -6,6 +6,7 @@
 use super::files;
 use super::options::HubOptions;
 use crate::error::{Error, Result};
+use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use ureq::http::{Response, header};
@@ -248,7 +249,7 @@ pub fn passing(error: ureq::Error) -> Failure {
 
 fn tls(options: &HubOptions) -> Result<TlsConfig> {
     let Some(path) = &options.certificates else { return Ok(TlsConfig::default()) };
-    let pem = std::fs::read(path).map_err(Error::io(path))?;
+    let pem = read_bounded(path, FileKind::Configuration)?;
     let certificates: Vec<_> = parse_pem(&pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),

@@ -3,6 +3,7 @@
 //! Names follow diffusers 0.32 (`variant_compatible_siblings`) and transformers 4.49 (`_add_variant`).
 
 use crate::error::{Error, Result};
+use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -110,7 +111,7 @@ impl Selection {
 /// [`Error::File`] when the file at `path` is no index, or names anything but files beside it.
 pub fn shards(path: &Path, index: &str) -> Result<Vec<String>> {
     let wrong = |problem: &str| Error::file(path, problem, "remove it from the cache and fetch it again");
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = read_bounded(path, FileKind::Configuration)?;
     let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| wrong(&format!("not JSON: {e}")))?;
     let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or_else(|| wrong("it has no `weight_map`"))?;
     let mut names = BTreeSet::new();

@@ -1,5 +1,6 @@
 //! What the hub's own Python client reads from the environment, as plain values.
 
+use crate::formats::{FileKind, read_text};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -129,6 +130,6 @@ fn expand(path: &str, home: Option<&PathBuf>) -> PathBuf {
 }
 
 fn read_token(path: PathBuf) -> Option<String> {
-    let token = std::fs::read_to_string(path).ok()?;
+    let token = read_text(path, FileKind::ShortText).ok()?;
     Some(token.trim().to_owned()).filter(|token| !token.is_empty())
 }

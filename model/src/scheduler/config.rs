@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{ConfigCause, Error, FileCause, Result};
+use crate::formats::{FileKind, read_bounded};
 
 /// Most training timesteps that are accepted; every published model has 1000, and the tables grow with it.
 const MAX_TRAIN_TIMESTEPS: usize = 100_000;
-/// Most bytes that are read of a configuration file.
-const MAX_FILE_BYTES: u64 = 8 << 20;
 
 /// An enum whose values have names in a configuration file.
 macro_rules! named_choice {
@@ -173,13 +172,7 @@ impl SchedulerConfig {
     /// a class or setting is not supported.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        if size > MAX_FILE_BYTES {
-            let advice = "give the scheduler_config.json of a diffusers folder";
-            return Err(Error::file(path, FileCause::TooLarge { bytes: size, expected: "a configuration" }, advice));
-        }
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        Self::from_json(&bytes, path)
+        Self::from_json(&read_bounded(path, FileKind::Configuration)?, path)
     }
 
     /// Parses the text of a `scheduler_config.json`; `path` is named in errors.

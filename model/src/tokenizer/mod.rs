@@ -34,6 +34,7 @@ mod pieces;
 pub use miniature::{Padding, write_miniature};
 
 use crate::error::{ConfigCause, Error, Result};
+use crate::formats::{self, FileKind, no_such_file};
 use added_tokens::AddedTokens;
 use std::path::Path;
 use tokenizers::Model as _;
@@ -47,9 +48,6 @@ const LONGEST_SHORT_PROMPT: usize = 70;
 
 /// The slow class reads no more merges than CLIP has, whatever the file holds (49152 tokens less 256 bytes and 2 specials).
 const MOST_MERGES: usize = 49152 - 256 - 2;
-
-/// The largest vocabulary or merge file that is read; CLIP's are 1 MB and 0.5 MB.
-const MOST_BYTES: u64 = 64 << 20;
 
 /// A tokenizer folder, loaded: text to ids.
 #[derive(Debug, Clone)]
@@ -254,19 +252,10 @@ const DEFAULT_START: &str = "<|startoftext|>";
 /// CLIP's end, pad and unknown token.
 const DEFAULT_END: &str = "<|endoftext|>";
 
-/// A text file of at most [`MOST_BYTES`].
+/// One of a tokenizer's files.
 fn read_text(path: &Path) -> Result<String> {
     const ADVICE: &str = "give the folder of a Stable Diffusion pipeline, with tokenizer/vocab.json and tokenizer/merges.txt";
-    let length = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::file(path, "no such file", ADVICE)),
-        Err(error) => return Err(Error::io(path)(error)),
-    };
-    if length > MOST_BYTES {
-        return Err(Error::file(path, format!("{length} bytes are too many for a tokenizer's file"), ADVICE));
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    String::from_utf8(bytes).map_err(|_| Error::file(path, "not UTF-8 text", ADVICE))
+    formats::read_text(path, FileKind::Tokenizer).map_err(no_such_file(ADVICE))
 }
 
 fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {

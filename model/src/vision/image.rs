@@ -12,9 +12,8 @@ use super::decode::{self, Decoded, Problem, Samples};
 use super::resize::{Filter, resize_samples};
 use super::{Gray, Rgb, orient};
 use crate::error::{Error, Result};
+use crate::formats::{FileKind, read_bounded};
 use image::metadata::Orientation;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// What the samples of an image mean, under Pillow's names for modes.
@@ -73,9 +72,6 @@ pub struct Header {
     pub upright_size: Option<(usize, usize)>,
 }
 
-/// Files larger than this are not images that anybody means.
-const MAX_FILE_BYTES: u64 = 1 << 30;
-
 impl Image {
     /// Reads a PNG, JPEG, WebP, BMP, TIFF or GIF file, recognized by content, not by name.
     ///
@@ -85,7 +81,7 @@ impl Image {
     /// [`Error::Io`] when the file cannot be read; [`Error::File`] when it is damaged, of a kind that is not supported, or
     /// larger than 178 956 970 pixels (where Pillow refuses too).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_bytes(&read_file(path.as_ref())?, path)
+        Self::from_bytes(&read_bounded(path.as_ref(), FileKind::Image)?, path)
     }
 
     /// [`Image::open`], then turned upright as the file's Exif orientation says (`ImageOps.exif_transpose`).
@@ -93,7 +89,7 @@ impl Image {
     /// # Errors
     /// Those of [`Image::open`].
     pub fn open_oriented(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_bytes_oriented(&read_file(path.as_ref())?, path)
+        Self::from_bytes_oriented(&read_bounded(path.as_ref(), FileKind::Image)?, path)
     }
 
     /// [`Image::open`] for a file that is already in memory; `name` is used in errors.
@@ -120,7 +116,7 @@ impl Image {
     /// Those of [`Image::open`], as far as the header shows them.
     pub fn dimensions(path: impl AsRef<Path>) -> Result<(usize, usize)> {
         let path = path.as_ref();
-        decode::dimensions(&read_file(path)?).map_err(|problem| explain(problem, path))
+        decode::dimensions(&read_bounded(path, FileKind::Image)?).map_err(|problem| explain(problem, path))
     }
 
     /// What the file says of itself, without decoding the pixels.
@@ -129,7 +125,7 @@ impl Image {
     /// Those of [`Image::dimensions`].
     pub fn header(path: impl AsRef<Path>) -> Result<Header> {
         let path = path.as_ref();
-        let bytes = read_file(path)?;
+        let bytes = read_bounded(path, FileKind::Image)?;
         let read = || Ok((decode::dimensions(&bytes)?, decode::orientation(&bytes)?));
         let (size, orientation) = read().map_err(|problem| explain(problem, path))?;
         let upright_size = (orientation != Orientation::NoTransforms).then(|| orient::size(size, orientation));
@@ -213,17 +209,6 @@ impl From<Gray> for Image {
     fn from(image: Gray) -> Self {
         Self { width: image.width, height: image.height, mode: Mode::Gray, samples: Samples::Bytes(image.pixels) }
     }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut bytes = Vec::new();
-    // The limit holds for pipes and devices too, whose size nobody tells.
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::file(path, "the file is larger than 1 GiB", "save the image at a smaller size"));
-    }
-    Ok(bytes)
 }
 
 fn explain(problem: Problem, path: &Path) -> Error {
