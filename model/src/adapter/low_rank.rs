@@ -10,6 +10,7 @@
 use candle_core::{DType, Device, Tensor};
 use nalgebra::{DMatrix, SymmetricEigen};
 
+use crate::error::ArgumentCause;
 use crate::rng::Generator;
 use crate::{Error, Result};
 
@@ -138,7 +139,7 @@ fn wide(matrix: &Tensor) -> Result<(DMatrix<f64>, bool)> {
 
 /// Square roots of a Gram matrix's eigenvalues, largest first, and its eigenvectors as columns.
 fn eigen(gram: DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>)> {
-    let failed = || Error::argument("singular values", "do not converge; the matrix holds numbers that are not finite");
+    let failed = || Error::argument("singular values", ArgumentCause::NoConvergence);
     // With other numbers the search for eigenvalues would not end.
     if gram.iter().any(|value| !value.is_finite()) {
         return Err(failed());

@@ -14,6 +14,7 @@ use candle_core::{DType, Tensor};
 
 use super::low_rank::Spectrum;
 use super::{Adapter, Factors, Lora};
+use crate::error::ArgumentCause;
 use crate::{Error, Result};
 
 /// A change counts as held exactly below this relative error: float32's own, over sums.
@@ -35,7 +36,7 @@ impl Adapter {
     /// # Errors
     /// When the shapes disagree.
     pub fn to_plain(&self, weight: &Tensor, rank: Option<usize>) -> Result<Plain> {
-        self.check(weight.dims()).map_err(|misfit| Error::argument("adapter", misfit.to_string()))?;
+        self.check(weight.dims()).map_err(|misfit| Error::argument("adapter", misfit))?;
         let smaller = weight.dims()[0].min(weight.elem_count() / weight.dims()[0].max(1));
         let most = rank.unwrap_or(usize::MAX).min(smaller).max(1);
         if let Factors::Lora(lora) = &self.factors
@@ -76,7 +77,7 @@ pub fn lora_of(up: Tensor, down: Tensor, weight: &[usize]) -> Result<Adapter> {
     let (up, down) = match weight {
         [_, _] => (up, down),
         [outputs, rest @ ..] => (up.reshape((*outputs, rank, 1, 1))?, down.reshape([&[rank], rest].concat())?),
-        [] => return Err(Error::argument("weight", "is a single number")),
+        [] => return Err(Error::argument("weight", ArgumentCause::Scalar)),
     };
     Ok(Adapter::lora(down.to_dtype(DType::F32)?, up.to_dtype(DType::F32)?, 1.0))
 }

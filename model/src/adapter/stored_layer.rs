@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::component::Component;
 use super::files::Scheme;
-use crate::error::{Error, Result, TensorCause};
+use crate::error::{AdapterCause, Error, Result, TensorCause};
 use crate::formats::{WeightFile, require_finite};
 use crate::model_family::{LayerKind, Network};
 
@@ -42,7 +42,7 @@ impl StoredLayer<'_> {
     pub fn needed(&self, component: Component, other: Component) -> Result<&str> {
         self.key(component).ok_or_else(|| {
             let key = self.key(other).unwrap_or_else(|| self.any_key());
-            self.wrong(key, format!("its partner, {}, is missing", component.description()))
+            self.wrong(key, AdapterCause::PartnerMissing { component: component.description().to_string() })
         })
     }
 
@@ -53,12 +53,12 @@ impl StoredLayer<'_> {
 
     /// The error for a shape that is none of those expected.
     pub fn wrong_shape(&self, key: &str, shape: &[usize], expected: &str) -> Error {
-        let kind = match self.kind {
+        let layer = match self.kind {
             LayerKind::Linear => "linear layer",
             LayerKind::PointwiseConvolution => "1x1 convolution",
             LayerKind::Convolution => "convolution",
         };
-        self.wrong(key, format!("has shape {shape:?} on a {kind}, expected {expected}"))
+        self.wrong(key, AdapterCause::Shape { found: shape.to_vec(), layer, expected: expected.to_owned() })
     }
 
     /// A number.
@@ -70,12 +70,10 @@ impl StoredLayer<'_> {
     pub fn numbers(&self, key: &str) -> Result<Tensor> {
         if let Some(info) = self.file.info(key) {
             if info.shape.contains(&0) || info.shape.is_empty() {
-                let problem = format!("is empty or a single number (shape {:?}); a matrix is expected", info.shape);
-                return Err(self.wrong(key, problem));
+                return Err(self.wrong(key, AdapterCause::NotAMatrix { found: info.shape.clone() }));
             }
             if !info.tensor_dtype().is_some_and(|dtype| dtype.is_float()) {
-                let problem = format!("has elements of type {:?}; floating-point numbers are expected", info.dtype);
-                return Err(self.wrong(key, problem));
+                return Err(self.wrong(key, AdapterCause::NotFloat { found: info.dtype }));
             }
         }
         let tensor = self.file.tensor(key, &Device::Cpu)?;
@@ -116,7 +114,7 @@ impl StoredLayer<'_> {
         if core.dims()[..2] == [rank, rank] {
             return Ok(());
         }
-        Err(self.wrong(key, format!("has shape {:?}; its first two sizes must be the rank, {rank}", core.dims())))
+        Err(self.wrong(key, AdapterCause::Core { found: core.dims().to_vec(), rank }))
     }
 
     /// A tensor of the layer's weight's rank, or a smaller one of the same form.
@@ -150,6 +148,7 @@ impl StoredLayer<'_> {
         if tensor.dims()[axis] == same.dims()[same_axis] {
             return Ok(());
         }
-        Err(self.wrong(key, format!("has shape {:?}, which does not fit `{other}` of shape {:?}", tensor.dims(), same.dims())))
+        let (found, other_shape) = (tensor.dims().to_vec(), same.dims().to_vec());
+        Err(self.wrong(key, AdapterCause::Unequal { found, other: other.to_owned(), other_shape }))
     }
 }

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::LayerShape;
 use super::families::{Factors, LORA_TRAINING, REGISTRY};
+use crate::error::ArgumentCause;
 use crate::rng::Generator;
 use crate::{Error, Result};
 
@@ -100,10 +101,10 @@ impl Algorithm {
     /// [`Error::Argument`] when this algorithm has no such argument, or the value is of another type or out of range.
     pub fn with(mut self, name: &str, value: Value) -> Result<Self> {
         let Some(argument) = self.training.arguments.iter().find(|argument| argument.name == name) else {
-            return Err(Error::argument(name, format!("is no argument of {}", self.name())));
+            return Err(Error::argument(name, ArgumentCause::NotOfAlgorithm { algorithm: self.name().to_string() }));
         };
         if !(argument.accepts)(value) {
-            return Err(Error::argument(name, format!("must be {}", argument.range)));
+            return Err(Error::argument(name, ArgumentCause::OutOfRange { expected: argument.range }));
         }
         self.given.retain(|(other, _)| *other != argument.name);
         self.given.push((argument.name, value));

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 
 use candle_core::DType;
 
-use super::RandomStateCause;
+use super::{AdapterMisfit, RandomStateCause};
 
 /// Why an option or an argument cannot be used: the cause of [`Error::Argument`](super::Error::Argument).
 ///
@@ -43,6 +43,23 @@ pub enum ArgumentCause {
     /// A configuration that has no form in JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
+
+    /// An adapter that does not fit its layer.
+    #[error(transparent)]
+    Adapter(#[from] AdapterMisfit),
+    #[error("do not converge; the matrix holds numbers that are not finite")]
+    NoConvergence,
+    #[error("is a single number")]
+    Scalar,
+    #[error("is not trained here: no gradient flows through its rotations")]
+    OftTraining,
+    #[error("hold numbers too large for a rotation")]
+    RotationOverflow,
+    #[error("is no argument of {algorithm}")]
+    NotOfAlgorithm { algorithm: String },
+    /// Out of the range that an option takes, in words.
+    #[error("must be {expected}")]
+    OutOfRange { expected: &'static str },
 
     /// What a crate above this one finds wrong with the argument.
     #[error(transparent)]

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+mod adapter;
+mod adapter_misfit;
 mod archive;
 mod argument;
 mod config;
@@ -23,6 +25,8 @@ mod schedule;
 mod tensor;
 mod weight_file;
 
+pub use adapter::AdapterCause;
+pub use adapter_misfit::AdapterMisfit;
 pub use archive::{ArchiveCause, MemberFault};
 pub use argument::ArgumentCause;
 pub use config::ConfigCause;

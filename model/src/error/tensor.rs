@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::DType;
 use safetensors::Dtype;
 
-use super::ElementError;
+use super::{AdapterCause, ElementError};
 
 /// Why a tensor, or another entry of a weight file, cannot be used: the cause of [`Error::Tensor`](super::Error::Tensor).
 ///
@@ -74,6 +74,9 @@ pub enum TensorCause {
     NetworkTakesNone,
     #[error("is for a layer that this model does not have; is it another architecture's?")]
     NoSuchLayer,
+
+    #[error(transparent)]
+    Adapter(#[from] AdapterCause),
 
     /// What a crate above this one finds wrong with the tensor.
     #[error(transparent)]

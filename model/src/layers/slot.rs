@@ -52,7 +52,7 @@ impl Slot {
     }
 
     fn fit(&self, path: &str, adapter: Adapter) -> Result<Adapter> {
-        adapter.fitted(self.kind).map_err(|misfit| Error::argument(format!("adapter on `{path}`"), misfit.to_string()))
+        adapter.fitted(self.kind).map_err(|misfit| Error::argument(format!("adapter on `{path}`"), misfit))
     }
 
     /// Adds an adapter after those in force; `path` is named in errors.

@@ -13,6 +13,7 @@ use crate::adapter::family::{Change, Family, fits_flat};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
+use crate::error::AdapterCause;
 
 /// Left factor of the first product.
 const W1_A: Component = Component::named("hada_w1_a");
@@ -123,7 +124,8 @@ impl Family for Loha {
             layer.square(t1, &cores.0, w1_b.dims()[0])?;
             layer.square(t2, &cores.1, w2_b.dims()[0])?;
             if cores.0.dims()[2..] != cores.1.dims()[2..] {
-                return Err(layer.wrong(t2, format!("has shape {:?}, `{t1}` has {:?}", cores.1.dims(), cores.0.dims())));
+                let (found, other_shape) = (cores.1.dims().to_vec(), cores.0.dims().to_vec());
+                return Err(layer.wrong(t2, AdapterCause::UnequalCores { found, other: t1.to_owned(), other_shape }));
             }
             Some(cores)
         } else {

@@ -14,6 +14,7 @@ use crate::adapter::family::{Change, Family, fits_flat};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{Algorithm, Argument, FirstValues, Training, Value};
+use crate::error::AdapterCause;
 
 /// The outer factor.
 const W1: Component = Component::named("lokr_w1");
@@ -123,7 +124,7 @@ impl KroneckerFactor {
         let core = core.and_then(|core| layer.key(core));
         if let Some(key) = layer.key(whole) {
             if let Some(other) = layer.key(a).or(layer.key(b)).or(core) {
-                return Err(layer.wrong(other, format!("and `{key}` are two forms of the same factor")));
+                return Err(layer.wrong(other, AdapterCause::TwoForms { other: key.to_owned(), component: "factor" }));
             }
             let factor = if whole == W1 { layer.matrix(key)? } else { layer.weight_like(key)? };
             return Ok(Self::Whole(factor));

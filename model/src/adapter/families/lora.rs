@@ -15,6 +15,7 @@ use crate::adapter::family::{Change, Family, ThinTerm, fits};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
+use crate::error::AdapterCause;
 use crate::model_family::LayerKind;
 
 /// The factor next to the input.
@@ -101,7 +102,7 @@ impl Family for Lora {
     fn read(layer: &StoredLayer) -> Result<Self> {
         let mid_key = layer.key(MID);
         if let (Some(key), false, false) = (mid_key, layer.has(DOWN), layer.has(UP)) {
-            return Err(layer.wrong(key, "stands without the factors it belongs to"));
+            return Err(layer.wrong(key, AdapterCause::NoFactors));
         }
         let (down_key, up_key) = (layer.needed(DOWN, UP)?, layer.needed(UP, DOWN)?);
         let down = read_down(layer, down_key, mid_key.is_some())?;
@@ -109,9 +110,9 @@ impl Family for Lora {
         let rank = down.dims()[0];
         let mid = mid_key.map(|key| layer.core(key)).transpose()?;
         if up.dims()[1] != rank {
-            let problem =
-                format!("has rank {} ({:?}), `{down_key}` has rank {rank} ({:?})", up.dims()[1], up.dims(), down.dims());
-            return Err(layer.wrong(up_key, problem));
+            let (found, other_shape) = (up.dims().to_vec(), down.dims().to_vec());
+            let cause = AdapterCause::Rank { rank: found[1], found, other: down_key.to_owned(), other_rank: rank, other_shape };
+            return Err(layer.wrong(up_key, cause));
         }
         if let (Some(mid), Some(key)) = (&mid, mid_key) {
             layer.square(key, mid, rank)?;

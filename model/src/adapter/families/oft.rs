@@ -19,6 +19,7 @@ use crate::adapter::family::{Change, Family, fits_axis};
 use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
+use crate::error::{AdapterCause, ArgumentCause};
 use crate::{Error, Result, ops};
 
 /// OFT's blocks.
@@ -81,7 +82,7 @@ impl Family for Oft {
         let blocks = match layer.key(ROTATIONS) {
             Some(key) => {
                 if let Some(other) = layer.key(BLOCKS) {
-                    return Err(layer.wrong(key, format!("and `{other}` are two forms of the same rotation")));
+                    return Err(layer.wrong(key, AdapterCause::TwoForms { other: other.to_owned(), component: "rotation" }));
                 }
                 Blocks::Rotations(read_rotations(layer, key)?)
             }
@@ -94,8 +95,8 @@ impl Family for Oft {
         if let (Some(scales), Some(key)) = (&rescale, layer.key(RESCALE))
             && scales.elem_count() != outputs(blocks.stored().1)
         {
-            let (found, expected) = (scales.dims(), outputs(blocks.stored().1));
-            return Err(layer.wrong(key, format!("has shape {found:?}, the blocks turn {expected} outputs")));
+            let (found, expected) = (scales.dims().to_vec(), outputs(blocks.stored().1));
+            return Err(layer.wrong(key, AdapterCause::Rescale { found, expected }));
         }
         Ok(Self { blocks, rescale, turned: Arc::default() })
     }
@@ -167,7 +168,7 @@ impl Oft {
         }
         let tensor = self.blocks.stored().1;
         if ops::is_tracked(tensor) {
-            return Err(Error::argument("OFT", "is not trained here: no gradient flows through its rotations"));
+            return Err(Error::argument("OFT", ArgumentCause::OftTraining));
         }
         let (count, size, _) = tensor.dims3()?;
         let numbers: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
@@ -195,7 +196,7 @@ impl Oft {
 fn turn(skew: DMatrix<f64>, identity: &DMatrix<f64>) -> Result<DMatrix<f64>> {
     // The eigenvalues of a skew-symmetric matrix are imaginary, so that the inverse exists unless numbers overflow.
     let inverse = (identity - &skew).try_inverse();
-    let inverse = inverse.ok_or_else(|| Error::argument("oft_blocks", "hold numbers too large for a rotation"))?;
+    let inverse = inverse.ok_or_else(|| Error::argument("oft_blocks", ArgumentCause::RotationOverflow))?;
     Ok(skew * 2.0 * inverse)
 }
 
@@ -203,9 +204,7 @@ fn read_blocks(layer: &StoredLayer, key: &str) -> Result<Tensor> {
     let tensor = layer.numbers(key)?;
     match *tensor.dims() {
         [_, rows, columns] if rows == columns => Ok(tensor),
-        [_, _, _, _] => {
-            Err(layer.wrong(key, format!("has shape {:?}, four sizes as BOFT has them, which is not supported", tensor.dims())))
-        }
+        [_, _, _, _] => Err(layer.wrong(key, AdapterCause::Boft { found: tensor.dims().to_vec() })),
         ref shape => Err(layer.wrong_shape(key, shape, "[blocks, size, size]")),
     }
 }
@@ -214,10 +213,10 @@ fn read_constraint(layer: &StoredLayer) -> Result<Option<f64>> {
     let Some(key) = layer.key(ALPHA) else { return Ok(None) };
     let constraint = layer.scalar(key)?;
     if !constraint.is_finite() || constraint < 0.0 {
-        return Err(layer.wrong(key, format!("alpha is {constraint}; OFT's constraint must be a number of at least 0")));
+        return Err(layer.wrong(key, AdapterCause::Constraint { found: constraint }));
     }
     if constraint == 0.0 && key.starts_with("oft_") {
-        return Err(layer.wrong(key, "alpha is 0; kohya's OFT then rotates nothing"));
+        return Err(layer.wrong(key, AdapterCause::ZeroConstraint));
     }
     Ok((constraint > 0.0).then_some(constraint))
 }
@@ -234,7 +233,7 @@ fn read_rotations(layer: &StoredLayer, key: &str) -> Result<Tensor> {
             squares[i] > 0.0 && (0..i).all(|j| product(rows[i], rows[j]).abs() <= RIGHT_ANGLE * (squares[i] * squares[j]).sqrt())
         });
         if !is_rotation {
-            return Err(layer.wrong(key, "holds blocks that are no rotations: their rows are not at right angles"));
+            return Err(layer.wrong(key, AdapterCause::NotRotations));
         }
     }
     Ok(tensor)

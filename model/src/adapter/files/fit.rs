@@ -1,7 +1,7 @@
 //! Whether an adapter fits a base model: every layer exists there and has the sizes that the factors have.
 
 use super::{AdapterFile, Network};
-use crate::error::{Error, Result};
+use crate::error::{AdapterCause, Error, Result};
 
 impl AdapterFile {
     /// Checks every layer against the base model; `weight_shape` answers the shape of the weight at a module path, `None` where
@@ -13,9 +13,9 @@ impl AdapterFile {
         for ((network, path), adapter) in &self.entries {
             let layer = format!("{network}.{path}");
             let Some(weight) = weight_shape(*network, path) else {
-                return Err(Error::tensor(&self.path, layer, "the base model has no such layer"));
+                return Err(Error::tensor(&self.path, layer, AdapterCause::NoSuchLayer));
             };
-            adapter.check(&weight).map_err(|misfit| Error::tensor(&self.path, layer, format!("{misfit} in the base model")))?;
+            adapter.check(&weight).map_err(|misfit| Error::tensor(&self.path, layer, AdapterCause::BaseModel { misfit }))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::adapter::decorators::dora;
 use crate::adapter::families::{DOWN, REGISTRY, Row};
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::{Adapter, Factors};
-use crate::error::Result;
+use crate::error::{AdapterCause, Result};
 
 /// More elements than any layer's weight has: SD1.5's largest has 29.5 million. A Kronecker product of small factors may claim more
 /// than memory holds.
@@ -19,14 +19,13 @@ pub(super) fn read(layer: &StoredLayer, scales: &Scales) -> Result<Adapter> {
     let changed = factors.weight_shape(None).unwrap_or_default();
     let elements = changed.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
     if elements.is_none_or(|count| count > LARGEST_WEIGHT) {
-        let problem = format!("changes a weight of shape {changed:?}, larger than any of the model's");
-        return Err(layer.wrong(layer.any_key(), problem));
+        return Err(layer.wrong(layer.any_key(), AdapterCause::TooLarge { found: changed }));
     }
     let alpha = alpha(layer, &factors, scales)?;
     let bias = layer.key(BIAS_DIFFERENCE).map(|key| layer.vector(key)).transpose()?;
     let magnitude = layer.key(dora::MAGNITUDE).map(|key| dora::read(layer, key)).transpose()?;
     if let (Some(key), false) = (layer.key(dora::MAGNITUDE), row.takes_magnitudes) {
-        return Err(layer.wrong(key, format!("is a magnitude of DoRA, which {} does not have", row.name)));
+        return Err(layer.wrong(key, AdapterCause::Magnitude { family: row.name }));
     }
     Ok(Adapter { alpha, bias, magnitude, ..factors.into() })
 }
@@ -37,15 +36,15 @@ fn family(layer: &StoredLayer) -> Result<&'static Row> {
     for row in REGISTRY {
         let Some(key) = row.components.iter().find_map(|component| layer.key(*component)) else { continue };
         if let Some((other, other_key)) = found {
-            let problem = format!("is a part of {}, but `{other_key}` of the same layer is one of {}", row.name, other.name);
-            return Err(layer.wrong(key, problem));
+            let (family, other_family) = (row.name, other.name);
+            return Err(layer.wrong(key, AdapterCause::TwoFamilies { family, other: other_key.to_owned(), other_family }));
         }
         found = Some((row, key));
     }
     match (found, layer.key(BIAS_DIFFERENCE)) {
         (Some((row, _)), _) => Ok(row),
-        (None, Some(key)) => Err(layer.wrong(key, "its partner, diff, is missing")),
-        (None, None) => Err(layer.wrong(layer.any_key(), "stands without the factors it belongs to")),
+        (None, Some(key)) => Err(layer.wrong(key, AdapterCause::PartnerMissing { component: "diff".to_owned() })),
+        (None, None) => Err(layer.wrong(layer.any_key(), AdapterCause::NoFactors)),
     }
 }
 
@@ -66,8 +65,8 @@ fn alpha(layer: &StoredLayer, factors: &Factors, scales: &Scales) -> Result<Opti
     if let Some(alpha) = alpha
         && (!alpha.is_finite() || alpha == 0.0)
     {
-        let why = if alpha == 0.0 { "programs read it as no change or as alpha = rank" } else { "it must be a finite number" };
-        return Err(layer.wrong(key, format!("alpha is {alpha}; {why}")));
+        let cause = if alpha == 0.0 { AdapterCause::ZeroAlpha } else { AdapterCause::Alpha { found: alpha } };
+        return Err(layer.wrong(key, cause));
     }
     Ok(alpha)
 }

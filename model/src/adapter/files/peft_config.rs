@@ -5,7 +5,7 @@
 //! `utils.other.get_pattern_key`).
 
 use super::key::Scheme;
-use crate::error::{Error, PeftConfigCause, Result};
+use crate::error::{Error, ModelFileCause, PeftConfigCause, Result};
 use crate::formats::WeightFile;
 use crate::formats::read_config;
 use crate::model_family::Network;
@@ -53,8 +53,7 @@ impl Scales {
     pub(super) fn alpha(&self, scheme: Scheme, network: Network, path: &str, rank: usize) -> Result<Option<f64>> {
         if scheme == Scheme::Peft {
             let advice = "copy adapter_config.json of the same adapter to it";
-            let missing =
-                || Error::file(&self.file, "is a PEFT file without adapter_config.json beside it, which holds the scale", advice);
+            let missing = || Error::file(&self.file, ModelFileCause::NoPeftConfig, advice);
             return Ok(Some(self.peft.as_ref().ok_or_else(missing)?.alpha(path, rank)));
         }
         Ok(self.diffusers.get(&network).map(|config| config.alpha(path, rank)))

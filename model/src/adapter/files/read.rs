@@ -6,7 +6,7 @@ use super::layer;
 use super::peft_config::Scales;
 use crate::adapter::families;
 use crate::adapter::stored_layer::{Keys, StoredLayer};
-use crate::error::{Error, Result};
+use crate::error::{AdapterCause, Error, ModelFileCause, Result};
 use crate::formats::{WeightFile, shown, unknown_keys_error};
 use crate::model_family::recognition::{self, ModelKind};
 use crate::model_family::{Network, refused};
@@ -68,14 +68,14 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
                 sorted.schemes.insert(scheme);
                 let keys = sorted.layers.entry((network, path.clone())).or_default();
                 if let Some((other, _)) = keys.insert(component, (key.to_owned(), scheme)) {
-                    let problem = format!("and `{other}` are both the same part of layer `{path}` of the {network}");
-                    return Err(Error::tensor(file.path(), key, problem));
+                    let cause = AdapterCause::TwoSpellings { other, layer: path, network: network.name() };
+                    return Err(Error::tensor(file.path(), key, cause));
                 }
             }
             AdapterKey::OtherType(name) => {
                 let known: Vec<&str> = families::names().collect();
-                let problem = format!("belongs to an adapter of type {name}; supported are {}", known.join(", "));
-                return Err(Error::tensor(file.path(), key, problem));
+                let cause = AdapterCause::Type { found: name.to_string(), supported: known.join(", ") };
+                return Err(Error::tensor(file.path(), key, cause));
             }
             AdapterKey::Refused(what) => return Err(refused::error(file, what)),
             AdapterKey::Unknown => sorted.unknown.push(key.to_owned()),
@@ -97,10 +97,7 @@ fn no_adapter(file: &WeightFile) -> Error {
     let advice = "give a LoRA in kohya, diffusers or PEFT naming";
     match (recognition::model_kind(file), file.names().next()) {
         (ModelKind::Refused(what), _) => refused::error(file, what),
-        (ModelKind::Unknown, Some(key)) => {
-            let problem = format!("is no adapter: no key is understood, the first is `{}`", shown(key));
-            Error::file(file.path(), problem, advice)
-        }
-        (kind, _) => Error::file(file.path(), format!("is {kind}, not an adapter"), advice),
+        (ModelKind::Unknown, Some(key)) => Error::file(file.path(), ModelFileCause::NoAdapterKey { first: shown(key) }, advice),
+        (kind, _) => Error::file(file.path(), ModelFileCause::NotAnAdapter { kind: kind.to_string() }, advice),
     }
 }

@@ -7,7 +7,7 @@
 use super::metadata::without_network_entries;
 use super::{AdapterFile, Entries, Network};
 use crate::adapter::{Adapter, Factors, Lora};
-use crate::error::{Error, Result};
+use crate::error::{AdapterCause, Error, Result};
 use crate::formats::cast;
 use crate::formats::write_safetensors;
 use candle_core::{DType, Tensor};
@@ -51,7 +51,7 @@ impl AdapterFile {
 /// A and B of the change `B A`, with the scale in B.
 fn plain_factors(path: &Path, layer: &str, lora: &Lora, scale: f64, dtype: Option<DType>) -> Result<(Tensor, Tensor)> {
     let cast = |tensor: &Tensor, stored: DType, part: &str| {
-        cast(tensor, dtype.unwrap_or(stored)).map_err(|problem| Error::tensor(path, format!("{layer}.{part}.weight"), problem))
+        cast(tensor, dtype.unwrap_or(stored)).map_err(|cause| Error::tensor(path, format!("{layer}.{part}.weight"), cause))
     };
     let scaled = if scale == 1.0 { lora.up.clone() } else { (lora.up.to_dtype(DType::F32)? * scale)? };
     Ok((cast(&lora.down_with_core()?, lora.down.dtype(), "lora_A")?, cast(&scaled, lora.up.dtype(), "lora_B")?))
@@ -62,8 +62,8 @@ fn lora<'a>(path: &Path, layer: &str, adapter: &'a Adapter) -> Result<&'a Lora> 
     match &adapter.factors {
         Factors::Lora(lora) if adapter.magnitude.is_none() && adapter.bias.is_none() => Ok(lora),
         _ => {
-            let what = if adapter.bias.is_some() { "a difference of a bias".to_owned() } else { adapter.family() };
-            Err(Error::tensor(path, layer, format!("is {what}, which this format does not hold; make it plain LoRA first")))
+            let found = if adapter.bias.is_some() { "a difference of a bias".to_owned() } else { adapter.family() };
+            Err(Error::tensor(path, layer, AdapterCause::NotInThisFormat { found }))
         }
     }
 }

@@ -30,7 +30,7 @@ impl AdapterFile {
             let name = kohya_name::name(*network, layer);
             let mut put = |component: Component, tensor: &Tensor, dtype: DType| -> Result<()> {
                 let key = format!("{name}.{}", component.name());
-                let tensor = cast(tensor, dtype).map_err(|problem| Error::tensor(path, &key, problem))?;
+                let tensor = cast(tensor, dtype).map_err(|cause| Error::tensor(path, &key, cause))?;
                 tensors.insert(key, tensor);
                 Ok(())
             };

@@ -5,7 +5,7 @@ use super::peft_config::CONFIG_FILE;
 use super::{AdapterFile, Entries, Network};
 use crate::adapter::decorators::dora::per_input;
 use crate::adapter::{Adapter, Factors, Lora};
-use crate::error::{Error, Result};
+use crate::error::{AdapterCause, Error, Result};
 use crate::formats::cast;
 use crate::formats::write_safetensors;
 use crate::formats::{AtomicFolder, write_atomically};
@@ -40,10 +40,8 @@ impl AdapterFile {
             }
             let folder = staging.path().join(network.name());
             if let Some(layer) = peft_misfit(&layers) {
-                let what = layers[layer].family();
-                let problem =
-                    format!("is {what}, which PEFT's format does not hold beside the others; make all plain LoRA first");
-                return Err(Error::tensor(&folder, layer, problem));
+                let cause = AdapterCause::NotInPeft { found: layers[layer].family() };
+                return Err(Error::tensor(&folder, layer, cause));
             }
             std::fs::create_dir(&folder).map_err(Error::io(&folder))?;
             write_weights(&folder.join(WEIGHT_NAME), &layers, metadata, dtype)?;
@@ -101,7 +99,7 @@ fn write_weights(path: &Path, layers: &Layers, metadata: &BTreeMap<String, Strin
         }
         for (part, tensor, stored) in parts {
             let key = format!("base_model.model.{layer}.{part}");
-            let tensor = cast(&tensor, dtype.unwrap_or(stored)).map_err(|problem| Error::tensor(path, &key, problem))?;
+            let tensor = cast(&tensor, dtype.unwrap_or(stored)).map_err(|cause| Error::tensor(path, &key, cause))?;
             tensors.insert(key, tensor);
         }
     }
