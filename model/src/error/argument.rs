@@ -61,6 +61,35 @@ pub enum ArgumentCause {
     #[error("must be {expected}")]
     OutOfRange { expected: &'static str },
 
+    #[error("{}x{} at ({}, {}) does not lie inside an image of {}x{}", size.0, size.1, at.0, at.1, image.0, image.1)]
+    CropWindow { size: (usize, usize), at: (usize, usize), image: (usize, usize) },
+    #[error("{width}x{height} is not a size that PNG can hold")]
+    PngSize { width: usize, height: usize },
+    #[error("shape {found:?} is not [3, height, width] or [1, 3, height, width]")]
+    ImageShape { found: Vec<usize> },
+
+    #[error("`{piece}`: {source}")]
+    Untokenizable { piece: String, source: tokenizers::Error },
+    #[error("needs a tokenizer of {expected} tokens, this one has {found}")]
+    TokenizerLength { expected: usize, found: usize },
+    #[error("{found} is none of 75, 150, 225")]
+    TokenLength { found: usize },
+
+    #[error("`{found}` does not begin with https:// or http://")]
+    NotAnAddress { found: String },
+    #[error("has characters that no token has, such as spaces or line breaks")]
+    NotAToken,
+    #[error("`{found}` is not a hub id; these look like owner/name")]
+    NotAHubId { found: String },
+    #[error("`{found}` is not a path inside a repository")]
+    NotInARepository { found: String },
+    #[error("`{found}` does not exist; give {expected}'s folder or file, or a hub id like owner/name")]
+    NoSuchModel { found: String, expected: &'static str },
+    #[error("`{found}` is not a branch, tag or commit")]
+    NotARevision { found: String },
+    #[error("neither it nor HOME is set, so there is no folder for downloads; set HF_HOME")]
+    NoCache,
+
     /// What a crate above this one finds wrong with the argument.
     #[error(transparent)]
     Above(Box<dyn StdError + Send + Sync>),

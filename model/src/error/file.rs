@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 
-use super::{ArchiveCause, ModelFileCause, PickleCause, WeightFileCause};
+use super::{ArchiveCause, ImageCause, ModelFileCause, PickleCause, TokenizerCause, WeightFileCause};
 
 /// Why a file is not what it should be: the cause of [`Error::File`](super::Error::File).
 ///
@@ -37,6 +37,15 @@ pub enum FileCause {
     #[error("is not {expected} ({source})")]
     Json { expected: &'static str, source: serde_json::Error },
 
+    #[error("it has no certificates in PEM form")]
+    NoCertificates,
+    #[error("it has no `weight_map`")]
+    NoWeightMap,
+    #[error("`weight_map` names something that is not a safetensors file beside it")]
+    NotAShard,
+    #[error("`weight_map` names {found} files")]
+    ShardCount { found: usize },
+
     #[error(transparent)]
     WeightFile(#[from] WeightFileCause),
     #[error(transparent)]
@@ -45,6 +54,10 @@ pub enum FileCause {
     #[error("{cause}{}", key.as_ref().map(|key| format!(" (under the key `{key}`)")).unwrap_or_default())]
     Pickle { cause: PickleCause, key: Option<String> },
 
+    #[error(transparent)]
+    Image(#[from] ImageCause),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerCause),
     #[error(transparent)]
     Model(#[from] ModelFileCause),
 

@@ -14,6 +14,7 @@ mod config;
 mod elements;
 mod file;
 mod hub;
+mod image;
 mod input;
 mod misfit;
 mod model_file;
@@ -23,6 +24,7 @@ mod pickle;
 mod random_state;
 mod schedule;
 mod tensor;
+mod tokenizer;
 mod weight_file;
 
 pub use adapter::AdapterCause;
@@ -32,7 +34,8 @@ pub use argument::ArgumentCause;
 pub use config::ConfigCause;
 pub use elements::ElementError;
 pub use file::FileCause;
-pub use hub::HubCause;
+pub use hub::{ConnectionCause, HubCause};
+pub use image::{ImageCause, ImageFault};
 pub use input::InputError;
 pub use misfit::Misfit;
 pub use model_file::ModelFileCause;
@@ -42,6 +45,7 @@ pub use pickle::PickleCause;
 pub use random_state::RandomStateCause;
 pub use schedule::ScheduleError;
 pub use tensor::TensorCause;
+pub use tokenizer::TokenizerCause;
 pub use weight_file::WeightFileCause;
 
 /// What can go wrong while reading models, adapters and images, or while computing with them.

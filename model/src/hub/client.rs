@@ -5,7 +5,7 @@
 
 use super::files;
 use super::options::HubOptions;
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, ConnectionCause, Error, FileCause, HubCause, Result};
 use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub enum Failure {
     /// No connection, or it broke, or the server is busy: worth another try. `offline` when there was no connection at all.
     Passing {
         /// What happened.
-        problem: String,
+        cause: ConnectionCause,
         /// Whether the server could not be reached.
         offline: bool,
     },
@@ -67,10 +67,10 @@ impl<'a> Client<'a> {
     pub fn new(repository: &'a str, options: &'a HubOptions) -> Result<Self> {
         let endpoint = options.endpoint.trim_end_matches('/');
         if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
-            return Err(Error::argument("HF_ENDPOINT", format!("`{endpoint}` does not begin with https:// or http://")));
+            return Err(Error::argument("HF_ENDPOINT", ArgumentCause::NotAnAddress { found: endpoint.to_owned() }));
         }
         if options.token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Error::argument("HF_TOKEN", "has characters that no token has, such as spaces or line breaks"));
+            return Err(Error::argument("HF_TOKEN", ArgumentCause::NotAToken));
         }
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -97,8 +97,8 @@ impl<'a> Client<'a> {
         let mut response = self.expect_success(self.get(&url, None)?, None)?;
         let body = response.body_mut().with_config().limit(MOST_LISTING_BYTES).read_to_vec().map_err(passing)?;
         let listing = parse_listing(&body).ok_or_else(|| {
-            let problem = format!("{} answered something that is not a repository's listing", self.endpoint);
-            Failure::Final(self.error(problem, "check HF_ENDPOINT"))
+            let cause = HubCause::NotAListing { endpoint: self.endpoint.to_owned() };
+            Failure::Final(self.error(cause, "check HF_ENDPOINT"))
         })?;
         Ok(listing)
     }
@@ -128,8 +128,8 @@ impl<'a> Client<'a> {
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
         // It becomes a file name.
         if !files::is_plain_name(&etag) {
-            let problem = format!("{} sent no usable ETag for `{file}`", self.endpoint);
-            return Err(Failure::Final(self.error(problem, "check HF_ENDPOINT: this is not a model hub")));
+            let cause = HubCause::NoETag { endpoint: self.endpoint.to_owned(), file: file.to_owned() };
+            return Err(Failure::Final(self.error(cause, "check HF_ENDPOINT: this is not a model hub")));
         }
         let length = if response.status().is_success() { text("content-length") } else { None };
         let size = text("x-linked-size").or(length).and_then(|size| size.parse().ok());
@@ -179,12 +179,12 @@ impl<'a> Client<'a> {
         if secure {
             return Ok(Some(next));
         }
-        let problem = format!("{} redirects to `{location}`, which is not followed", origin(url));
-        Err(Failure::Final(self.error(problem, "check HF_ENDPOINT")))
+        let cause = HubCause::Redirect { origin: origin(url).to_owned(), location: location.to_owned() };
+        Err(Failure::Final(self.error(cause, "check HF_ENDPOINT")))
     }
 
     fn too_many_redirects(&self) -> Error {
-        self.error(format!("{} redirects in circles", self.endpoint), "check HF_ENDPOINT")
+        self.error(HubCause::RedirectsInCircles { endpoint: self.endpoint.to_owned() }, "check HF_ENDPOINT")
     }
 
     /// The response when its status is a success, else what the status means. `file` is named where it is the file that lacks.
@@ -194,7 +194,10 @@ impl<'a> Client<'a> {
             return Ok(response);
         }
         if matches!(status, 408 | 429 | 500..=599) {
-            return Err(Failure::Passing { problem: format!("{} answered HTTP {status}", self.endpoint), offline: false });
+            return Err(Failure::Passing {
+                cause: ConnectionCause::Busy { endpoint: self.endpoint.to_owned(), status },
+                offline: false,
+            });
         }
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
         Err(Failure::Final(self.refusal(status, code, file)))
@@ -205,33 +208,29 @@ impl<'a> Client<'a> {
         let page = format!("{endpoint}/{id}");
         let token = if self.options.token.is_some() { "the token in use gives no access" } else { "set HF_TOKEN to a token" };
         match (status, code, file) {
-            (401 | 403, "GatedRepo", _) => self.error(
-                format!("access is granted on request only (HTTP {status})"),
-                format!("ask for it at {page}; {token}: {endpoint}/settings/tokens"),
-            ),
+            (401 | 403, "GatedRepo", _) => {
+                self.error(HubCause::Gated { status }, format!("ask for it at {page}; {token}: {endpoint}/settings/tokens"))
+            }
             (401 | 403, ..) => self.error(
-                format!("{endpoint} gives no access (HTTP {status}): the repository is private, or does not exist"),
+                HubCause::NoAccess { endpoint: endpoint.to_owned(), status },
                 format!("check the spelling; {token} that may read it ({endpoint}/settings/tokens)"),
             ),
             (404, "RevisionNotFound", _) => self.error(
-                format!("there is no revision `{revision}` (HTTP 404)"),
+                HubCause::NoRevision { revision: revision.to_owned() },
                 format!("see {page}/tree/main for those there are"),
             ),
             (404, _, Some(file)) => self.error(
-                format!("there is no file `{file}` at revision `{revision}` (HTTP 404)"),
+                HubCause::NoFile { file: file.to_owned(), revision: revision.to_owned() },
                 format!("see {page}/tree/{revision} for those there are"),
             ),
-            (404, ..) => self.error(
-                format!("{endpoint} has no such repository (HTTP 404), and there is no local folder of that name"),
-                "check the spelling",
-            ),
-            _ => self.error(format!("{endpoint} answered HTTP {status}"), "check HF_ENDPOINT, or try again later"),
+            (404, ..) => self.error(HubCause::NoRepository { endpoint: endpoint.to_owned() }, "check the spelling"),
+            _ => self.error(HubCause::Status { endpoint: endpoint.to_owned(), status }, "check HF_ENDPOINT, or try again later"),
         }
     }
 
     /// An [`Error::Hub`] about this repository.
-    pub fn error(&self, problem: impl Into<String>, advice: impl Into<String>) -> Error {
-        Error::Hub { repository: self.repository.to_owned(), cause: Box::new(problem.into().into()), advice: advice.into() }
+    pub fn error(&self, cause: HubCause, advice: impl Into<String>) -> Error {
+        Error::Hub { repository: self.repository.to_owned(), cause: Box::new(cause), advice: advice.into() }
     }
 }
 
@@ -244,7 +243,7 @@ pub fn passing(error: ureq::Error) -> Failure {
         ureq::Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
         _ => false,
     };
-    Failure::Passing { problem: error.to_string(), offline }
+    Failure::Passing { cause: ConnectionCause::Http(Box::new(error)), offline }
 }
 
 fn tls(options: &HubOptions) -> Result<TlsConfig> {
@@ -257,7 +256,7 @@ fn tls(options: &HubOptions) -> Result<TlsConfig> {
         })
         .collect();
     if certificates.is_empty() {
-        return Err(Error::file(path, "it has no certificates in PEM form", "set SSL_CERT_FILE to a file that has"));
+        return Err(Error::file(path, FileCause::NoCertificates, "set SSL_CERT_FILE to a file that has"));
     }
     Ok(TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(certificates))).build())
 }

@@ -2,7 +2,7 @@
 //!
 //! Names follow diffusers 0.32 (`variant_compatible_siblings`) and transformers 4.49 (`_add_variant`).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FileCause, Result};
 use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -110,17 +110,18 @@ impl Selection {
 /// # Errors
 /// [`Error::File`] when the file at `path` is no index, or names anything but files beside it.
 pub fn shards(path: &Path, index: &str) -> Result<Vec<String>> {
-    let wrong = |problem: &str| Error::file(path, problem, "remove it from the cache and fetch it again");
+    let wrong = |cause: FileCause| Error::file(path, cause, "remove it from the cache and fetch it again");
     let bytes = read_bounded(path, FileKind::Configuration)?;
-    let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| wrong(&format!("not JSON: {e}")))?;
-    let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or_else(|| wrong("it has no `weight_map`"))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|source| wrong(FileCause::Json { expected: "JSON", source }))?;
+    let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or_else(|| wrong(FileCause::NoWeightMap))?;
     let mut names = BTreeSet::new();
     for name in map.values() {
         let name = name.as_str().filter(|name| is_plain_name(name) && name.ends_with(".safetensors"));
-        names.insert(name.ok_or_else(|| wrong("`weight_map` names something that is not a safetensors file beside it"))?);
+        names.insert(name.ok_or_else(|| wrong(FileCause::NotAShard))?);
     }
     if names.is_empty() || names.len() > MOST_SHARDS {
-        return Err(wrong(&format!("`weight_map` names {} files", names.len())));
+        return Err(wrong(FileCause::ShardCount { found: names.len() }));
     }
     let folder = index.rfind('/').map_or("", |slash| &index[..=slash]);
     Ok(names.into_iter().map(|name| format!("{folder}{name}")).collect())

@@ -17,7 +17,7 @@ mod transfer;
 
 pub use options::{DEFAULT_ENDPOINT, HubOptions, Progress, Transfer};
 
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, Error, HubCause, Result};
 use cache::{Snapshot, Store};
 use client::{Client, Listing};
 use files::{CONFIGURATION, CONTROLNET, Needs, PIPELINE};
@@ -58,10 +58,10 @@ pub fn resolve_controlnet(model: &str, options: &HubOptions) -> Result<PathBuf> 
 /// [`Error::Argument`] when `repository` is no hub id or `file` no plain relative path, else as [`resolve`].
 pub fn download(repository: &str, file: &str, options: &HubOptions) -> Result<PathBuf> {
     if !is_hub_id(repository) {
-        return Err(Error::argument("repository", format!("`{repository}` is not a hub id; these look like owner/name")));
+        return Err(Error::argument("repository", ArgumentCause::NotAHubId { found: repository.to_owned() }));
     }
     if !files::is_plain_path(file) {
-        return Err(Error::argument("file", format!("`{file}` is not a path inside a repository")));
+        return Err(Error::argument("file", ArgumentCause::NotInARepository { found: file.to_owned() }));
     }
     let (client, store) = open(repository, options)?;
     if let Some(path) = store.file(file) {
@@ -81,8 +81,7 @@ fn resolve_as(needs: &Needs, model: &str, options: &HubOptions) -> Result<PathBu
         return Ok(PathBuf::from(model));
     }
     if !is_hub_id(model) {
-        let problem = format!("`{model}` does not exist; give {}'s folder or file, or a hub id like owner/name", needs.what);
-        return Err(Error::argument("model", problem));
+        return Err(Error::argument("model", ArgumentCause::NoSuchModel { found: model.to_owned(), expected: needs.what }));
     }
     let (client, store) = open(model, options)?;
     let cached = store.find(needs, options.half);
@@ -103,10 +102,10 @@ fn resolve_as(needs: &Needs, model: &str, options: &HubOptions) -> Result<PathBu
 fn open<'a>(repository: &'a str, options: &'a HubOptions) -> Result<(Client<'a>, Store)> {
     let revision = options.revision();
     if !files::is_plain_path(revision) {
-        return Err(Error::argument("revision", format!("`{revision}` is not a branch, tag or commit")));
+        return Err(Error::argument("revision", ArgumentCause::NotARevision { found: revision.to_owned() }));
     }
     let Some(cache) = &options.cache else {
-        return Err(Error::argument("HF_HOME", "neither it nor HOME is set, so there is no place for downloads; set HF_HOME"));
+        return Err(Error::argument("HF_HOME", ArgumentCause::NoCache));
     };
     Ok((Client::new(repository, options)?, Store::new(cache, repository, revision)))
 }
@@ -133,7 +132,7 @@ fn fetch_all(needs: &Needs, client: &Client<'_>, store: &Store, listing: &Listin
 }
 
 fn not_that_kind(needs: &Needs, client: &Client<'_>, listing: &Listing, missing: &[String]) -> Error {
-    let problem = format!("this is not {} that can be read: the repository has no {}", needs.what, list(missing));
+    let cause = HubCause::NotOfThatKind { expected: needs.what, missing: list(missing) };
     let pickled = listing.names.iter().any(|name| name.ends_with(".bin") || name.ends_with(".ckpt"));
     let single = listing.names.iter().find(|name| !name.contains('/') && name.ends_with(".safetensors"));
     let advice = match single {
@@ -143,17 +142,16 @@ fn not_that_kind(needs: &Needs, client: &Client<'_>, listing: &Listing, missing:
         }
         None => "name a repository in diffusers' layout".to_owned(),
     };
-    client.error(problem, advice)
+    client.error(cause, advice)
 }
 
 fn missing_offline(client: &Client<'_>, store: &Store, missing: &[String]) -> Error {
     client.error(
-        format!(
-            "HF_HUB_OFFLINE is set and {} has no {} of revision `{}`",
-            store.root().display(),
-            list(missing),
-            client.options.revision()
-        ),
+        HubCause::Offline {
+            cache: store.root().to_owned(),
+            missing: list(missing),
+            revision: client.options.revision().to_owned(),
+        },
         "unset HF_HUB_OFFLINE to download it, or give the folder of a model that is on this machine",
     )
 }

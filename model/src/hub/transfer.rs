@@ -7,7 +7,7 @@
 use super::cache::Store;
 use super::client::{Client, Failure, Metadata};
 use super::options::Transfer;
-use crate::error::{Error, Result};
+use crate::error::{ConnectionCause, Error, HubCause, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -56,8 +56,8 @@ pub fn with_retries<T>(client: &Client<'_>, mut request: impl FnMut() -> Result<
         match request() {
             Ok(answer) => return Ok(answer),
             Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Passing { problem, offline }) if offline || tries >= client.options.retries => {
-                return Err(unreachable(client, &problem));
+            Err(Failure::Passing { cause, offline }) if offline || tries >= client.options.retries => {
+                return Err(unreachable(client, None, cause));
             }
             Err(Failure::Passing { .. }) => wait(client, tries),
         }
@@ -66,9 +66,9 @@ pub fn with_retries<T>(client: &Client<'_>, mut request: impl FnMut() -> Result<
 }
 
 /// What to say when the hub does not answer.
-pub fn unreachable(client: &Client<'_>, problem: &str) -> Error {
+pub fn unreachable(client: &Client<'_>, file: Option<&str>, source: ConnectionCause) -> Error {
     client.error(
-        format!("cannot be fetched from {}: {problem}", client.options.endpoint),
+        HubCause::Unreachable { endpoint: client.options.endpoint.clone(), file: file.map(str::to_owned), source },
         "give the folder of a model that is on this machine, name a reachable mirror in HF_ENDPOINT, or set \
          HF_HUB_OFFLINE=1 to use only what the cache has",
     )
@@ -84,7 +84,7 @@ enum Outcome {
     /// All bytes are there.
     Complete,
     /// The connection broke, for this reason.
-    Broken(String),
+    Broken(ConnectionCause),
 }
 
 /// The content of one file on its way into `part`.
@@ -113,8 +113,8 @@ impl Download<'_> {
             self.restart(&mut part)?;
             if !resumed {
                 let _ = std::fs::remove_file(self.part);
-                let problem = format!("`{}` arrived with another hash than announced", self.file);
-                return Err(self.client.error(problem, "try again; if it stays so, HF_ENDPOINT serves a damaged file"));
+                let cause = HubCause::Hash { file: self.file.to_owned() };
+                return Err(self.client.error(cause, "try again; if it stays so, HF_ENDPOINT serves a damaged file"));
             }
             resumed = false;
         }
@@ -142,14 +142,14 @@ impl Download<'_> {
         self.tell()?;
         while self.metadata.size != Some(self.done) || self.done == 0 {
             let before = self.done;
-            let problem = match self.request(part) {
+            let cause = match self.request(part) {
                 Ok(Outcome::Complete) => return self.tell(),
-                Ok(Outcome::Broken(problem)) | Err(Failure::Passing { problem, .. }) => problem,
+                Ok(Outcome::Broken(cause)) | Err(Failure::Passing { cause, .. }) => cause,
                 Err(Failure::Final(error)) => return Err(error),
             };
             tries = if self.done > before { 0 } else { tries + 1 };
             if tries > self.client.options.retries || self.client.options.retries == 0 {
-                return Err(unreachable(self.client, &format!("`{}`: {problem}", self.file)));
+                return Err(unreachable(self.client, Some(self.file), cause));
             }
             wait(self.client, tries);
             if self.metadata.size.is_none() {
@@ -165,13 +165,13 @@ impl Download<'_> {
         let response = self.client.get(&self.url, start)?;
         if response.status().as_u16() == 416 {
             self.restart(part).map_err(Failure::Final)?;
-            return Ok(Outcome::Broken("the server does not have the bytes asked for (HTTP 416)".to_owned()));
+            return Ok(Outcome::Broken(ConnectionCause::Range));
         }
         let mut response = self.client.expect_success(response, Some(self.file))?;
         if start.is_some() && !self.continues(&response) {
             self.restart(part).map_err(Failure::Final)?;
             if response.status().as_u16() == 206 {
-                return Ok(Outcome::Broken("the server sent other bytes than asked for".to_owned()));
+                return Ok(Outcome::Broken(ConnectionCause::OtherRange));
             }
         }
         self.copy(&mut response.body_mut().as_reader(), part)
@@ -191,20 +191,18 @@ impl Download<'_> {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Ok(Outcome::Broken(error.to_string())),
+                Err(error) => return Ok(Outcome::Broken(error.into())),
             };
             self.done += length as u64;
             if self.metadata.size.is_some_and(|size| self.done > size) {
                 self.restart(part).map_err(Failure::Final)?;
-                return Ok(Outcome::Broken("the server sent more bytes than announced".to_owned()));
+                return Ok(Outcome::Broken(ConnectionCause::TooLong));
             }
             part.write_all(&piece[..length]).map_err(Error::io(self.part)).map_err(Failure::Final)?;
             self.tell().map_err(Failure::Final)?;
         }
         match self.metadata.size {
-            Some(size) if size != self.done => {
-                Ok(Outcome::Broken(format!("the connection ended at byte {} of {size}", self.done)))
-            }
+            Some(size) if size != self.done => Ok(Outcome::Broken(ConnectionCause::CutOff { expected: size, found: self.done })),
             _ => Ok(Outcome::Complete),
         }
     }
@@ -232,7 +230,7 @@ impl Download<'_> {
     }
 
     fn interrupted(&self) -> Error {
-        let problem = format!("the download of `{}` was interrupted at byte {}", self.file, self.done);
-        self.client.error(problem, "start again; it goes on from there")
+        let cause = HubCause::Interrupted { file: self.file.to_owned(), position: self.done };
+        self.client.error(cause, "start again; it goes on from there")
     }
 }

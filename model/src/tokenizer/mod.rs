@@ -33,7 +33,7 @@ mod pieces;
 
 pub use miniature::{Padding, write_miniature};
 
-use crate::error::{ConfigCause, Error, Result};
+use crate::error::{ArgumentCause, ConfigCause, Error, FileCause, Result, TokenizerCause};
 use crate::formats::{self, FileKind, no_such_file};
 use added_tokens::AddedTokens;
 use std::path::Path;
@@ -82,12 +82,12 @@ impl Tokenizer {
         } else {
             return Err(Error::file(
                 &vocab_path,
-                format!("it has no unknown token `{unknown}`"),
+                TokenizerCause::NoUnknownToken { token: unknown },
                 "take vocab.json and tokenizer_config.json from the same model",
             ));
         }
-        let model = builder.vocab_and_merges(vocab, merges).build().map_err(|problem| {
-            Error::file(&merges_path, format!("it does not fit vocab.json: {problem}"), "take both files from the same model")
+        let model = builder.vocab_and_merges(vocab, merges).build().map_err(|source| {
+            Error::file(&merges_path, TokenizerCause::Merges { source }, "take both files from the same model")
         })?;
         let id = |token: &added_tokens::AddedToken| {
             added.id(&token.content).ok_or_else(|| Error::config(tokenizer_dir, &token.content, ConfigCause::TokenWithoutId))
@@ -126,7 +126,10 @@ impl Tokenizer {
                 ids.push(id);
                 continue;
             }
-            let tokens = self.model.tokenize(&piece).map_err(|e| Error::argument("prompt", format!("`{piece}`: {e}")))?;
+            let tokens = self
+                .model
+                .tokenize(&piece)
+                .map_err(|source| Error::argument("prompt", ArgumentCause::Untokenizable { piece: piece.clone(), source }))?;
             ids.extend(tokens.iter().map(|token| token.id));
         }
         Ok(())
@@ -186,11 +189,11 @@ impl Tokenizer {
     /// [`Error::Argument`] for another `max_token_length`, or when the folder's `model_max_length` is not 77.
     pub fn encode_kohya(&self, text: &str, max_token_length: usize) -> Result<Vec<[u32; CONTEXT_LENGTH]>> {
         if self.model_max_length != CONTEXT_LENGTH {
-            let problem = format!("needs a tokenizer of {CONTEXT_LENGTH} tokens, this one has {}", self.model_max_length);
-            return Err(Error::argument("max_token_length", problem));
+            let cause = ArgumentCause::TokenizerLength { expected: CONTEXT_LENGTH, found: self.model_max_length };
+            return Err(Error::argument("max_token_length", cause));
         }
         if !matches!(max_token_length, 75 | 150 | 225) {
-            return Err(Error::argument("max_token_length", format!("{max_token_length} is none of 75, 150, 225")));
+            return Err(Error::argument("max_token_length", ArgumentCause::TokenLength { found: max_token_length }));
         }
         let ids = self.encode_padded(text, max_token_length + 2)?;
         let last = ids[ids.len() - 1];
@@ -260,7 +263,9 @@ fn read_text(path: &Path) -> Result<String> {
 
 fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read_text(path)?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not the JSON expected: {e}"), "fetch the file again"))
+    serde_json::from_str(&text).map_err(|source| {
+        Error::file(path, FileCause::Json { expected: "the JSON expected here", source }, "fetch the file again")
+    })
 }
 
 /// The merge rules in order: one pair a line, below a line for the version.
@@ -273,8 +278,8 @@ fn parse_merges(path: &Path) -> Result<Merges> {
             (Some(left), Some(right), None) => merges.push((left.to_owned(), right.to_owned())),
             (None, ..) => {}
             _ => {
-                let problem = format!("line {} is not a pair of symbols", number + 1);
-                return Err(Error::file(path, problem, "fetch the file again"));
+                let cause = TokenizerCause::NotAPair { line: number + 1 };
+                return Err(Error::file(path, cause, "fetch the file again"));
             }
         }
     }

@@ -8,10 +8,10 @@
 //! Differences: one-bit and palette images are held expanded, which no nearest-neighbor resize can tell; only the first page
 //! or frame is read; what [`decode`](super) lists as refused is an error here.
 
-use super::decode::{self, Decoded, Problem, Samples};
+use super::decode::{self, Decoded, Samples};
 use super::resize::{Filter, resize_samples};
 use super::{Gray, Rgb, orient};
-use crate::error::{Error, Result};
+use crate::error::{Error, ImageCause, Result};
 use crate::formats::{FileKind, read_bounded};
 use image::metadata::Orientation;
 use std::path::Path;
@@ -211,16 +211,13 @@ impl From<Gray> for Image {
     }
 }
 
-fn explain(problem: Problem, path: &Path) -> Error {
-    match problem {
-        Problem::Damaged(what) => {
-            Error::file(path, format!("not a readable image: {what}"), "replace the file, or remove it from the inputs")
-        }
-        Problem::Unsupported(what) => {
-            Error::file(path, format!("image of an unsupported kind: {what}"), "convert it to PNG or JPEG")
-        }
-        Problem::TooLarge(what) => Error::file(path, format!("image too large to be safe: {what}"), "save it at a smaller size"),
-    }
+fn explain(cause: ImageCause, path: &Path) -> Error {
+    let advice = match cause {
+        ImageCause::Damaged(_) => "replace the file, or remove it from the inputs",
+        ImageCause::Unsupported(_) => "convert it to PNG or JPEG",
+        ImageCause::TooLarge(_) => "save it at a smaller size",
+    };
+    Error::file(path, cause, advice)
 }
 
 /// a * b / 255, rounded: Pillow's `MULDIV255`.

@@ -1,6 +1,6 @@
 //! Plain 8-bit rasters: interleaved [`Rgb`] and single-channel [`Gray`].
 
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, Error, Result};
 use std::path::Path;
 
 /// An 8-bit color image, interleaved R, G, B, row by row from the top.
@@ -51,9 +51,8 @@ impl Rgb {
     pub fn cropped(&self, left: usize, top: usize, width: usize, height: usize) -> Result<Self> {
         let inside = |start: usize, length: usize, size: usize| start.checked_add(length).is_some_and(|end| end <= size);
         if !inside(left, width, self.width) || !inside(top, height, self.height) {
-            let (w, h) = (self.width, self.height);
-            let problem = format!("{width}x{height} at ({left}, {top}) does not lie inside an image of {w}x{h}");
-            return Err(Error::argument("crop window", problem));
+            let cause = ArgumentCause::CropWindow { size: (width, height), at: (left, top), image: (self.width, self.height) };
+            return Err(Error::argument("crop window", cause));
         }
         let mut pixels = Vec::with_capacity(width * height * 3);
         for row in top..top + height {
@@ -92,7 +91,7 @@ fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], color: ima
     use image::ImageEncoder;
     let sides = (u32::try_from(width), u32::try_from(height));
     let (Ok(columns @ 1..), Ok(rows @ 1..)) = sides else {
-        return Err(Error::argument("image to save as PNG", format!("{width}x{height} is not a size that PNG can hold")));
+        return Err(Error::argument("image to save as PNG", ArgumentCause::PngSize { width, height }));
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary().tempfile_in(folder).map_err(Error::io(path))?;

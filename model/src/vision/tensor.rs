@@ -3,7 +3,7 @@
 //! Reference: diffusers 0.32.2 `image_processor.VaeImageProcessor.preprocess` and `.postprocess`, float32.
 
 use super::{Gray, Rgb};
-use crate::error::{Error, Result};
+use crate::error::{ArgumentCause, Error, Result};
 use candle_core::{DType, Device, Tensor};
 
 impl Rgb {
@@ -32,8 +32,7 @@ impl Rgb {
         let (height, width) = match *tensor.dims() {
             [3, height, width] | [1, 3, height, width] => (height, width),
             ref other => {
-                let problem = format!("shape {other:?} is not [3, height, width] or [1, 3, height, width]");
-                return Err(Error::argument("image tensor", problem));
+                return Err(Error::argument("image tensor", ArgumentCause::ImageShape { found: other.to_vec() }));
             }
         };
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;

@@ -1,17 +1,18 @@
 //! BMP. The `image` crate decodes the pixels; the header tells which of Pillow's modes they are.
 
-use super::{Decoded, Problem, checked_size, image_problem, read_all};
+use super::{Decoded, checked_size, image_problem, read_all};
+use crate::error::{ImageCause, ImageFault};
 use crate::vision::image::Mode;
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder};
 use std::io::Cursor;
 
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     let (width, height) = BmpDecoder::new(Cursor::new(bytes)).map_err(image_problem)?.dimensions();
     checked_size(width, height)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(image_problem)?;
     let size = dimensions(bytes)?;
     let color = decoder.color_type();
@@ -30,7 +31,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
         }
         (ColorType::Rgb8, indexed) => Decoded::bytes(size, indexed.unwrap_or(Mode::Rgb), samples),
         (ColorType::Rgba8, _) => Decoded::bytes(size, Mode::Rgba, samples),
-        (other, _) => return Err(Problem::Unsupported(format!("BMP of type {other:?}"))),
+        (other, _) => {
+            return Err(ImageCause::Unsupported(ImageFault::ColorType { container: "BMP", found: format!("{other:?}") }));
+        }
     })
 }
 

@@ -1,29 +1,30 @@
 //! GIF: the first frame, drawn on the whole canvas as Pillow does: indices with a palette (mode P), or gray when the palette is the
 //! plain gray ramp.
 
-use super::{Decoded, Problem, checked_size, look_up};
+use super::{Decoded, checked_size, look_up};
+use crate::error::{ImageCause, ImageFault};
 use crate::vision::image::Mode;
 use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 use std::io::Cursor;
 use std::num::NonZeroU64;
 
-fn open(bytes: &[u8]) -> Result<gif::Decoder<Cursor<&[u8]>>, Problem> {
+fn open(bytes: &[u8]) -> Result<gif::Decoder<Cursor<&[u8]>>, ImageCause> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.set_memory_limit(MemoryLimit::Bytes(NonZeroU64::new(super::MAX_PIXELS).unwrap_or(NonZeroU64::MIN)));
     options.read_info(Cursor::new(bytes)).map_err(problem)
 }
 
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     let decoder = open(bytes)?;
     checked_size(decoder.width(), decoder.height())
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let mut decoder = open(bytes)?;
     let screen = (decoder.width(), decoder.height());
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let frame = decoder.read_next_frame().map_err(problem)?.ok_or_else(|| Problem::Damaged("it holds no image".into()))?;
+    let frame = decoder.read_next_frame().map_err(problem)?.ok_or_else(|| ImageCause::Damaged(ImageFault::NoImage))?;
 
     // A frame that sticks out enlarges the canvas; what it does not cover is transparent, or index 0.
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
@@ -49,6 +50,6 @@ fn is_gray_ramp(palette: &[u8]) -> bool {
     palette.chunks_exact(3).enumerate().all(|(index, color)| color.iter().all(|&value| usize::from(value) == index))
 }
 
-fn problem(error: DecodingError) -> Problem {
-    Problem::Damaged(error.to_string())
+fn problem(error: DecodingError) -> ImageCause {
+    ImageCause::Damaged(ImageFault::library(error))
 }

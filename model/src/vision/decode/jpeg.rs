@@ -6,7 +6,8 @@
 //! to 3 levels at 4:4:4 (mean 0.009), 14 at 4:2:2 (0.26) and 23 at 4:2:0 (0.50), far more than a feature extractor can bear. The
 //! library is built without its SIMD kernels, and so without most of its unsafe code; that costs milliseconds per image.
 
-use super::{Decoded, Problem, checked_size};
+use super::{Decoded, checked_size};
+use crate::error::{ImageCause, ImageFault};
 use crate::vision::image::Mode;
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::decode::pipeline::Decoder;
@@ -16,12 +17,12 @@ fn limits() -> DecodeLimits {
     DecodeLimits { max_pixels: super::MAX_PIXELS, max_scans: 1000, max_memory: Some(4 << 30), ..DecodeLimits::default() }
 }
 
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     let decoder = Decoder::new_with_limits(bytes, limits()).map_err(problem)?;
     checked_size(u64::from(decoder.header().width), u64::from(decoder.header().height))
 }
 
-pub(super) fn orientation(bytes: &[u8]) -> Result<Option<Orientation>, Problem> {
+pub(super) fn orientation(bytes: &[u8]) -> Result<Option<Orientation>, ImageCause> {
     Ok(orientation_of(&Decoder::new_with_limits(bytes, limits()).map_err(problem)?))
 }
 
@@ -29,7 +30,7 @@ fn orientation_of(decoder: &Decoder) -> Option<Orientation> {
     decoder.exif_data().and_then(Orientation::from_exif_chunk)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let mut decoder = Decoder::new_with_limits(bytes, limits()).map_err(problem)?;
     let header = decoder.header();
     let size = checked_size(u64::from(header.width), u64::from(header.height))?;
@@ -37,10 +38,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
         1 => (PixelFormat::Grayscale, Mode::Gray),
         3 => (PixelFormat::Rgb, Mode::Rgb),
         4 => (PixelFormat::Cmyk, Mode::Cmyk),
-        other => return Err(Problem::Unsupported(format!("JPEG with {other} channels"))),
+        other => return Err(ImageCause::Unsupported(ImageFault::JpegChannels { found: other })),
     };
     if header.precision != 8 {
-        return Err(Problem::Unsupported(format!("JPEG with {} bits per sample", header.precision)));
+        return Err(ImageCause::Unsupported(ImageFault::JpegPrecision { found: header.precision }));
     }
     decoder.set_output_format(format);
     decoder.set_block_smoothing(true);
@@ -53,10 +54,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     Ok(Decoded { orientation, ..Decoded::bytes(size, mode, samples) })
 }
 
-fn problem(error: JpegError) -> Problem {
+fn problem(error: JpegError) -> ImageCause {
     match error {
-        JpegError::Unsupported(_) => Problem::Unsupported(error.to_string()),
-        JpegError::LimitExceeded { .. } | JpegError::AllocationFailed { .. } => Problem::TooLarge(error.to_string()),
-        _ => Problem::Damaged(error.to_string()),
+        JpegError::Unsupported(_) => ImageCause::Unsupported(ImageFault::library(error)),
+        JpegError::LimitExceeded { .. } | JpegError::AllocationFailed { .. } => ImageCause::TooLarge(ImageFault::library(error)),
+        _ => ImageCause::Damaged(ImageFault::library(error)),
     }
 }

@@ -23,6 +23,7 @@ mod tiff;
 mod webp;
 
 use super::image::Mode;
+use crate::error::{ImageCause, ImageFault};
 use image::ImageFormat;
 use image::metadata::Orientation;
 
@@ -58,19 +59,8 @@ impl Decoded {
     }
 }
 
-/// Why a file could not be decoded.
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// The file is broken or is not what it says.
-    Damaged(String),
-    /// The file may be fine, but this kind is not read.
-    Unsupported(String),
-    /// Larger than the limits.
-    TooLarge(String),
-}
-
 /// Decodes a file of any supported container, recognized by content.
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     match format(bytes)? {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::Png => png::decode(bytes),
@@ -83,7 +73,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
 }
 
 /// Width and height that [`decode`] would give, from the header alone.
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     match format(bytes)? {
         ImageFormat::Jpeg => jpeg::dimensions(bytes),
         ImageFormat::Png => png::dimensions(bytes),
@@ -96,7 +86,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
 }
 
 /// What the file's metadata asks viewers to do and Pillow leaves to them, from the header alone; nothing where it does not tell.
-pub(super) fn orientation(bytes: &[u8]) -> Result<Orientation, Problem> {
+pub(super) fn orientation(bytes: &[u8]) -> Result<Orientation, ImageCause> {
     let found = match format(bytes)? {
         ImageFormat::Jpeg => jpeg::orientation(bytes)?,
         ImageFormat::Png => png::orientation(bytes),
@@ -106,27 +96,27 @@ pub(super) fn orientation(bytes: &[u8]) -> Result<Orientation, Problem> {
     Ok(found.unwrap_or(Orientation::NoTransforms))
 }
 
-fn format(bytes: &[u8]) -> Result<ImageFormat, Problem> {
+fn format(bytes: &[u8]) -> Result<ImageFormat, ImageCause> {
     if bytes.is_empty() {
-        return Err(Problem::Damaged("the file is empty".into()));
+        return Err(ImageCause::Damaged(ImageFault::Empty));
     }
     image::guess_format(bytes).map_err(|_| unsupported_container("content"))
 }
 
-fn unsupported_container(what: &str) -> Problem {
-    Problem::Unsupported(format!("{what} is not one of PNG, JPEG, WebP, BMP, TIFF, GIF"))
+fn unsupported_container(found: &str) -> ImageCause {
+    ImageCause::Unsupported(ImageFault::Container { found: found.to_owned() })
 }
 
 /// The size of an image, once it is known to be worth allocating for.
-fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize, usize), Problem> {
+fn checked_size(width: impl Into<u64>, height: impl Into<u64>) -> Result<(usize, usize), ImageCause> {
     let (width, height) = (width.into(), height.into());
     if width == 0 || height == 0 {
-        return Err(Problem::Damaged(format!("its header gives the size {width}x{height}")));
+        return Err(ImageCause::Damaged(ImageFault::NoPixels { width, height }));
     }
     match width.checked_mul(height) {
         // Both factors are at most the product, which fits.
         Some(pixels) if pixels <= MAX_PIXELS => Ok((width as usize, height as usize)),
-        _ => Err(Problem::TooLarge(format!("{width}x{height} pixels are more than {MAX_PIXELS}"))),
+        _ => Err(ImageCause::TooLarge(ImageFault::TooManyPixels { width, height, most: MAX_PIXELS })),
     }
 }
 
@@ -145,16 +135,16 @@ fn high_bytes(words: &[u16]) -> Vec<u8> {
 }
 
 /// An error of the `image` crate.
-fn image_problem(error: image::ImageError) -> Problem {
+fn image_problem(error: image::ImageError) -> ImageCause {
     match error {
-        image::ImageError::Unsupported(_) => Problem::Unsupported(error.to_string()),
-        image::ImageError::Limits(_) => Problem::TooLarge(error.to_string()),
-        _ => Problem::Damaged(error.to_string()),
+        image::ImageError::Unsupported(_) => ImageCause::Unsupported(ImageFault::library(error)),
+        image::ImageError::Limits(_) => ImageCause::TooLarge(ImageFault::library(error)),
+        _ => ImageCause::Damaged(ImageFault::library(error)),
     }
 }
 
 /// All samples of a decoder of the `image` crate.
-fn read_all(decoder: impl image::ImageDecoder) -> Result<Vec<u8>, Problem> {
+fn read_all(decoder: impl image::ImageDecoder) -> Result<Vec<u8>, ImageCause> {
     let (width, height) = decoder.dimensions();
     let (width, height) = checked_size(width, height)?;
     let mut samples = vec![0; width * height * usize::from(decoder.color_type().bytes_per_pixel())];

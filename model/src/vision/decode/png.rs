@@ -1,6 +1,7 @@
 //! PNG in the modes of Pillow's `PngImagePlugin._MODES`. Of an animation the image that viewers without animation show.
 
-use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes, look_up};
+use super::{Decoded, Samples, bits, checked_size, high_bytes, look_up};
+use crate::error::{ImageCause, ImageFault};
 use crate::vision::image::Mode;
 use image::metadata::Orientation;
 use png::{BitDepth, ColorType, DecodingError, Limits, Reader, Transformations};
@@ -9,7 +10,7 @@ use std::io::Cursor;
 /// For what is not pixels: palettes, profiles, Exif.
 const MAX_METADATA: usize = 64 << 20;
 
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_METADATA });
     let info = decoder.read_header_info().map_err(problem)?;
     checked_size(info.width, info.height)
@@ -31,13 +32,13 @@ pub(super) fn orientation(bytes: &[u8]) -> Option<Orientation> {
     None
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let mut reader = open(bytes)?;
     let info = reader.info();
     let (width, height) = checked_size(info.width, info.height)?;
     let (color, depth) = (info.color_type, info.bit_depth);
     let palette = info.palette.as_ref().map(|palette| palette.to_vec());
-    let length = reader.output_buffer_size().ok_or_else(|| Problem::TooLarge(format!("{width}x{height}")))?;
+    let length = reader.output_buffer_size().ok_or_else(|| ImageCause::TooLarge(ImageFault::Size { width, height }))?;
     let mut data = vec![0; length];
     reader.next_frame(&mut data).map_err(problem)?;
     // Exif may follow the pixels. A file cut off there still has its image, and Pillow reads it.
@@ -49,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: false })
 }
 
-fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
+fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, ImageCause> {
     dimensions(bytes)?;
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_METADATA });
     decoder.set_transformations(Transformations::IDENTITY);
@@ -65,15 +66,14 @@ fn interpret(
     width: usize,
     height: usize,
     palette: Option<&[u8]>,
-) -> Result<(Mode, Samples), Problem> {
-    let narrow = |data: &[u8]| {
-        bits::unpack(data, width, height, depth as usize).ok_or_else(|| Problem::Damaged("rows are too short".into()))
-    };
+) -> Result<(Mode, Samples), ImageCause> {
+    let narrow =
+        |data: &[u8]| bits::unpack(data, width, height, depth as usize).ok_or_else(|| ImageCause::Damaged(ImageFault::ShortRows));
     let words = |data: &[u8]| data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect::<Vec<_>>();
     let bytes = |mode, data| Ok((mode, Samples::Bytes(data)));
     match (color, depth) {
         (ColorType::Indexed, _) => {
-            let palette = palette.ok_or_else(|| Problem::Damaged("it has no palette".into()))?;
+            let palette = palette.ok_or_else(|| ImageCause::Damaged(ImageFault::NoPalette))?;
             bytes(Mode::Palette, look_up(&narrow(&data)?, palette))
         }
         (ColorType::Grayscale, BitDepth::Sixteen) => Ok((Mode::Gray16, Samples::Words(words(&data)))),
@@ -95,9 +95,9 @@ fn interpret(
     }
 }
 
-fn problem(error: DecodingError) -> Problem {
+fn problem(error: DecodingError) -> ImageCause {
     match error {
-        DecodingError::LimitsExceeded => Problem::TooLarge(error.to_string()),
-        _ => Problem::Damaged(error.to_string()),
+        DecodingError::LimitsExceeded => ImageCause::TooLarge(ImageFault::library(error)),
+        _ => ImageCause::Damaged(ImageFault::library(error)),
     }
 }

@@ -1,7 +1,8 @@
 //! TIFF: the first page, gray (1, 2, 4, 8 and 16 bits), RGB, RGBA and CMYK (8 and 16 bits). Palettes, YCbCr, floating point and
 //! other color spaces are refused. Pillow turns TIFF files upright when it loads them, unlike all other kinds.
 
-use super::{Decoded, Problem, Samples, bits, checked_size, high_bytes};
+use super::{Decoded, Samples, bits, checked_size, high_bytes};
+use crate::error::{ImageCause, ImageFault};
 use crate::vision::image::Mode;
 use crate::vision::orient;
 use image::metadata::Orientation;
@@ -12,7 +13,7 @@ use tiff::{ColorType, TiffError};
 
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
-fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), Problem> {
+fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), ImageCause> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = super::MAX_PIXELS as usize * 8;
     limits.intermediate_buffer_size = super::MAX_PIXELS as usize * 8;
@@ -22,18 +23,18 @@ fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), Problem> {
     Ok((decoder, size))
 }
 
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), Problem> {
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     let (mut decoder, size) = open(bytes)?;
     Ok(orient::size(size, orientation(&mut decoder)?))
 }
 
-fn orientation(decoder: &mut Reader) -> Result<Orientation, Problem> {
+fn orientation(decoder: &mut Reader) -> Result<Orientation, ImageCause> {
     let value = decoder.find_tag_unsigned::<u16>(Tag::Orientation).map_err(problem)?;
     let orientation = value.and_then(|value| Orientation::from_exif(value.try_into().ok()?));
     Ok(orientation.unwrap_or(Orientation::NoTransforms))
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let (mut decoder, (width, height)) = open(bytes)?;
     let color = decoder.colortype().map_err(problem)?;
     let orientation = orientation(&mut decoder)?;
@@ -61,13 +62,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
         (ColorType::Multiband { bit_depth: 8, num_samples: 2 }, Samples::Bytes(samples)) if extra == [2] => {
             (Mode::GrayAlpha, Samples::Bytes(samples))
         }
-        (other, _) => return Err(Problem::Unsupported(format!("TIFF of type {other:?}"))),
+        (other, _) => {
+            return Err(ImageCause::Unsupported(ImageFault::ColorType { container: "TIFF", found: format!("{other:?}") }));
+        }
     };
     Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: true })
 }
 
 /// All samples, interleaved.
-fn read(decoder: &mut Reader, channels: usize) -> Result<Samples, Problem> {
+fn read(decoder: &mut Reader, channels: usize) -> Result<Samples, ImageCause> {
     let mut result = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut result).map_err(problem)?;
     Ok(match result {
@@ -75,7 +78,7 @@ fn read(decoder: &mut Reader, channels: usize) -> Result<Samples, Problem> {
         DecodingResult::U16(samples) if layout.planes > 1 => Samples::Words(interleave(&samples, channels)),
         DecodingResult::U8(samples) => Samples::Bytes(samples),
         DecodingResult::U16(samples) => Samples::Words(samples),
-        _ => return Err(Problem::Unsupported("TIFF with signed, floating point or very deep samples".into())),
+        _ => return Err(ImageCause::Unsupported(ImageFault::TiffSamples)),
     })
 }
 
@@ -111,14 +114,14 @@ fn rgba(mut samples: Vec<u8>, extra: Option<u16>) -> (Mode, Samples) {
     (Mode::Rgba, Samples::Bytes(samples))
 }
 
-fn short() -> Problem {
-    Problem::Damaged("rows are too short".into())
+fn short() -> ImageCause {
+    ImageCause::Damaged(ImageFault::ShortRows)
 }
 
-fn problem(error: TiffError) -> Problem {
+fn problem(error: TiffError) -> ImageCause {
     match error {
-        TiffError::UnsupportedError(_) => Problem::Unsupported(error.to_string()),
-        TiffError::LimitsExceeded => Problem::TooLarge(error.to_string()),
-        _ => Problem::Damaged(error.to_string()),
+        TiffError::UnsupportedError(_) => ImageCause::Unsupported(ImageFault::library(error)),
+        TiffError::LimitsExceeded => ImageCause::TooLarge(ImageFault::library(error)),
+        _ => ImageCause::Damaged(ImageFault::library(error)),
     }
 }
