@@ -16,6 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, features
 
+from jpeg_stored import jpeg
 from vision import FOLDER, fnv, mix, image
 
 FILES = FOLDER / "files"
@@ -102,6 +103,19 @@ def files():
     yield "optimized.jpg", saved(large, "JPEG", quality=97, optimize=True)
     yield "l.jpg", saved(large.convert("L"), "JPEG", quality=70)
     yield "cmyk.jpg", saved(rgba.convert("RGB").convert("CMYK"), "JPEG", quality=90)
+    # Four channels, some of them smaller than others: Pillow writes those with a large first one, `jpeg_stored` all others.
+    ink = large.convert("CMYK")
+    yield "cmyk-420.jpg", saved(ink, "JPEG", quality=80, subsampling=2)
+    yield "cmyk-422-progressive.jpg", saved(ink.crop((3, 2, 44, 35)), "JPEG", quality=80, subsampling=1, progressive=True)
+    full, half = {"420": (2, 2), "422": (2, 1), "440": (1, 2), "411": (4, 1)}, (1, 1)
+    for name, first in full.items():
+        samplings = [first, half, half, first]
+        yield f"ycck-{name}.jpg", jpeg((37, 29), samplings, transform=2, seed=1)
+        yield f"ycck-{name}-progressive.jpg", jpeg((26, 19), samplings, transform=2, progressive=True, seed=2)
+    yield "ycck-420-narrow.jpg", jpeg((3, 5), [(2, 2), half, half, (2, 2)], transform=2, seed=3)
+    yield "cmyk-440.jpg", jpeg((21, 18), [(1, 2), half, half, half], seed=4)
+    yield "cmyk-mixed.jpg", jpeg((33, 23), [half, (2, 2), (1, 2), (2, 1)], transform=0, seed=5)
+    yield "cmyk-one.jpg", jpeg((1, 1), [half, half, half, (2, 2)], transform=0, seed=6)
     yield "rgb.jpg", saved(large.crop((0, 0, 40, 30)), "JPEG", quality=80, keep_rgb=True)
     for orientation in range(1, 9):
         exif = Image.Exif()

@@ -47,8 +47,15 @@ pub enum ImageFault {
     JpegChannels { found: usize },
     #[error("JPEG with {found} bits per sample")]
     JpegPrecision { found: u8 },
+    #[error("lossless JPEG with channels of different resolutions")]
+    JpegLosslessSampling,
+    #[error("JPEG with channels whose resolutions are no multiples of each other")]
+    JpegFractions,
     #[error("TIFF with signed, floating point or very deep samples")]
     TiffSamples,
+    /// The container's library panicked, with these words.
+    #[error("its decoder broke off over it ({message})")]
+    Panic { message: String },
     /// The container's library refuses it.
     #[error(transparent)]
     Library(Box<dyn StdError + Send + Sync>),

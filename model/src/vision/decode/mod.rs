@@ -12,12 +12,15 @@
 //!
 //! Damaged files are refused more readily than by Pillow: a checksum that is cut off is enough.
 //!
-//! Files come from strangers: sizes are checked before anything of that size is allocated, and no input panics.
+//! Files come from strangers: sizes are checked before anything of that size is allocated, and a library that panics over a file is taken
+//! for one that refuses it (`isolation`).
 
 mod bits;
 mod bmp;
 mod gif;
+mod isolation;
 mod jpeg;
+mod jpeg_planes;
 mod png;
 mod tiff;
 mod webp;
@@ -26,6 +29,7 @@ use super::image::Mode;
 use crate::error::{ImageCause, ImageFault};
 use image::ImageFormat;
 use image::metadata::Orientation;
+use isolation::isolated;
 
 /// More pixels than this are refused; Pillow raises its `DecompressionBombError` at the same number.
 pub(super) const MAX_PIXELS: u64 = 178_956_970;
@@ -61,7 +65,7 @@ impl Decoded {
 
 /// Decodes a file of any supported container, recognized by content.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
-    match format(bytes)? {
+    isolated(|| match format(bytes)? {
         ImageFormat::Jpeg => jpeg::decode(bytes),
         ImageFormat::Png => png::decode(bytes),
         ImageFormat::Gif => gif::decode(bytes),
@@ -69,12 +73,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
         ImageFormat::Tiff => tiff::decode(bytes),
         ImageFormat::WebP => webp::decode(bytes),
         other => Err(unsupported_container(&format!("{other:?}"))),
-    }
+    })
 }
 
 /// Width and height that [`decode`] would give, from the header alone.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
-    match format(bytes)? {
+    isolated(|| match format(bytes)? {
         ImageFormat::Jpeg => jpeg::dimensions(bytes),
         ImageFormat::Png => png::dimensions(bytes),
         ImageFormat::Gif => gif::dimensions(bytes),
@@ -82,17 +86,17 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
         ImageFormat::Tiff => tiff::dimensions(bytes),
         ImageFormat::WebP => webp::dimensions(bytes),
         other => Err(unsupported_container(&format!("{other:?}"))),
-    }
+    })
 }
 
 /// What the file's metadata asks viewers to do and Pillow leaves to them, from the header alone; nothing where it does not tell.
 pub(super) fn orientation(bytes: &[u8]) -> Result<Orientation, ImageCause> {
-    let found = match format(bytes)? {
-        ImageFormat::Jpeg => jpeg::orientation(bytes)?,
-        ImageFormat::Png => png::orientation(bytes),
-        ImageFormat::WebP => webp::orientation(bytes)?,
-        _ => None,
-    };
+    let found = isolated(|| match format(bytes)? {
+        ImageFormat::Jpeg => jpeg::orientation(bytes),
+        ImageFormat::Png => Ok(png::orientation(bytes)),
+        ImageFormat::WebP => webp::orientation(bytes),
+        _ => Ok(None),
+    })?;
     Ok(found.unwrap_or(Orientation::NoTransforms))
 }
 
