@@ -7,6 +7,7 @@
 //! Does an untimed round, prints `ready`, then the seconds of one round for each line on its input, and at the end its largest resident
 //! size in bytes. The items are those of [`benches::ITEMS`], on every core.
 
+use driftless::error::ArgumentCause;
 use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -30,11 +31,11 @@ fn main() -> ExitCode {
 fn run() -> driftless::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).map(String::as_str);
-    let missing = |name: &str| driftless::Error::argument(name.to_owned(), "is missing");
+    let missing = |name: &str| driftless::Error::argument(name, ArgumentCause::Missing);
     let model = arguments.first().filter(|a| !a.starts_with('-')).ok_or_else(|| missing("MODEL"))?;
     let item = value("--item").ok_or_else(|| missing("--item"))?;
     let number = |name: &str, otherwise: usize| match value(name) {
-        Some(text) => text.parse().map_err(|_| driftless::Error::argument(name.to_owned(), "needs a whole number")),
+        Some(text) => text.parse().map_err(|_| driftless::Error::argument(name, ArgumentCause::NotAWholeNumber)),
         None => Ok(otherwise),
     };
     let amount = Amount { batch: number("--batch", 1)?, size: number("--size", 512)? };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use driftless::controlnet::ControlNet;
+use driftless::error::ArgumentCause;
 use driftless::layers::Slots;
 use driftless::model_family::Network;
 use driftless::pipeline::{ModelFiles, ModelOptions};
@@ -97,7 +98,7 @@ pub fn prepare(item: &str, model: &Path, controlnet: Option<&Path>, amount: Amou
         "lora_step" | "lora_step_checkpointed" | "lora_step_bfloat16" => {
             let (batch, checkpointed) = (Prepared::of_latents(0, latents, &vec![""; batch]), item == "lora_step_checkpointed");
             lora_step(Arc::new(unet()?), batch, states, checkpointed)
-                .map_err(|error| Error::argument("lora_step", error.to_string()))?
+                .map_err(|error| Error::argument("lora_step", ArgumentCause::Above(error.into())))?
         }
         _ => return Err(Error::unknown("item", item, ITEMS)),
     })
@@ -115,7 +116,7 @@ fn lora_step(unet: Arc<Unet>, batch: Prepared, states: Tensor, checkpointed: boo
     Ok(Box::new(move || {
         let step = learner.step(steps, [Ok(batch.clone())]);
         steps += 1;
-        step.map(drop).map_err(|error| Error::argument("lora_step", error.to_string()))
+        step.map(drop).map_err(|error| Error::argument("lora_step", ArgumentCause::Above(error.into())))
     }))
 }
 
@@ -136,7 +137,7 @@ impl Model for UnetAlone {
     }
 
     fn posterior(&self, _images: &Tensor) -> Result<Posterior> {
-        Err(Error::argument("images", "there is no autoencoder: the batches of this model are latents"))
+        Err(Error::argument("images", ArgumentCause::Missing))
     }
 
     fn latent_scale(&self) -> f64 {

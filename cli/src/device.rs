@@ -3,6 +3,7 @@
 use crate::options::DeviceChoice;
 use candle_core::utils::{cuda_is_available, metal_is_available};
 use candle_core::{DType, Device};
+use driftless::error::ArgumentCause;
 use driftless::{Error, Result};
 
 /// Opens the device.
@@ -10,12 +11,12 @@ use driftless::{Error, Result};
 /// # Errors
 /// When this build or this machine does not have it.
 pub fn open(choice: DeviceChoice) -> Result<Device> {
-    let missing = |name: &str| {
-        let advice = format!("build with `cargo build --release --features {name}`, or use --device cpu");
-        Err(Error::argument(format!("--device {name}"), format!("this build has no {name} support; {advice}")))
+    let missing = |feature: &'static str| {
+        let cause = ArgumentCause::above(DeviceError::NotBuilt { feature });
+        Err(Error::argument(format!("--device {feature}"), cause))
     };
-    let unavailable = |name: String, error: candle_core::Error| {
-        Error::argument(format!("--device {name}"), format!("{error}; or use --device cpu"))
+    let unavailable = |name: String, source: candle_core::Error| {
+        Error::argument(format!("--device {name}"), ArgumentCause::above(DeviceError::Unavailable { source }))
     };
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -27,6 +28,23 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
         DeviceChoice::Metal if !metal_is_available() => missing("metal"),
         DeviceChoice::Metal => Device::new_metal(0).map_err(|error| unavailable("metal".into(), error)),
     }
+}
+
+/// Why a device cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The program was built without it.
+    #[error("this build has no {feature} support; build with `cargo build --release --features {feature}`, or use --device cpu")]
+    NotBuilt {
+        /// The feature of the build.
+        feature: &'static str,
+    },
+    /// The machine does not give it.
+    #[error("{source}; or use --device cpu")]
+    Unavailable {
+        /// What its driver says.
+        source: candle_core::Error,
+    },
 }
 
 /// The compute type of frozen networks when none was asked for: float16 on a GPU, float32 on a CPU.
@@ -41,7 +59,7 @@ pub fn default_dtype(device: &Device) -> DType {
 pub fn set_threads(threads: Option<usize>) -> Result<usize> {
     if let Some(threads) = threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.map_err(|error| Error::argument(format!("--threads {threads}"), error.to_string()))?;
+        pool.map_err(|error| Error::argument(format!("--threads {threads}"), ArgumentCause::above(error)))?;
     }
     Ok(rayon::current_num_threads())
 }

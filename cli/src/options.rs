@@ -2,6 +2,7 @@
 
 use candle_core::DType;
 use clap::{Args, ValueEnum};
+use driftless::error::ArgumentCause;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -70,6 +71,13 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A GPU's index that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("`{found}` is not a number; expected cuda:N, for instance cuda:0")]
+pub struct DeviceIndex {
+    found: String,
+}
+
 impl FromStr for DeviceChoice {
     type Err = driftless::Error;
 
@@ -83,7 +91,8 @@ impl FromStr for DeviceChoice {
             ("cuda", _) => Ok(Self::Cuda(0)),
             ("metal", _) => Ok(Self::Metal),
             (_, Some(("cuda", number))) => number.parse().map(Self::Cuda).map_err(|_| {
-                driftless::Error::argument(text, format!("`{number}` is not a number; expected cuda:N, for instance cuda:0"))
+                let cause = ArgumentCause::above(DeviceIndex { found: number.to_owned() });
+                driftless::Error::argument(text, cause)
             }),
             _ => Err(driftless::Error::unknown("device", text, ["auto", "cpu", "cuda", "cuda:0", "metal"])),
         }

@@ -106,7 +106,7 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
     let drawn = pipeline.sample_tapped(&sampling, scheduler.as_mut(), &mut generator, watched, &mut |_| {
         progress.advance(1);
         stopped = interrupt::requested();
-        if stopped { Err(driftless::Error::argument("generate", "interrupted")) } else { Ok(()) }
+        if stopped { Err(driftless::Error::Interrupted) } else { Ok(()) }
     });
     drop(progress);
     if stopped { Ok(None) } else { Ok(Some(Rgb::from_tensor(&drawn?)?)) }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use driftless::error::FileCause;
 use driftless::formats::write_atomically;
 use serde::Serialize;
 
@@ -105,7 +106,7 @@ impl Timings {
     pub fn write(&self, path: &Path, images: usize, threads: usize, peak_rss_bytes: Option<u64>) -> driftless::Result<()> {
         let wall_seconds = self.wall_seconds();
         let report = Report { images, wall_seconds, peak_rss_bytes, threads, stages: &self.stages() };
-        let wrong = |error: serde_json::Error| driftless::Error::file(path, error.to_string(), "this is a bug");
+        let wrong = |error: serde_json::Error| driftless::Error::file(path, FileCause::above(error), "this is a bug");
         let text = serde_json::to_string_pretty(&report).map_err(wrong)?;
         write_atomically(path, |file| file.write_bytes(format!("{text}\n").as_bytes()))
     }

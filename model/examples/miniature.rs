@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use candle_core::DType;
+use driftless::error::ArgumentCause;
 use driftless::miniature::{Size, write_dataset, write_images, write_model};
 
 fn main() -> ExitCode {
@@ -34,7 +35,7 @@ fn run() -> driftless::Result<()> {
             "--images" | "--pictures" => images = true,
             "--seed" => {
                 let value = arguments.next().and_then(|value| value.parse().ok());
-                seed = value.ok_or_else(|| driftless::Error::argument("--seed", "needs a whole number"))?;
+                seed = value.ok_or_else(|| driftless::Error::argument("--seed", ArgumentCause::NotAWholeNumber))?;
             }
             option if option.starts_with('-') => {
                 let options = ["--full", "--sd2", "--float16", "--images", "--seed"];
@@ -44,7 +45,7 @@ fn run() -> driftless::Result<()> {
         }
     }
     let folder =
-        folder.ok_or_else(|| driftless::Error::argument("FOLDER", "is missing: say where the model is to be written"))?;
+        folder.ok_or_else(|| driftless::Error::argument("FOLDER, where the model is to be written,", ArgumentCause::Missing))?;
     write_model(&folder, size, dtype, seed)?;
     if images {
         write_dataset(&folder.join("train"), 30, 128)?;

@@ -8,6 +8,7 @@
 //! encoder's, with the adapter) and `prediction` at timestep 261.
 
 use candle_core::{DType, Device};
+use driftless::error::ArgumentCause;
 use driftless::formats::{WeightFile, write_safetensors};
 use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless::unet::{TextContext, UnetInput};
@@ -17,7 +18,7 @@ use std::path::Path;
 fn main() -> driftless::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, adapter, inputs, output] = &arguments[..] else {
-        return Err(driftless::Error::argument("adapted_output", "takes MODEL_FOLDER ADAPTER INPUTS OUTPUT"));
+        return Err(driftless::Error::argument("MODEL_FOLDER ADAPTER INPUTS OUTPUT", ArgumentCause::Missing));
     };
     let pipeline = Pipeline::load(Path::new(model), &ModelOptions::default())?;
     pipeline.attach_adapter(Path::new(adapter), 1.0)?;

@@ -2,6 +2,16 @@
 
 use crate::set::FusionMode;
 use crate::stores::{Feature, ImageFeatures};
+use driftless::error::ArgumentCause;
+use driftless::taps::LayerId;
+
+/// A layer whose sizes differ between sets.
+#[derive(Debug, thiserror::Error)]
+#[error("`{layer}` is {:?} in one set and {:?} in another; leave the layer out of these sets", shapes[0], shapes[1])]
+struct Unequal {
+    layer: LayerId,
+    shapes: [[usize; 3]; 2],
+}
 
 /// Fuses features of the same layers.
 ///
@@ -13,8 +23,8 @@ pub fn fuse(mode: FusionMode, sources: &[&ImageFeatures]) -> driftless::Result<I
     for (number, (id, feature)) in first.iter().enumerate() {
         if let Some((_, other)) = others.iter().map(|features| &features[number]).find(|(_, other)| other.shape != feature.shape)
         {
-            let problem = format!("`{id}` is {:?} in one set and {:?} in another", feature.shape, other.shape);
-            return Err(driftless::Error::argument("fuse", format!("{problem}; leave the layer out of these sets")));
+            let cause = Unequal { layer: *id, shapes: [feature.shape, other.shape] };
+            return Err(driftless::Error::argument("fuse", ArgumentCause::above(cause)));
         }
         let features = sources.iter().map(|features| &features[number].1);
         fused.push(match mode {

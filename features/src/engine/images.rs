@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use driftless::Result;
+use driftless::error::FileCause;
 use driftless::model_family::LATENT_DOWNSCALE;
 use driftless::rng::Generator;
 use driftless::vision::{Filter, Image, Rgb, canny, resize};
@@ -39,10 +40,14 @@ pub fn for_vae(images: &[Rgb]) -> Result<Tensor> {
 /// # Errors
 /// When the ready-made image cannot be read.
 pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb) -> Result<Tensor> {
+    #[derive(Debug, thiserror::Error)]
+    #[error("has no condition image")]
+    struct NoCondition;
     match source {
         ConditionSource::Canny => canny(image, CANNY.0, CANNY.1).to_rgb().to_unit_tensor(&Device::Cpu),
         ConditionSource::Images(images) => {
-            let missing = || driftless::Error::file(&sample.path, "has no condition image", "it was there when the run began");
+            let missing =
+                || driftless::Error::file(&sample.path, FileCause::above(NoCondition), "it was there when the run began");
             let path = images.file(sample).ok_or_else(missing)?;
             Image::open(path)?.resized_rgb(image.width, image.height).to_unit_tensor(&Device::Cpu)
         }

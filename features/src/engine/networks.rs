@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use driftless::controlnet::ControlNet;
+use driftless::error::ArgumentCause;
 use driftless::model_family::Network;
 use driftless::pipeline::{ModelFiles, ModelOptions, Pipeline};
 use driftless::unet::UnetConfig;
@@ -75,7 +76,7 @@ impl Networks {
         let open = |kind: &str| {
             let network = match controls.get(kind) {
                 Some(folder) => ControlNet::open(folder, options),
-                None => Err(driftless::Error::argument("ControlNet", "its folder was not given")),
+                None => Err(driftless::Error::argument("ControlNet", ArgumentCause::Missing)),
             };
             let network = network.map_err(|cause| Error::ControlNet { kind: kind.to_owned(), cause })?;
             Ok((kind.to_owned(), network))

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
+use driftless::error::FileCause;
 use driftless::formats::write_atomically;
 use driftless::taps::LayerId;
 use driftless::{Error, Result};
@@ -55,13 +56,42 @@ fn layer_file(rule: &OutputRule, set: &Path, sample: &str, layer: LayerId) -> Pa
 /// When it cannot be written.
 pub fn write_npy(path: &Path, feature: &Feature, dtype: DType) -> Result<()> {
     let descr = if dtype == DType::F16 { "<f2" } else { "<f4" };
-    let descr: TypeStr = descr.parse().map_err(|error| Error::file(path, format!("{error}"), "this is a bug"))?;
+    let descr: TypeStr = descr.parse().map_err(|error| Error::file(path, FileCause::above(error), "this is a bug"))?;
     let shape = feature.shape.map(|side| side as u64);
     write_atomically(path, |file| {
         let options = WriteOptions::new_header_only().dtype(npyz::DType::new_scalar(descr)).shape(&shape);
         options.writer(&mut *file).write_header_only().map_err(Error::io(path))?;
         file.write_bytes(&feature.bytes(dtype))
     })
+}
+
+/// Why a file is no feature.
+#[derive(Debug, thiserror::Error)]
+enum NpyFault {
+    #[error("is too short for a NumPy file")]
+    TooShort,
+    #[error("is no NumPy file of version 1")]
+    NotVersion1,
+    #[error("has a header that is longer than any array of numbers needs")]
+    LongHeader,
+    #[error("ends inside its header")]
+    CutHeader,
+    #[error("has a header that is no array of numbers")]
+    DeepHeader,
+    #[error("is no NumPy file: {source}")]
+    Header { source: std::io::Error },
+    #[error("is in Fortran order")]
+    FortranOrder,
+    #[error("has shape {found:?}")]
+    Shape { found: Vec<u64> },
+    #[error("holds records")]
+    Records,
+    #[error("holds numbers of type {found}; expected <f2, <f4 or <f8")]
+    ElementType { found: String },
+    #[error("has {found} bytes of numbers, its header promises shape {shape:?} of {dtype}; it is damaged")]
+    Length { found: u64, shape: [u64; 3], dtype: String },
+    #[error("changed while it was read")]
+    Changed,
 }
 
 /// A stored feature with the type it was stored in.
@@ -78,31 +108,31 @@ pub struct Array {
 /// # Errors
 /// When the file is no such array, or shorter or longer than its header says.
 pub fn read_npy(path: &Path) -> Result<Array> {
-    let wrong = |problem: String| {
-        Error::file(path, problem, "give features that `extract` or numpy.save wrote, [channels, height, width]")
+    let wrong = |fault: NpyFault| {
+        let advice = "give features that `extract` or numpy.save wrote, [channels, height, width]";
+        Error::file(path, FileCause::above(fault), advice)
     };
     let file = File::open(path).map_err(Error::io(path))?;
     let length = file.metadata().map_err(Error::io(path))?.len();
     let mut reader = BufReader::new(file);
-    let header_bytes = read_header(&mut reader).map_err(|problem| wrong(problem.to_owned()))?;
-    let header =
-        npyz::NpyHeader::from_reader(header_bytes.as_slice()).map_err(|error| wrong(format!("is no NumPy file: {error}")))?;
+    let header_bytes = read_header(&mut reader).map_err(wrong)?;
+    let header = npyz::NpyHeader::from_reader(header_bytes.as_slice()).map_err(|source| wrong(NpyFault::Header { source }))?;
     if header.order() != Order::C {
-        return Err(wrong("is in Fortran order".to_owned()));
+        return Err(wrong(NpyFault::FortranOrder));
     }
-    let shape: [u64; 3] = header.shape().try_into().map_err(|_| wrong(format!("has shape {:?}", header.shape())))?;
-    let npyz::DType::Plain(kind) = header.dtype() else { return Err(wrong("holds records".to_owned())) };
+    let shape: [u64; 3] = header.shape().try_into().map_err(|_| wrong(NpyFault::Shape { found: header.shape().to_vec() }))?;
+    let npyz::DType::Plain(kind) = header.dtype() else { return Err(wrong(NpyFault::Records)) };
     let kind = kind.to_string();
     let size: u64 = match kind.as_str() {
         "<f2" => 2,
         "<f4" => 4,
         "<f8" => 8,
-        other => return Err(wrong(format!("holds numbers of type {other}; expected <f2, <f4 or <f8"))),
+        _ => return Err(wrong(NpyFault::ElementType { found: kind })),
     };
     let expected = shape.iter().try_fold(size, |product, side| product.checked_mul(*side));
     let data = length.saturating_sub(header_bytes.len() as u64);
     if expected != Some(data) {
-        return Err(wrong(format!("has {data} bytes of numbers, its header promises shape {shape:?} of {kind}; it is damaged")));
+        return Err(wrong(NpyFault::Length { found: data, shape, dtype: kind }));
     }
     // As long as the file, which was just measured.
     let mut bytes = Vec::new();
@@ -114,29 +144,29 @@ pub fn read_npy(path: &Path) -> Result<Array> {
     };
     let feature = Feature { shape: shape.map(|side| side as usize), values };
     if feature.values.len() != feature.shape.iter().product::<usize>() {
-        return Err(wrong("changed while it was read".to_owned()));
+        return Err(wrong(NpyFault::Changed));
     }
     Ok(Array { feature, is_half: size == 2 })
 }
 
 /// The header's bytes, if it can be one of an array of plain numbers: its parser, which recurses, sees nothing long or deep.
-fn read_header(reader: &mut impl Read) -> Result<Vec<u8>, &'static str> {
+fn read_header(reader: &mut impl Read) -> Result<Vec<u8>, NpyFault> {
     const PREFIX: usize = 10;
     const LONGEST: u16 = 4096;
     let mut header = vec![0; PREFIX];
-    reader.read_exact(&mut header).map_err(|_| "is too short for a NumPy file")?;
+    reader.read_exact(&mut header).map_err(|_| NpyFault::TooShort)?;
     if !header.starts_with(b"\x93NUMPY\x01\x00") {
-        return Err("is no NumPy file of version 1");
+        return Err(NpyFault::NotVersion1);
     }
     let length = u16::from_le_bytes([header[8], header[9]]);
     if length > LONGEST {
-        return Err("has a header that is longer than any array of numbers needs");
+        return Err(NpyFault::LongHeader);
     }
     header.resize(PREFIX + length as usize, 0);
-    reader.read_exact(&mut header[PREFIX..]).map_err(|_| "ends inside its header")?;
+    reader.read_exact(&mut header[PREFIX..]).map_err(|_| NpyFault::CutHeader)?;
     let depth = header[PREFIX..].iter().filter(|byte| b"([{".contains(byte)).count();
     if depth > 8 {
-        return Err("has a header that is no array of numbers");
+        return Err(NpyFault::DeepHeader);
     }
     Ok(header)
 }

@@ -13,6 +13,10 @@ use super::{AdapterMisfit, RandomStateCause};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgumentCause {
+    #[error("is missing")]
+    Missing,
+    #[error("needs a whole number")]
+    NotAWholeNumber,
     #[error("{elements} elements do not fit into memory")]
     OutOfMemory { elements: usize },
     #[error("is not in the processor's memory after being moved there")]
@@ -96,6 +100,13 @@ pub enum ArgumentCause {
     /// Words, until every room has its causes.
     #[error("{0}")]
     Text(String),
+}
+
+impl ArgumentCause {
+    /// What a crate above this one finds wrong, as an error type of its own.
+    pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Above(Box::new(cause))
+    }
 }
 
 impl From<String> for ArgumentCause {

@@ -75,6 +75,13 @@ impl From<PickleCause> for FileCause {
     }
 }
 
+impl FileCause {
+    /// What a crate above this one finds wrong, as an error type of its own.
+    pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Above(Box::new(cause))
+    }
+}
+
 impl From<String> for FileCause {
     fn from(text: String) -> Self {
         Self::Text(text)

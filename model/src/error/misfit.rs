@@ -155,9 +155,17 @@ pub enum Misfit {
         /// Its shape.
         found: Vec<usize>,
     },
+    /// The environment asks for vector instructions by something that is no text.
+    #[error("is not text")]
+    InstructionsNotText,
     /// The environment asks for vector instructions that are not there.
-    #[error("{0}")]
-    Instructions(&'static str),
+    #[error("is \"{found}\", but this processor and build have {}", available.join(", "))]
+    Instructions {
+        /// Their name.
+        found: &'static str,
+        /// The names of those that are there.
+        available: &'static [&'static str],
+    },
 }
 
 impl Misfit {

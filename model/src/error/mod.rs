@@ -142,6 +142,10 @@ pub enum Error {
         advice: String,
     },
 
+    /// The caller asked for an end while work went on.
+    #[error("interrupted")]
+    Interrupted,
+
     /// A tensor operation failed; with correct callers this is a full device memory or a missing device.
     #[error(transparent)]
     Tensors(#[from] candle_core::Error),

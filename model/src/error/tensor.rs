@@ -86,6 +86,13 @@ pub enum TensorCause {
     Text(String),
 }
 
+impl TensorCause {
+    /// What a crate above this one finds wrong, as an error type of its own.
+    pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self::Above(Box::new(cause))
+    }
+}
+
 impl From<String> for TensorCause {
     fn from(text: String) -> Self {
         Self::Text(text)

@@ -38,7 +38,13 @@ impl Deref for Values<'_> {
 ///
 /// Errors where a CPU tensor is not float32, or where the environment asks for vector instructions that are not there.
 pub(crate) fn activation(name: &'static str, x: &Tensor) -> Result<Tensor> {
-    isa::check().map_err(|(variable, problem)| Misfit::Instructions(problem).of(variable))?;
+    isa::check().map_err(|(variable, refused)| {
+        let misfit = match refused {
+            isa::Refused::NotText => Misfit::InstructionsNotText,
+            isa::Refused::Unknown { found, available } => Misfit::Instructions { found, available },
+        };
+        misfit.of(variable)
+    })?;
     if x.device().is_cpu() && x.dtype() != DType::F32 {
         return Err(Misfit::ActivationType { found: x.dtype() }.of(name));
     }

@@ -7,6 +7,7 @@
 
 use super::{Gradients, Group, Optimizer, State};
 use candle_core::{Tensor, Var};
+use driftless::error::ArgumentCause;
 use driftless::{Error, Result, ops};
 
 /// Settings, with PyTorch's defaults.
@@ -60,6 +61,17 @@ impl AdamW {
     }
 }
 
+/// Why a state is not this optimizer's.
+#[derive(Debug, thiserror::Error)]
+enum StateFault {
+    #[error("the optimizer's `{name}` is missing; the state is of another network")]
+    Missing { name: String },
+    #[error("the optimizer's `{name}` has another shape; the state is of another network")]
+    Shape { name: String },
+    #[error("the optimizer's `{name}` belongs to nothing; the state is of another network or optimizer")]
+    Unknown { name: String },
+}
+
 impl Optimizer for AdamW {
     fn step(&mut self, gradients: &Gradients, rates: &[f64]) -> Result<()> {
         self.steps += 1;
@@ -88,17 +100,17 @@ impl Optimizer for AdamW {
         for moments in self.groups.iter().flatten() {
             for (kind, var) in [(MEAN, &moments.mean), (SQUARE, &moments.square)] {
                 let name = format!("{kind}/{}", moments.key);
-                let problem = |problem: &str| Error::argument("--resume", format!("the optimizer's `{name}` {problem}"));
-                let tensor = tensors.remove(&name).ok_or_else(|| problem("is missing; the state is of another network"))?;
+                let wrong = |fault: StateFault| Error::argument("--resume", ArgumentCause::above(fault));
+                let tensor = tensors.remove(&name).ok_or_else(|| wrong(StateFault::Missing { name: name.clone() }))?;
                 if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
-                    return Err(problem("has another shape; the state is of another network"));
+                    return Err(wrong(StateFault::Shape { name }));
                 }
                 var.set(&tensor.to_device(var.device())?)?;
             }
         }
         if let Some(name) = tensors.keys().min() {
-            let problem = format!("the optimizer's `{name}` belongs to nothing; the state is of another network or optimizer");
-            return Err(Error::argument("--resume", problem));
+            let fault = StateFault::Unknown { name: name.clone() };
+            return Err(Error::argument("--resume", ArgumentCause::above(fault)));
         }
         self.steps = state.steps;
         Ok(())

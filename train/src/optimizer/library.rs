@@ -5,12 +5,20 @@
 use super::{Gradients, Group, Optimizer, State};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use driftless::error::ArgumentCause;
 use driftless::{Error, Result};
 
 /// One of the library's optimizers.
 pub struct Library<O> {
     groups: Vec<(O, Vec<Var>)>,
     description: String,
+}
+
+/// A state was given to an optimizer that takes none.
+#[derive(Debug, thiserror::Error)]
+#[error("{optimizer} cannot take back its state; use AdamW")]
+struct NoState {
+    optimizer: String,
 }
 
 impl<O: candle_nn::Optimizer> Library<O> {
@@ -50,7 +58,7 @@ impl<O: candle_nn::Optimizer> Optimizer for Library<O> {
     }
 
     fn restore(&mut self, _: State) -> Result<()> {
-        Err(Error::argument("--resume", format!("{} cannot take back its state; use AdamW", self.description)))
+        Err(Error::argument("--resume", ArgumentCause::above(NoState { optimizer: self.description.clone() })))
     }
 
     fn description(&self) -> String {

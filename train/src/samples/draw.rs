@@ -103,7 +103,7 @@ fn draw_one(
     let mut stopped = false;
     let drawn = model.pipeline.sample_watched(&sampling, scheduler.as_mut(), &mut generator, &mut |_| {
         stopped = stop();
-        if stopped { Err(driftless::Error::argument("sample", "interrupted")) } else { Ok(()) }
+        if stopped { Err(driftless::Error::Interrupted) } else { Ok(()) }
     });
     if stopped {
         return Ok(None);

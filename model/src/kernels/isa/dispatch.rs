@@ -62,24 +62,37 @@ fn best() -> InstructionSet {
     float32.map_or(InstructionSet::Scalar(pulp::Scalar128b), |(_, set)| set)
 }
 
+/// Why [`VARIABLE`] cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not Unicode.
+    NotText,
+    /// It names an instruction set that this processor and build do not have.
+    Unknown {
+        /// The name.
+        found: String,
+        /// The names of those that are there.
+        available: Vec<&'static str>,
+    },
+}
+
 /// The instruction set of this process, or what is wrong with the one asked for.
-fn choice() -> &'static Result<InstructionSet, String> {
-    static CHOICE: OnceLock<Result<InstructionSet, String>> = OnceLock::new();
+fn choice() -> &'static Result<InstructionSet, Refused> {
+    static CHOICE: OnceLock<Result<InstructionSet, Refused>> = OnceLock::new();
     CHOICE.get_or_init(|| match std::env::var(VARIABLE) {
         Ok(name) => named(&name),
         Err(std::env::VarError::NotPresent) => Ok(best()),
-        Err(std::env::VarError::NotUnicode(_)) => Err("is not text".to_owned()),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Refused::NotText),
     })
 }
 
 /// The instruction set called `name`, if this processor has it.
-fn named(name: &str) -> Result<InstructionSet, String> {
+fn named(name: &str) -> Result<InstructionSet, Refused> {
     let present = available();
     if let Some((_, set)) = present.iter().find(|(present, _)| *present == name) {
         return Ok(*set);
     }
-    let names: Vec<_> = present.iter().map(|(name, _)| *name).collect();
-    Err(format!("is \"{name}\", but this processor and build have {}", names.join(", ")))
+    Err(Refused::Unknown { found: name.to_owned(), available: present.iter().map(|(name, _)| *name).collect() })
 }
 
 /// The instruction set that kernels use: the best one where [`VARIABLE`] cannot be followed, which [`check`] tells.
@@ -91,8 +104,8 @@ pub fn current() -> InstructionSet {
 }
 
 /// Whether [`VARIABLE`] can be followed: if not, its name and what is wrong with it.
-pub fn check() -> Result<(), (&'static str, &'static str)> {
-    choice().as_ref().map(|_| ()).map_err(|problem| (VARIABLE, problem.as_str()))
+pub fn check() -> Result<(), (&'static str, &'static Refused)> {
+    choice().as_ref().map(|_| ()).map_err(|refused| (VARIABLE, refused))
 }
 
 /// A closure as a kernel: plain loops that the compiler turns into the vectors of each instruction set.
@@ -141,6 +154,6 @@ mod tests {
             assert_eq!(format!("{:?}", named(name).unwrap()), format!("{set:?}"));
         }
         let problem = named("sse9").unwrap_err();
-        assert!(problem.contains("sse9") && problem.contains("scalar"), "{problem}");
+        assert!(matches!(&problem, Refused::Unknown { found, available } if found == "sse9" && available.contains(&"scalar")));
     }
 }

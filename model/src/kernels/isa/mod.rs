@@ -30,7 +30,7 @@ pub mod vector;
 #[cfg(test)]
 pub use dispatch::available;
 pub(crate) use dispatch::vectorize;
-pub use dispatch::{InstructionSet, Loops, check, current, dispatch};
+pub use dispatch::{InstructionSet, Loops, Refused, check, current, dispatch};
 
 /// The most lanes that a vector of any instruction set has.
 pub const MAX_LANES: usize = 16;
