@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use driftless::formats::WeightFile;
-use features::fault::Fault;
 use features::stores::{AGGREGATE_KEY, Array, Feature, read_npy};
 
 /// One feature: a file, or an entry of one.
@@ -36,6 +35,19 @@ impl Source {
     }
 }
 
+/// What is wrong with the inputs.
+#[derive(Debug, thiserror::Error)]
+enum SourceFault {
+    #[error("{}: no such file or folder", path.display())]
+    NotFound { path: PathBuf },
+    #[error("{}: no feature in this folder (looked for *.npy, *.safetensors)", folder.display())]
+    NoFeature { folder: PathBuf },
+    #[error("{} and {} are both `{name}` of `{set}`; give inputs of different names", files[0].display(), files[1].display())]
+    SameName { files: [PathBuf; 2], name: String, set: String },
+    #[error("{}: the entry `{entry}` is no layer id; give files that `extract` wrote", path.display())]
+    NotALayer { path: PathBuf, entry: String },
+}
+
 /// All features of the inputs, in the inputs' order, sorted by name within each.
 ///
 /// # Errors
@@ -46,14 +58,10 @@ pub fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
         let (root, files) = match input.is_dir() {
             true => (input.clone(), features_below(input)?),
             false if input.is_file() => (input.parent().map_or_else(PathBuf::new, Path::to_owned), vec![input.clone()]),
-            false => return Err(Fault::failure(format!("{}: no such file or folder", input.display())).into()),
+            false => return Err(SourceFault::NotFound { path: input.clone() }.into()),
         };
         if files.is_empty() {
-            return Err(Fault::failure(format!(
-                "{}: no feature in this folder (looked for *.npy, *.safetensors)",
-                input.display()
-            ))
-            .into());
+            return Err(SourceFault::NoFeature { folder: input.clone() }.into());
         }
         let set = folder_name(&root);
         for path in files {
@@ -103,7 +111,7 @@ fn entries(set: &str, root: &Path, path: PathBuf) -> Result<Vec<Source>> {
     let mut keys: Vec<String> = file.names().map(str::to_owned).collect();
     keys.sort();
     if let Some(odd) = keys.iter().find(|key| key.contains(['/', '\\']) || *key == "..") {
-        bail!("{}: the entry `{odd}` is no layer id; give files that `extract` wrote", path.display());
+        return Err(SourceFault::NotALayer { path: path.clone(), entry: odd.clone() }.into());
     }
     let entry = |key: String| match key == AGGREGATE_KEY {
         true => source(name.clone(), Some(key)),
@@ -116,11 +124,8 @@ fn refuse_equal_names(sources: &[Source]) -> Result<()> {
     let mut seen: BTreeMap<(&str, &str), &Path> = BTreeMap::new();
     for source in sources {
         if let Some(other) = seen.insert((&source.set, &source.name), &source.path) {
-            let (first, second) = (other.display(), source.path.display());
-            let advice = "give inputs of different names";
-            return Err(
-                Fault::failure(format!("{first} and {second} are both `{}` of `{}`; {advice}", source.name, source.set)).into()
-            );
+            let files = [other.to_owned(), source.path.clone()];
+            return Err(SourceFault::SameName { files, name: source.name.clone(), set: source.set.clone() }.into());
         }
     }
     Ok(())

@@ -81,7 +81,7 @@ pub fn passes<'a>(
         let store = layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let layers: Vec<LayerId> = store.filter(wanted).collect();
         let taps = TapPlan::new(&layout, layers.iter().copied(), attention, latents);
-        Ok(Pass { key, first, sets, taps: taps.map_err(|error| Fault::failure(error.to_string()))?, layers })
+        Ok(Pass { key, first, sets, taps: taps.map_err(Fault::failure)?, layers })
     };
     groups.into_iter().map(pass).collect()
 }

@@ -5,7 +5,7 @@ use driftless::taps::{LayerId, PassSizes, TapPlan};
 use driftless::tokenizer::CONTEXT_LENGTH;
 use driftless::unet::UnetConfig;
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, FaultCause, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::plan::RunPlan;
 use crate::set::ModelChoice;
@@ -61,8 +61,9 @@ fn check_fusion(fusion: &Fusion, plan: &RunPlan, selections: &IdMap<FeatureSet, 
             () if plan.sets[other].keep.attention != keep.attention => "attention",
             () => continue,
         };
-        let names = [first, other].map(|set| plan.sets[set].name.clone().unwrap_or_default()).join("` and `");
-        return Err(Fault::failure(format!("set `{}`: `{names}` differ in {unequal} and cannot be fused", fusion.name)));
+        let sources = [first, other].map(|set| plan.sets[set].name.clone().unwrap_or_default());
+        let fault = Fault::failure(SetFault::Unequal { sources, difference: unequal });
+        return Err(fault.of(&format!("set `{}`: ", fusion.name)));
     }
     Ok(())
 }
@@ -82,21 +83,21 @@ pub fn bytes_per_image(plan: &RunPlan, selections: &IdMap<FeatureSet, Selection>
 }
 
 fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<Selection, Fault> {
-    let place = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
+    let context = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
     let layout = config.layout();
     let layers = set.keep.layers.resolve(&layout, !set.keep.attention.is_empty())?;
     let sizes = pass_sizes(plan.img_size);
-    let fail = |problem: String| Fault::failure(format!("{place}{problem}"));
+    let fail = |cause: FaultCause| Fault::failure(cause).of(&context);
     // Made again for all sets of a pass together; here its faults are found.
-    TapPlan::new(&layout, layers.iter().copied(), &set.keep.attention, sizes.latents).map_err(|error| fail(error.to_string()))?;
+    TapPlan::new(&layout, layers.iter().copied(), &set.keep.attention, sizes.latents).map_err(|error| fail(error.into()))?;
     let mut pooled = Vec::with_capacity(layers.len());
     // In the order of the store, as the layers are.
     let shapes = layout.shapes(&sizes, &set.keep.attention);
     for (layer, shape) in shapes.into_iter().filter(|(layer, _)| layers.contains(layer)) {
         pooled.push(if is_pooled(layer) { pooled_shape(shape, set.keep.feature_resize) } else { shape });
         if pooled.last().is_some_and(|shape| shape.contains(&0)) {
-            let problem = format!("leaves nothing of `{layer}`, which is {}", shape_text(shape));
-            return Err(fail(format!("--feature-resize {} {problem}", set.keep.feature_resize)));
+            let (ratio, shape) = (set.keep.feature_resize, shape_text(shape));
+            return Err(fail(SetFault::PooledAway { ratio, layer, shape }.into()));
         }
     }
     let size = plan.output.dtype.size_in_bytes() as u64;
@@ -106,9 +107,7 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<S
         false => pooled.iter().fold(0, |sum: u64, shape| sum.saturating_add(count(shape))),
     };
     if plan.output.aggregate && bytes_per_image > LARGEST_AGGREGATE {
-        let cause =
-            "attention maps (`-map` layers) are stretched to the largest layer; leave them out or leave out --aggregate-output";
-        return Err(fail(format!("one aggregated file would have {} GB: {cause}", bytes_per_image >> 30)));
+        return Err(fail(SetFault::AggregateSize { gigabytes: bytes_per_image >> 30 }.into()));
     }
     Ok(Selection { layers, bytes_per_image })
 }

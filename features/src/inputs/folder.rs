@@ -3,7 +3,7 @@
 
 use super::Sample;
 use super::names::parent_name;
-use crate::fault::Fault;
+use crate::fault::{Fault, InputFault};
 
 /// What a text has in the place of the folder's name.
 const FOLDER: &str = "{folder}";
@@ -24,9 +24,6 @@ pub fn with_folder(text: &str, sample: &Sample) -> Result<String, Fault> {
     let name = parent_name(&sample.path).and_then(|name| name.into_string().ok());
     match name {
         Some(name) => Ok(text.replace(FOLDER, &name)),
-        None => {
-            let problem = format!("its folder has no name to put in the place of {FOLDER}");
-            Err(Fault::failure(format!("{}: {problem}", sample.path.display())))
-        }
+        None => Err(Fault::of_file(&sample.path, InputFault::NoFolderName { placeholder: FOLDER })),
     }
 }

@@ -7,7 +7,7 @@ use super::folder::with_folder;
 use super::names::original_name;
 use super::table::PromptTable;
 use super::{Sample, is_image};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultCause, InputFault};
 
 /// Where prompts come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,9 +35,7 @@ impl PromptSource {
     /// # Errors
     /// When the file is missing or is no text.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
-        read_text(path).map(Self::Text).map_err(|problem| {
-            Fault::failure(format!("{problem}; give the prompt with --prompt TEXT, or its file with --prompt-file FILE"))
-        })
+        read_text(path).map(Self::Text).map_err(|cause| Fault::failure(InputFault::PromptFile { cause: Box::new(cause) }))
     }
 
     /// Fails for images that have no prompt.
@@ -57,7 +55,7 @@ impl PromptSource {
     /// # Errors
     /// When the caption file is no longer there or is no text.
     pub fn prompt(&self, sample: &Sample) -> Result<Prompt, Fault> {
-        let missing = |what: &str| Fault::failure(format!("no {what} for {}", sample.path.display()));
+        let missing = |missing| Fault::failure(InputFault::NoPrompt { missing, image: sample.path.clone() });
         match self {
             Self::Text(text) => Ok(Prompt { text: with_folder(text, sample)?, shared: true }),
             Self::Table(table) => {
@@ -66,16 +64,19 @@ impl PromptSource {
             }
             Self::Captions(captions) => {
                 let path = captions.file(sample).ok_or_else(|| missing("caption"))?;
-                Ok(Prompt { text: read_text(path)?, shared: false })
+                Ok(Prompt { text: read_text(path).map_err(Fault::failure)?, shared: false })
             }
         }
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Fault> {
-    std::fs::read_to_string(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => Fault::failure(format!("{}: the prompt is not UTF-8 text", path.display())),
-        _ => Fault::failure(format!("{}: {error}", path.display())),
+fn read_text(path: &Path) -> Result<String, FaultCause> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let cause = match error.kind() {
+            std::io::ErrorKind::InvalidData => InputFault::PromptNotUtf8.into(),
+            _ => error.into(),
+        };
+        FaultCause::File { path: path.to_owned(), cause: Box::new(cause) }
     })
 }
 
@@ -87,7 +88,8 @@ pub struct Companions {
     nested: bool,
     /// `NAME` to the file.
     files: BTreeMap<String, PathBuf>,
-    what: &'static str,
+    /// What one of the files is called in messages.
+    companion: &'static str,
 }
 
 impl Companions {
@@ -107,17 +109,16 @@ impl Companions {
         Self::read(folder, nested, "condition image NAME.png", is_image)
     }
 
-    fn read(folder: &Path, nested: bool, what: &'static str, accept: impl Fn(&Path) -> bool + Copy) -> Result<Self, Fault> {
+    fn read(folder: &Path, nested: bool, companion: &'static str, accept: impl Fn(&Path) -> bool + Copy) -> Result<Self, Fault> {
         let mut files = BTreeMap::new();
         for path in files_in(folder, usize::from(nested))?.into_iter().filter(|path| accept(path)) {
             let inside = path.parent().is_some_and(|parent| parent != folder);
             let name = original_name(&path, nested && inside)?;
             if let Some(other) = files.insert(name, path.clone()) {
-                let problem = format!("{} and {} belong to the same image", other.display(), path.display());
-                return Err(Fault::failure(problem));
+                return Err(Fault::failure(InputFault::SameImage { files: [other, path] }));
             }
         }
-        Ok(Self { folder: folder.to_owned(), nested, files, what })
+        Ok(Self { folder: folder.to_owned(), nested, files, companion })
     }
 
     /// The file of an image.
@@ -133,15 +134,14 @@ impl Companions {
     pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
         let missing: Vec<&Sample> = samples.iter().filter(|sample| self.file(sample).is_none()).collect();
         let Some(first) = missing.first() else { return Ok(()) };
-        let (folder, count, all) = (self.folder.display(), missing.len(), samples.len());
-        let first = first.path.display();
-        Err(Fault::failure(format!("{folder}: {count} of {all} images have no {} here, the first is {first}", self.what)))
+        let (count, all, first) = (missing.len(), samples.len(), first.path.clone());
+        Err(Fault::of_file(&self.folder, InputFault::Missing { missing: self.companion, count, all, first }))
     }
 }
 
 /// The files in a folder, and `depth` folders deep below it.
 fn files_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
-    let unreadable = |error: std::io::Error| Fault::failure(format!("{}: {error}", folder.display()));
+    let unreadable = |error: std::io::Error| Fault::of_file(folder, error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

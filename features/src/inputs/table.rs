@@ -4,23 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Sample;
-use crate::fault::Fault;
+use crate::fault::{Fault, InputFault};
 
 /// Headings of the column that names images.
 const IMAGE: [&str; 5] = ["image", "file_name", "filename", "file", "name"];
 /// Headings of the column with the prompts; `file_name` and `text` are those of the hub's image folders.
 const PROMPT: [&str; 3] = ["prompt", "text", "caption"];
-
-/// What is wrong with a table.
-#[derive(Debug, thiserror::Error)]
-enum NoTable {
-    #[error(transparent)]
-    Csv(#[from] csv::Error),
-    #[error("has no column `{0}`; its first line has to name the columns")]
-    Column(&'static str),
-    #[error("has two prompts for `{0}`")]
-    TwoPrompts(String),
-}
 
 /// Prompts by image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,18 +25,18 @@ impl PromptTable {
     /// # Errors
     /// When it cannot be read, lacks a column, or has two prompts for one image.
     pub fn read(path: &Path) -> Result<Self, Fault> {
-        let text = std::fs::read(path).map_err(|error| Fault::failure(format!("{}: {error}", path.display())))?;
-        Self::parse(path, &text).map_err(|problem| Fault::failure(format!("{}: {problem}", path.display())))
+        let text = std::fs::read(path).map_err(|error| Fault::of_file(path, error))?;
+        Self::parse(path, &text).map_err(|fault| Fault::of_file(path, fault))
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Self, NoTable> {
+    fn parse(path: &Path, text: &[u8]) -> Result<Self, InputFault> {
         // Spreadsheets put a byte order mark in front.
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let mut rows = csv::Reader::from_reader(text);
         let headings = rows.headers()?.clone();
         let column = |names: &[&'static str]| {
             let found = headings.iter().position(|heading| names.contains(&heading.trim().to_ascii_lowercase().as_str()));
-            found.ok_or(NoTable::Column(names[0]))
+            found.ok_or(InputFault::NoColumn { expected: names[0] })
         };
         let (image, prompt) = (column(&IMAGE)?, column(&PROMPT)?);
         let mut prompts = BTreeMap::new();
@@ -56,7 +45,7 @@ impl PromptTable {
             // The reader refuses rows of another length than the first.
             let (Some(image), Some(prompt)) = (row.get(image), row.get(prompt)) else { continue };
             if prompts.insert(image.to_owned(), prompt.to_owned()).is_some() {
-                return Err(NoTable::TwoPrompts(image.to_owned()));
+                return Err(InputFault::TwoPrompts { image: image.to_owned() });
             }
         }
         Ok(Self { path: path.to_owned(), prompts })
@@ -77,8 +66,8 @@ impl PromptTable {
     pub fn check(&self, samples: &[Sample]) -> Result<(), Fault> {
         let missing: Vec<&Sample> = samples.iter().filter(|sample| self.prompt(sample).is_none()).collect();
         let Some(first) = missing.first() else { return Ok(()) };
-        let (count, all, first) = (missing.len(), samples.len(), first.path.display());
-        Err(Fault::failure(format!("{}: {count} of {all} images have no row here, the first is {first}", self.path.display())))
+        let (count, all, first) = (missing.len(), samples.len(), first.path.clone());
+        Err(Fault::of_file(&self.path, InputFault::Missing { missing: "row", count, all, first }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sets that are made of others, as the settings mean them; checked.
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::options::SetSettings;
 use crate::set::{FeatureSet, Fusion};
@@ -23,27 +23,24 @@ pub(super) fn fusions(all: &[SetSettings], sets: &IdMap<FeatureSet, FeatureSet>)
 
 fn fusion(set: &SetSettings, sets: &IdMap<FeatureSet, FeatureSet>) -> Result<Fusion, Fault> {
     let name = set.name.clone().unwrap_or_default();
-    let wrong = |problem: String| Fault::failure(format!("set `{name}`: {problem}"));
+    let wrong = |fault: SetFault| Fault::failure(fault).of(&format!("set `{name}`: "));
     let plain =
         SetSettings { name: set.name.clone(), fuse: set.fuse.clone(), fuse_mode: set.fuse_mode, ..SetSettings::default() };
     if *set != plain {
-        return Err(wrong("is made of other sets by `fuse` and takes nothing else but `name` and `fuse_mode`".to_owned()));
+        return Err(wrong(SetFault::FusionWithOptions));
     }
     let id = |source: &String| {
         let found = sets.iter().find(|(_, set)| set.name.as_ref() == Some(source));
         let names = || sets.values().filter_map(|set| set.name.as_deref()).collect::<Vec<_>>().join(", ");
-        found
-            .map(|(id, _)| id)
-            .ok_or_else(|| wrong(format!("fuse names `{source}`; expected sets that are extracted: {}", names())))
+        found.map(|(id, _)| id).ok_or_else(|| wrong(SetFault::UnknownSource { found: source.clone(), expected: names() }))
     };
     let sources = set.fuse.iter().map(id).collect::<Result<Vec<_>, _>>()?;
-    let [first, others @ ..] = &sources[..] else { return Err(wrong("fuse names no set; expected two or more".to_owned())) };
+    let [first, others @ ..] = &sources[..] else { return Err(wrong(SetFault::NoSource)) };
     if others.is_empty() {
-        return Err(wrong("fuse names one set; expected two or more".to_owned()));
+        return Err(wrong(SetFault::OneSource));
     }
     if others.iter().any(|source| sets[*source].pass.model != sets[*first].pass.model) {
-        let advice = "make adapters of the merged models with `convert extract-lora`, or fuse the files of two runs";
-        return Err(wrong(format!("fuses sets of different models, of which one is loaded at a time; {advice}")));
+        return Err(wrong(SetFault::SeveralModels));
     }
     Ok(Fusion { name, first: *first, others: others.to_vec(), mode: set.fuse_mode.unwrap_or_default() })
 }

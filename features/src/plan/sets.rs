@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::models::Models;
 use super::{Settings, is_plain_name};
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
 use crate::options::{ControlSetting, LayerSetting, SetSettings};
@@ -31,11 +31,11 @@ pub(super) fn feature_sets(
         if !set.fuse.is_empty() {
             continue;
         }
-        let place = match &set.name {
+        let context = match &set.name {
             Some(name) => format!("set `{name}`: "),
             None => String::new(),
         };
-        if let Some(set) = faults.keep(feature_set(set, &place, settings.input.nested, img_size, samples, models)) {
+        if let Some(set) = faults.keep(feature_set(set, &context, settings.input.nested, img_size, samples, models)) {
             sets.push(set);
         }
     }
@@ -46,57 +46,51 @@ pub(super) fn feature_sets(
 fn check_name<'a>(set: &'a SetSettings, number: usize, names: &mut HashSet<&'a str>, faults: &mut Faults) {
     match set.name.as_deref() {
         Some(name) => {
-            faults.require(is_plain_name(name), || {
-                Fault::failure(format!("set `{name}`: the name is a folder's and cannot be a path"))
-            });
-            faults.require(names.insert(name), || Fault::failure(format!("set `{name}`: two sets have this name")));
+            faults.require(is_plain_name(name), || Fault::failure(SetFault::NameIsAPath).of(&format!("set `{name}`: ")));
+            faults.require(names.insert(name), || Fault::failure(SetFault::NameTwice).of(&format!("set `{name}`: ")));
         }
-        None => faults.push(Fault::failure(format!("[[set]] number {} has no name; its folder is called after it", number + 1))),
+        None => faults.push(Fault::failure(SetFault::NoName { number: number + 1 })),
     }
 }
 
 fn feature_set(
     set: &SetSettings,
-    place: &str,
+    context: &str,
     nested: bool,
     img_size: usize,
     samples: &[Sample],
     models: &mut Models,
 ) -> Result<FeatureSet, Fault> {
     let mut faults = Faults::default();
-    let wrong = |problem: String| Fault::usage(format!("{place}{problem}"));
-    faults.require(set.fuse_mode.is_none(), || wrong("fuse_mode without fuse; name the sets to fuse".to_owned()));
-    faults.require(set.t.is_some(), || wrong("--t is needed: the noise level, 0 to 999; the paper uses 50".to_owned()));
+    let wrong = |fault: SetFault| Fault::usage(fault).of(context);
+    faults.require(set.fuse_mode.is_none(), || wrong(SetFault::FuseModeAlone));
+    faults.require(set.t.is_some(), || wrong(SetFault::NoTimestep));
     let t = set.t.unwrap_or_default();
-    faults.require(t <= 999, || wrong(format!("t is {t}; expected 0 to 999")));
+    faults.require(t <= 999, || wrong(SetFault::Timestep { found: t }));
     if let Some(from) = set.denoising_from {
         // Down to one below t, where the original's off-by-one still finds a step to extract at.
-        faults.require((1..=999).contains(&from) && from + 1 >= t, || {
-            wrong(format!("denoising_from is {from}; expected a noisier level than t = {t}, at most 999"))
-        });
+        faults.require((1..=999).contains(&from) && from + 1 >= t, || wrong(SetFault::DenoisingFrom { found: from, t }));
     }
     let feature_resize = set.feature_resize.unwrap_or(1);
-    faults.require(feature_resize > 0, || wrong("feature_resize is 0; expected 1 or more".to_owned()));
-    faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || {
-        wrong(format!("a ControlNet needs an image size that is a multiple of 8, not {img_size}"))
-    });
-    let prompt = faults.keep(prompt_source(set, place, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));
-    let layers = faults.keep(layer_choice(set, place));
-    let category = |name: &String| name.parse().map_err(|error: driftless::Error| wrong(error.to_string()));
+    faults.require(feature_resize > 0, || wrong(SetFault::Pooling));
+    faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || wrong(SetFault::ControlNetSize { found: img_size }));
+    let prompt = faults.keep(prompt_source(set, context, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));
+    let layers = faults.keep(layer_choice(set, context));
+    let category = |name: &String| name.parse().map_err(|error: driftless::Error| Fault::usage(error).of(context));
     let attention = faults.take(set.attention.iter().map(category).collect());
     let lora = set.lora.clone();
     for lora in &lora {
-        faults.keep(check_adapter(lora, samples).map_err(|fault| fault.of(place)));
+        faults.keep(check_adapter(lora, samples).map_err(|fault| fault.of(context)));
     }
     let mut kinds = HashSet::new();
     for control in &set.control {
-        faults.require(kinds.insert(&control.kind), || wrong(format!("--control names `{}` twice", control.kind)));
+        faults.require(kinds.insert(&control.kind), || wrong(SetFault::ControlTwice { kind: control.kind.clone() }));
     }
-    let control = set.control.iter().map(|control| steering(control).map_err(|fault| fault.of(place)));
+    let control = set.control.iter().map(|control| steering(control).map_err(|fault| fault.of(context)));
     let control = faults.take(control.collect());
     faults.check()?;
     // Both have noted a fault above if they are missing.
-    let (Some(prompt), Some(layers)) = (prompt, layers) else { return Err(wrong("cannot be planned".to_owned())) };
+    let (Some(prompt), Some(layers)) = (prompt, layers) else { return Err(wrong(SetFault::NotPlanned)) };
     let pass = PassKey {
         model: models.of_set(set.model.as_deref()),
         prompt,
@@ -116,7 +110,7 @@ fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), Fault> {
     let names = samples.iter().map(|sample| lora.of_folder(sample).map(|lora| lora.file));
     let files: BTreeSet<PathBuf> = names.collect::<Result<_, _>>()?;
     match files.iter().find(|file| !file.exists()) {
-        Some(file) => Err(Fault::failure(format!("{}: no such adapter file", file.display()))),
+        Some(file) => Err(Fault::of_file(file, SetFault::NoAdapterFile)),
         None => Ok(()),
     }
 }
@@ -124,24 +118,23 @@ fn check_adapter(lora: &LoraFile, samples: &[Sample]) -> Result<(), Fault> {
 fn steering(control: &ControlSetting) -> Result<Steering, Fault> {
     let ControlSetting { kind, scale, start, end } = control.clone();
     let share = |share: Option<f64>, otherwise: f64| Finite::new(share.unwrap_or(otherwise));
-    let scale = Finite::new(scale.unwrap_or(1.0)).ok_or_else(|| Fault::usage(format!("the scale of `{kind}` is not finite")))?;
+    let scale = Finite::new(scale.unwrap_or(1.0)).ok_or_else(|| Fault::usage(SetFault::ControlScale { kind: kind.clone() }))?;
     match (share(start, 0.0), share(end, 1.0)) {
         (Some(start), Some(end)) if 0.0 <= start.get() && start.get() < end.get() && end.get() <= 1.0 => {
             Ok(Steering { kind, scale, start, end })
         }
         _ => {
             let (start, end) = (start.unwrap_or(0.0), end.unwrap_or(1.0));
-            let expected = "expected shares of the steps, 0 <= start < end <= 1";
-            Err(Fault::usage(format!("`{kind}` steers from {start} to {end}; {expected}")))
+            Err(Fault::usage(SetFault::ControlRange { kind, start, end }))
         }
     }
 }
 
 /// Where the prompts are: text, else file, else captions, else table, else the original's `prompt.txt`.
-fn prompt_source(set: &SetSettings, place: &str, nested: bool) -> Result<PromptSource, Fault> {
+fn prompt_source(set: &SetSettings, context: &str, nested: bool) -> Result<PromptSource, Fault> {
     let given = [set.prompt.is_some(), set.prompt_file.is_some(), set.caption_dir.is_some(), set.prompt_csv.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
-        return Err(Fault::usage(format!("{place}give one of prompt, prompt_file, caption_dir and prompt_csv")));
+        return Err(Fault::usage(SetFault::SeveralPrompts).of(context));
     }
     match (&set.prompt, &set.prompt_file, &set.caption_dir, &set.prompt_csv) {
         (Some(text), ..) => Ok(PromptSource::Text(text.clone())),
@@ -152,11 +145,11 @@ fn prompt_source(set: &SetSettings, place: &str, nested: bool) -> Result<PromptS
     }
 }
 
-fn layer_choice(set: &SetSettings, place: &str) -> Result<LayerChoice, Fault> {
+fn layer_choice(set: &SetSettings, context: &str) -> Result<LayerChoice, Fault> {
     match &set.layer {
         None => Ok(LayerChoice::Everything),
         Some(LayerSetting::File(path)) => LayerChoice::from_file(path),
-        Some(LayerSetting::Ids(ids)) => Ok(LayerChoice::from_list(place.trim_end_matches(": "), ids.iter().cloned())),
+        Some(LayerSetting::Ids(ids)) => Ok(LayerChoice::from_list(context.trim_end_matches(": "), ids.iter().cloned())),
     }
 }
 

@@ -11,7 +11,7 @@ use driftless::formats::read_config;
 use driftless::taps::{LayerId, Layout};
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, LayerFault};
 
 /// The layers of a feature set, by name. Equal where the names are; where they stand is for messages alone.
 #[derive(Clone, Debug, Eq)]
@@ -44,17 +44,16 @@ impl LayerChoice {
     /// When it cannot be read, is no JSON, or is neither an object of bools nor a list of strings.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let origin = path.display().to_string();
+        let wrong = |fault: LayerFault| Fault::of_file(path, fault);
         if !path.is_file() {
-            let advice =
-                "layer files are JSON, {\"id\": true, ...} or [\"id\", ...]; driftless has the original's in configs/layers/";
-            return Err(Fault::failure(format!("{origin}: no such layer file; {advice}")));
+            return Err(wrong(LayerFault::NoFile));
         }
-        match read_config::<Value>(path).map_err(|error| Fault::failure(error.to_string()))? {
+        match read_config::<Value>(path).map_err(Fault::failure)? {
             Value::Object(entries) if entries.is_empty() => Ok(Self::Everything),
             Value::Object(entries) => {
                 let ids = entries.into_iter().map(|(id, wanted)| match wanted {
                     Value::Bool(wanted) => Ok((id, wanted)),
-                    other => Err(Fault::failure(format!("{origin}: `{id}` is {other}; expected true or false"))),
+                    found => Err(wrong(LayerFault::NotABool { id, found })),
                 });
                 let ids = ids.collect::<Result<_, _>>()?;
                 Ok(Self::Listed { origin, ids })
@@ -62,12 +61,12 @@ impl LayerChoice {
             Value::Array(ids) => {
                 let ids = ids.into_iter().map(|id| match id {
                     Value::String(id) => Ok(id),
-                    other => Err(Fault::failure(format!("{origin}: the list holds {other}; expected layer ids as strings"))),
+                    found => Err(wrong(LayerFault::NotAnId { found })),
                 });
                 let ids = ids.collect::<Result<Vec<_>, _>>()?;
                 Ok(Self::from_list(origin, ids))
             }
-            _ => Err(Fault::failure(format!("{origin}: expected an object of ids and true or false, or a list of ids"))),
+            _ => Err(wrong(LayerFault::NotALayerFile)),
         }
     }
 
@@ -90,11 +89,10 @@ impl LayerChoice {
             Self::Listed { origin, ids } => {
                 let wanted = parse_all(layout, origin, ids)?;
                 if wanted.contains(&LayerId::Attn) && !attention {
-                    let advice = "say which maps with --attention, for instance --attention up_cross";
-                    return Err(Fault::failure(format!("{origin}: `attn` is the aggregate of attention maps; {advice}")));
+                    return Err(Fault::failure(LayerFault::NoAttention).of(&format!("{origin}: ")));
                 }
                 if wanted.is_empty() && !attention {
-                    return Err(Fault::failure(format!("{origin}: no layer is wanted; map at least one id to true")));
+                    return Err(Fault::failure(LayerFault::NoLayer).of(&format!("{origin}: ")));
                 }
                 known.into_iter().chain([LayerId::VaeOut]).filter(|id| wanted.contains(id)).collect()
             }
@@ -105,8 +103,9 @@ impl LayerChoice {
 }
 
 fn parse_all(layout: &Layout, origin: &str, ids: &[(String, bool)]) -> Result<Vec<LayerId>, Fault> {
-    let mut wanted = Vec::new();
-    let mut problems = Vec::new();
+    /// Ids that are told of many that do not exist.
+    const SHOWN: usize = 5;
+    let (mut wanted, mut shown, mut count) = (Vec::new(), Vec::new(), 0);
     for (id, is_wanted) in ids {
         let depends_on_text = id.ends_with("cross-k") || id.ends_with("cross-v");
         if !is_wanted && depends_on_text {
@@ -115,22 +114,15 @@ fn parse_all(layout: &Layout, origin: &str, ids: &[(String, bool)]) -> Result<Ve
         match layout.parse(id) {
             Ok(id) if *is_wanted => wanted.push(id),
             Ok(_) => {}
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => {
+                count += 1;
+                shown.extend((count <= SHOWN).then_some(error));
+            }
         }
     }
-    match problems.is_empty() {
+    match shown.is_empty() {
         true => Ok(wanted),
-        false => Err(Fault::failure(format!("{origin}: {}; `extract layers` lists all", shortened(&problems)))),
-    }
-}
-
-/// The first few of many problems.
-fn shortened(problems: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-    match problems.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown}; and {more} more"),
+        false => Err(Fault::failure(LayerFault::Unknown { shown, count }).of(&format!("{origin}: "))),
     }
 }
 

@@ -1,42 +1,64 @@
 //! What is wrong with a request, before any work is done.
 
+mod cause;
+mod input;
+mod layers;
+mod set;
+
 use std::fmt;
+use std::path::Path;
+
+pub use cause::FaultCause;
+pub use input::InputFault;
+pub use layers::LayerFault;
+pub use set::SetFault;
 
 /// A request that cannot be carried out.
 #[derive(Debug)]
 pub enum Fault {
     /// The command line itself is wrong (exit status 2).
-    Usage(String),
+    Usage(Box<FaultCause>),
     /// Something that it names is wrong or missing (exit status 1).
-    Failure(String),
+    Failure(Box<FaultCause>),
 }
 
 impl Fault {
     /// The command line itself is wrong.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(message.into())
+    pub fn usage(cause: impl Into<FaultCause>) -> Self {
+        Self::Usage(Box::new(cause.into()))
     }
 
     /// Something that the command line names is wrong or missing.
-    pub fn failure(message: impl Into<String>) -> Self {
-        Self::Failure(message.into())
+    pub fn failure(cause: impl Into<FaultCause>) -> Self {
+        Self::Failure(Box::new(cause.into()))
     }
 
-    /// The same with the name of what is wrong in front.
-    #[must_use]
-    pub fn of(self, place: &str) -> Self {
+    /// Something is wrong with a file or folder.
+    pub fn of_file(path: impl AsRef<Path>, cause: impl Into<FaultCause>) -> Self {
+        Self::failure(FaultCause::File { path: path.as_ref().to_owned(), cause: Box::new(cause.into()) })
+    }
+
+    /// What is wrong.
+    pub fn cause(&self) -> &FaultCause {
         match self {
-            Self::Usage(message) => Self::Usage(format!("{place}{message}")),
-            Self::Failure(message) => Self::Failure(format!("{place}{message}")),
+            Self::Usage(cause) | Self::Failure(cause) => cause,
+        }
+    }
+
+    /// The same with the name of what is wrong in front: `context` ends as a prefix does.
+    #[must_use]
+    pub fn of(self, context: &str) -> Self {
+        let within = |cause| Box::new(FaultCause::Within { context: context.to_owned(), cause });
+        match self {
+            Self::Usage(cause) => Self::Usage(within(cause)),
+            Self::Failure(cause) => Self::Failure(within(cause)),
         }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(message) | Self::Failure(message) => f.write_str(message),
-        }
+        self.cause().fmt(f)
     }
 }
 
@@ -96,10 +118,8 @@ impl Faults {
     }
 
     fn joined(self) -> Fault {
-        let message = self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
-        match self.0.iter().any(|fault| matches!(fault, Fault::Usage(_))) {
-            true => Fault::Usage(message),
-            false => Fault::Failure(message),
-        }
+        let is_usage = self.0.iter().any(|fault| matches!(fault, Fault::Usage(_)));
+        let cause = FaultCause::Several(self.0);
+        if is_usage { Fault::usage(cause) } else { Fault::failure(cause) }
     }
 }
