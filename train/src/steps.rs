@@ -3,6 +3,17 @@
 use crate::options::Options;
 use anyhow::{Result, ensure};
 
+/// Why a run has no steps.
+#[derive(Debug, thiserror::Error)]
+enum StepsFault {
+    #[error("--gradient_accumulation_steps is 0; it must be at least 1")]
+    NoAccumulation,
+    #[error("the data set has no images")]
+    NoImages,
+    #[error("the run has no steps; see --max_train_epochs and --max_train_steps")]
+    NoSteps,
+}
+
 /// How long the run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
@@ -44,8 +55,8 @@ impl Steps {
     /// When something is 0 that must not be.
     pub fn new(options: &Options, batches_per_epoch: usize) -> Result<Self> {
         let accumulation = options.optimization.gradient_accumulation_steps;
-        ensure!(accumulation > 0, "--gradient_accumulation_steps is 0; it must be at least 1");
-        ensure!(batches_per_epoch > 0, "the data set has no images");
+        ensure!(accumulation > 0, StepsFault::NoAccumulation);
+        ensure!(batches_per_epoch > 0, StepsFault::NoImages);
         let per_epoch = batches_per_epoch.div_ceil(accumulation);
         let (epochs, total) = match options.optimization.max_train_epochs {
             Some(epochs) => (epochs, epochs.saturating_mul(per_epoch)),
@@ -54,7 +65,7 @@ impl Steps {
                 (total.div_ceil(per_epoch), total)
             }
         };
-        ensure!(total > 0, "the run has no steps; see --max_train_epochs and --max_train_steps");
+        ensure!(total > 0, StepsFault::NoSteps);
         Ok(Self { batches_per_epoch, accumulation, per_epoch, epochs, total })
     }
 

@@ -7,6 +7,7 @@
 //! Deliberate difference: an image that is smaller than one step on a side, for which `bucket_no_upscale` gives an empty bucket, is
 //! refused by name.
 
+use super::fault::DataFault;
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
@@ -70,24 +71,14 @@ impl BucketSettings {
         if !self.enable {
             return Ok(Buckets::Fixed(self.resolution));
         }
-        ensure!(self.step > 0 && self.step.is_multiple_of(8), "bucket_reso_steps is {}; it must be a multiple of 8", self.step);
+        ensure!(self.step > 0 && self.step.is_multiple_of(8), DataFault::BucketSteps { found: self.step });
         if self.no_upscale {
             return Ok(Buckets::NoUpscale { area: width * height, step: self.step });
         }
         let (min, max) = self.limits();
-        ensure!(min > 0, "min_bucket_reso is {}; it must be at least bucket_reso_steps, {}", self.min, self.step);
-        ensure!(
-            min <= width.min(height),
-            "min_bucket_reso is {}; it must not be larger than the resolution's shorter side, {}",
-            self.min,
-            width.min(height)
-        );
-        ensure!(
-            max >= width.max(height),
-            "max_bucket_reso is {}; it must not be smaller than the resolution's longer side, {}",
-            self.max,
-            width.max(height)
-        );
+        ensure!(min > 0, DataFault::SmallestBucket { found: self.min, least: self.step });
+        ensure!(min <= width.min(height), DataFault::SmallestBucketTooLarge { found: self.min, most: width.min(height) });
+        ensure!(max >= width.max(height), DataFault::LargestBucketTooSmall { found: self.max, least: width.max(height) });
         Ok(Buckets::Listed(list(width * height, min, max, self.step)))
     }
 }
@@ -113,7 +104,7 @@ impl Buckets {
     /// # Errors
     /// When the image is too small or too narrow for any bucket.
     pub fn place(&self, width: usize, height: usize) -> Result<Placement> {
-        ensure!(width > 0 && height > 0, "the image is empty");
+        ensure!(width > 0 && height > 0, DataFault::EmptyImage);
         match self {
             Self::Fixed(size) => Ok(cover(width, height, *size)),
             Self::Listed(sizes) => Ok(cover(width, height, nearest(width, height, sizes))),
@@ -153,7 +144,7 @@ fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Place
         let height_for_it = to_step(by_width as f64 / aspect);
         let by_height = to_step(free_height);
         let width_for_it = to_step(by_height as f64 * aspect);
-        ensure!(height_for_it > 0 && by_height > 0, "{}", too_small(width, height, step));
+        ensure!(height_for_it > 0 && by_height > 0, DataFault::TooSmall { width, height, step });
         let error = |w: usize, h: usize| (w as f64 / h as f64 - aspect).abs();
         if error(by_width, height_for_it) < error(width_for_it, by_height) {
             (by_width, round(by_width as f64 / aspect))
@@ -164,15 +155,8 @@ fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Place
         (width, height)
     };
     let bucket = (resized.0 - resized.0 % step, resized.1 - resized.1 % step);
-    ensure!(bucket.0 > 0 && bucket.1 > 0, "{}", too_small(width, height, step));
+    ensure!(bucket.0 > 0 && bucket.1 > 0, DataFault::TooSmall { width, height, step });
     Ok(Placement { bucket, resized })
-}
-
-fn too_small(width: usize, height: usize, step: usize) -> String {
-    format!(
-        "{width}x{height} pixels are too few or too narrow for a bucket with sides in steps of {step}; leave the image out, or leave \
-         out bucket_no_upscale"
-    )
 }
 
 /// Half up, as kohya's `int(x + 0.5)`.

@@ -3,6 +3,7 @@
 //! Mirrors `config_util.ConfigSanitizer` and `BlueprintGenerator` of sd-scripts 48d368f: a value is looked up in the subset, its
 //! dataset, `[general]`, and last the command line. Deliberate difference: an unknown key is answered with the nearest one.
 
+use super::fault::DataFault;
 use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
 use crate::options::values::{Resolution, StepsOrShare};
 use crate::options::{Interpolation, Options};
@@ -128,7 +129,7 @@ fn plan(root: Value, options: &Options) -> Result<DataPlan> {
     if let Some(key) = root.keys().next() {
         return Err(driftless::Error::unknown("section", key, ["general", "datasets"]).into());
     }
-    ensure!(!datasets.is_empty(), "there is no [[datasets]] in it");
+    ensure!(!datasets.is_empty(), DataFault::NoDatasets);
     let mut warnings = Vec::new();
     let datasets = datasets.into_iter().enumerate().map(|(number, value)| {
         dataset(value, &general, options, &mut warnings).with_context(|| format!("[[datasets]] number {}", number + 1))
@@ -140,7 +141,7 @@ fn plan(root: Value, options: &Options) -> Result<DataPlan> {
 fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<String>) -> Result<DatasetPlan> {
     let mut value = object(value, "[[datasets]]")?;
     let subsets = list(value.remove("subsets").unwrap_or_default(), "[[datasets.subsets]]")?;
-    ensure!(!subsets.is_empty(), "there is no [[datasets.subsets]] in it");
+    ensure!(!subsets.is_empty(), DataFault::NoSubsets);
     let own = table(Value::Object(value), "[[datasets]]", &[ANYWHERE, DATASET])?;
     let levels = [&own, general];
     let mut plan = DatasetPlan::from_options(options);
@@ -151,7 +152,7 @@ fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<
             Sides::WidthHeight([width, height]) => format!("{width},{height}"),
             Sides::Text(text) => text,
         };
-        let resolution: Resolution = text.parse().map_err(|problem| anyhow::anyhow!("resolution: {problem}"))?;
+        let resolution: Resolution = text.parse().context("resolution")?;
         buckets.resolution = (resolution.width, resolution.height);
     }
     set(&mut buckets.enable, first(&levels, |table| table.enable_bucket));
@@ -173,10 +174,10 @@ fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<
 fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Vec<String>) -> Result<SubsetPlan> {
     let own = table(value, "[[datasets.subsets]]", &[ANYWHERE, SUBSET])?;
     let levels = [&own, above[0], above[1]];
-    ensure!(own.metadata_file.is_none(), "metadata_file is not supported; give image_dir and caption files");
-    ensure!(own.conditioning_data_dir.is_none(), "conditioning_data_dir is not supported");
-    ensure!(own.alpha_mask != Some(true), "alpha_mask is not supported: the loss counts every pixel alike");
-    let Some(image_dir) = own.image_dir.clone() else { bail!("`image_dir` is missing") };
+    ensure!(own.metadata_file.is_none(), DataFault::MetadataFile);
+    ensure!(own.conditioning_data_dir.is_none(), DataFault::Conditioning);
+    ensure!(own.alpha_mask != Some(true), DataFault::AlphaMask);
+    let Some(image_dir) = own.image_dir.clone() else { bail!(DataFault::NoImageDir) };
     let mut plan = SubsetPlan { image_dir, is_reg: own.is_reg.unwrap_or(false), ..SubsetPlan::from_options(options) };
     set(&mut plan.repeats, first(&levels, |table| table.num_repeats));
     plan.class_tokens = first(&levels, |table| table.class_tokens.clone());
@@ -186,14 +187,12 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     set(&mut plan.validation_split, first(&levels, |table| table.validation_split));
     plan.validation_seed = first(&levels, |table| table.validation_seed).or(plan.validation_seed);
     let split = plan.validation_split;
-    ensure!((0.0..=1.0).contains(&split), "validation_split is {split}; it must be from 0 to 1");
+    ensure!((0.0..=1.0).contains(&split), DataFault::NotAShare { key: "validation_split", found: split });
     set(&mut plan.color, first(&levels, |table| table.color_aug));
     set(&mut plan.random_crop, first(&levels, |table| table.random_crop));
     if let Some(name) = first(&levels, |table| table.resize_interpolation.clone()) {
         let filter = Interpolation::from_str(&name, true);
-        plan.interpolation = Some(filter.map_err(|_| {
-            anyhow::anyhow!("resize_interpolation `{name}` is not supported; there are lanczos, area, box and nearest")
-        })?);
+        plan.interpolation = Some(filter.map_err(|_| DataFault::Interpolation { found: name.clone() })?);
     }
     captions(&mut plan.captions, &levels)?;
     let left_out = [
@@ -216,8 +215,7 @@ fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -
     set(&mut captions.tag_dropout_rate, first(levels, |table| table.caption_tag_dropout_rate));
     set(&mut captions.warmup_min, first(levels, |table| table.token_warmup_min));
     if let Some(steps) = first(levels, |table| table.token_warmup_step) {
-        captions.warmup =
-            steps.to_string().parse::<StepsOrShare>().map_err(|problem| anyhow::anyhow!("token_warmup_step: {problem}"))?;
+        captions.warmup = steps.to_string().parse::<StepsOrShare>().context("token_warmup_step")?;
     }
     for (slot, value) in [
         (&mut captions.prefix, first(levels, |table| table.caption_prefix.clone())),
@@ -231,9 +229,9 @@ fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -
     }
     for (key, rate) in [("caption_dropout_rate", captions.dropout_rate), ("caption_tag_dropout_rate", captions.tag_dropout_rate)]
     {
-        ensure!((0.0..=1.0).contains(&rate), "{key} is {rate}; it must be from 0 to 1");
+        ensure!((0.0..=1.0).contains(&rate), DataFault::NotAShare { key, found: rate });
     }
-    ensure!(!captions.separator.is_empty(), "caption_separator is empty");
+    ensure!(!captions.separator.is_empty(), DataFault::NoSeparator);
     Ok(())
 }
 
@@ -256,14 +254,18 @@ fn table(value: Value, section: &str, allowed: &[&[&str]]) -> Result<Table> {
     for key in entries.keys() {
         if !allowed.iter().any(|keys| keys.contains(&key.as_str())) {
             let elsewhere = [ANYWHERE, DATASET, SUBSET].concat().contains(&key.as_str());
-            ensure!(!elsewhere, "`{key}` cannot stand in {section}");
+            ensure!(!elsewhere, DataFault::Elsewhere { key: key.to_owned(), section: section.to_owned() });
             return Err(driftless::Error::unknown("key", key, allowed.concat()).into());
         }
     }
     // One entry at a time, so that a wrong value can be named.
     for (key, value) in &entries {
         let alone = Value::Object(std::iter::once((key.clone(), value.clone())).collect());
-        serde_json::from_value::<Table>(alone).map_err(|_| anyhow::anyhow!("`{key}` in {section} cannot be {value}"))?;
+        serde_json::from_value::<Table>(alone).map_err(|_| DataFault::WrongType {
+            key: key.to_owned(),
+            section: section.to_owned(),
+            found: value.clone(),
+        })?;
     }
     Ok(serde_json::from_value(Value::Object(entries))?)
 }
@@ -271,7 +273,7 @@ fn table(value: Value, section: &str, allowed: &[&[&str]]) -> Result<Table> {
 fn object(value: Value, section: &str) -> Result<serde_json::Map<String, Value>> {
     match value {
         Value::Object(entries) => Ok(entries),
-        _ => bail!("{section} is not a table"),
+        _ => bail!(DataFault::NotATable { section: section.to_owned() }),
     }
 }
 
@@ -279,7 +281,7 @@ fn list(value: Value, section: &str) -> Result<Vec<Value>> {
     match value {
         Value::Null => Ok(vec![]),
         Value::Array(items) => Ok(items),
-        _ => bail!("{section} is not a list of tables; write it in double brackets"),
+        _ => bail!(DataFault::NotAList { section: section.to_owned() }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! in the order of their names (there in that of the file system), and a layout that holds nothing usable is an error that says what it
 //! looks like instead.
 
+use super::fault::DataFault;
 use super::images_in;
 use super::plan::SubsetPlan;
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,7 @@ pub fn subsets(parent: &Path, option: &str, template: &SubsetPlan) -> Result<(Ve
         }
     }
     if subsets.is_empty() {
-        bail!("{}", explain(parent, option, &left_out));
+        bail!(explain(parent, option, &left_out));
     }
     let warnings = left_out.iter().map(|name| {
         format!(
@@ -58,26 +59,22 @@ fn repeats_and_class(name: &str) -> Option<(usize, &str)> {
 }
 
 /// What is probably wrong with a folder that has no usable subfolder.
-fn explain(parent: &Path, option: &str, left_out: &[String]) -> String {
-    let folder = parent.display();
-    let expected =
-        format!("--{option} names the folder above folders that are called REPEATS_name, like {folder}/10_photo/1.png");
+fn explain(parent: &Path, option: &str, left_out: &[String]) -> DataFault {
+    let (folder, option) = (parent.display().to_string(), option.to_owned());
     let images = images_in(parent).map(|images| images.len()).unwrap_or_default();
     if images > 0 {
         let name = parent.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return match (repeats_and_class(&name), parent.parent()) {
             (Some(_), Some(above)) => {
                 let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-                format!("{folder} holds the images themselves; give the folder above it: --{option} {}", above.display())
+                DataFault::FolderOfImages { folder: parent.to_owned(), option, above: above.to_owned() }
             }
-            _ => format!("{folder} holds {images} images itself; {expected}; move them into {folder}/10_{name}"),
+            _ => DataFault::ImagesBesideFolders { folder, option, images, name },
         };
     }
     match left_out.first() {
-        Some(name) => format!(
-            "{folder} has no subfolder whose name begins with a number of repeats; {expected}; rename {name} to 10_{name}, for instance"
-        ),
-        None => format!("{folder} is empty; {expected}"),
+        Some(name) => DataFault::NoRepeats { folder, option, name: name.clone() },
+        None => DataFault::EmptyFolder { folder, option },
     }
 }
 

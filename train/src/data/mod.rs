@@ -17,6 +17,7 @@ pub mod caption;
 pub mod caption_file;
 pub mod color;
 pub mod dataset_config;
+mod fault;
 pub mod folders;
 pub mod held_back;
 mod oddities;
@@ -28,6 +29,7 @@ pub use scan::{DataSet, Sample};
 
 use crate::options::Options;
 use anyhow::{Result, bail};
+use fault::DataFault;
 use plan::{DataPlan, DatasetPlan, SubsetPlan};
 use std::path::{Path, PathBuf};
 
@@ -46,7 +48,7 @@ pub fn plan(options: &Options) -> Result<DataPlan> {
         return Ok(rounded(plan));
     }
     let Some(train) = &options.data.train_data_dir else {
-        bail!("no data set; give --train_data_dir (a folder of folders called REPEATS_name) or --dataset_config");
+        bail!(DataFault::NoDataSet);
     };
     let template = SubsetPlan::from_options(options);
     let (mut subsets, mut warnings) = folders::subsets(train, "train_data_dir", &template)?;

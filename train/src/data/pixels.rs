@@ -5,6 +5,7 @@
 
 use super::Sample;
 use super::color::Color;
+use super::fault::DataFault;
 use super::plan::SubsetPlan;
 use crate::options::Interpolation;
 use anyhow::Result;
@@ -46,12 +47,7 @@ pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -
     let image = open(&sample.path)?.to_rgb();
     anyhow::ensure!(
         (image.width, image.height) == sample.size,
-        "{}: is now {}x{} pixels and was {}x{}; it was changed during the run",
-        sample.path.display(),
-        image.width,
-        image.height,
-        sample.size.0,
-        sample.size.1
+        DataFault::SizeChanged { path: sample.path.clone(), found: (image.width, image.height), expected: sample.size }
     );
     let (width, height) = sample.placement.resized;
     let resized = resize(&image, width, height, interpolation);

@@ -9,6 +9,7 @@
 //! | [`vae`] | an autoencoder that is not the model's own; which one a run has |
 
 pub mod denoiser;
+mod fault;
 pub mod place;
 pub mod prediction;
 pub mod stable_diffusion;

@@ -1,5 +1,6 @@
 //! Where the model is, and in which type it computes.
 
+use super::fault::ModelFault;
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
@@ -52,7 +53,7 @@ pub fn dtype(options: &ModelOptions, device: &Device) -> Result<DType> {
         Precision::Bf16 => Ok(DType::BF16),
         Precision::Fp16 if device.is_cpu() => Ok(DType::F16),
         Precision::Fp16 => {
-            bail!("--mixed_precision fp16 is not supported on this device, because small gradients vanish; use bf16")
+            bail!(ModelFault::Float16)
         }
     }
 }

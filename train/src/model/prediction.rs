@@ -1,6 +1,7 @@
 //! What the base model is and predicts: Stable Diffusion 1 or 2, the noise or the velocity. Taking one prediction for the other trains
 //! towards noise, and an adapter that names another base model than its own is of no use.
 
+use super::fault::ModelFault;
 use crate::monitor::Console;
 use crate::options::Options;
 use anyhow::{Result, bail};
@@ -26,7 +27,7 @@ pub fn check(place: &Path, options: &Options, console: &Console) -> Result<()> {
         if config.is_file() { read_config::<Value>(&config)?["prediction_type"].as_str().map(str::to_owned) } else { None };
     match (stated.as_deref(), options.objective.v_parameterization) {
         (Some("v_prediction"), false) => {
-            bail!("{}: says that the model predicts the velocity; give --v_parameterization", config.display())
+            bail!(ModelFault::Velocity { config })
         }
         (Some("epsilon") | None, true) => {
             let model = if options.model.v2 {
@@ -48,8 +49,8 @@ fn check_version(place: &Path, options: &Options) -> Result<()> {
     }
     let family = UnetConfig::from_file(&config)?.family();
     match (family.kohya_v2, options.model.v2) {
-        (true, false) => bail!("{}: is a {family} model; give --v2", place.display()),
-        (false, true) => bail!("--v2: {} is a {family} model", place.display()),
+        (true, false) => bail!(ModelFault::IsV2 { model: place.to_owned(), family }),
+        (false, true) => bail!(ModelFault::IsNotV2 { model: place.to_owned(), family }),
         (true, true) | (false, false) => Ok(()),
     }
 }

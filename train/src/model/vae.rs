@@ -1,5 +1,6 @@
 //! `--vae`: an autoencoder from elsewhere; and which autoencoder a run has, for the cache of its latents.
 
+use super::fault::ModelFault;
 use super::place;
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, ensure};
@@ -71,7 +72,7 @@ pub fn identity(options: &ModelOptions, model: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let folder = if place.join("vae").is_dir() { place.join("vae") } else { place.clone() };
     let files = if folder.is_dir() { weight_files(&folder) } else { vec![place] };
-    ensure!(!files.is_empty(), "{}: has no weights", folder.display());
+    ensure!(!files.is_empty(), ModelFault::NoWeights { folder: folder.to_owned() });
     for path in files {
         let mut file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
         std::io::copy(&mut file, &mut hash).with_context(|| path.display().to_string())?;

@@ -15,6 +15,19 @@ use candle_core::Tensor;
 use driftless::rng::Generator;
 use driftless::scheduler::{NoiseSchedule, SchedulerConfig};
 
+/// Options of the objective that contradict each other.
+#[derive(Debug, thiserror::Error)]
+enum ObjectiveFault {
+    #[error("--min_timestep {least} is not below --max_timestep {most}")]
+    Timesteps { least: usize, most: usize },
+    #[error("--scale_v_pred_loss_like_noise_pred needs --v_parameterization")]
+    ScaleWithoutVelocity,
+    #[error("--v_pred_like_loss does not go with --v_parameterization")]
+    LikeLossWithVelocity,
+    #[error("--zero_terminal_snr needs --v_parameterization: noise cannot be predicted where nothing else is left")]
+    ZeroSnrWithoutVelocity,
+}
+
 /// The objective of a run.
 #[derive(Debug, Clone)]
 pub struct Objective {
@@ -37,22 +50,11 @@ impl Objective {
             NoiseSchedule::new(&config)
         };
         let timesteps = objective.min_timestep.unwrap_or(0) as usize..objective.max_timestep.unwrap_or(1000) as usize;
-        ensure!(
-            timesteps.start < timesteps.end,
-            "--min_timestep {} is not below --max_timestep {}",
-            timesteps.start,
-            timesteps.end
-        );
+        ensure!(timesteps.start < timesteps.end, ObjectiveFault::Timesteps { least: timesteps.start, most: timesteps.end });
         let v = objective.v_parameterization;
-        ensure!(
-            v || !objective.scale_v_pred_loss_like_noise_pred,
-            "--scale_v_pred_loss_like_noise_pred needs --v_parameterization"
-        );
-        ensure!(!v || objective.v_pred_like_loss.is_none(), "--v_pred_like_loss does not go with --v_parameterization");
-        ensure!(
-            v || !objective.zero_terminal_snr,
-            "--zero_terminal_snr needs --v_parameterization: noise cannot be predicted where nothing else is left"
-        );
+        ensure!(v || !objective.scale_v_pred_loss_like_noise_pred, ObjectiveFault::ScaleWithoutVelocity);
+        ensure!(!v || objective.v_pred_like_loss.is_none(), ObjectiveFault::LikeLossWithVelocity);
+        ensure!(v || !objective.zero_terminal_snr, ObjectiveFault::ZeroSnrWithoutVelocity);
         Ok(Self { options: objective.clone(), schedule, timesteps })
     }
 

@@ -7,7 +7,8 @@ use super::library::Library;
 use super::{Group, Optimizer};
 use crate::options::OptimizationOptions;
 use crate::options::values::KeyValue;
-use anyhow::{Result, anyhow, bail, ensure};
+use crate::options::values::ValueError;
+use anyhow::{Result, bail, ensure};
 use candle_optimisers::{Decay, Momentum};
 use candle_optimisers::{
     adadelta::{Adadelta, ParamsAdaDelta},
@@ -19,6 +20,23 @@ use candle_optimisers::{
     radam::{ParamsRAdam, RAdam},
     rmsprop::{ParamsRMSprop, RMSprop},
 };
+
+/// An optimizer, or an argument for it, that cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum OptimizerFault {
+    #[error("--optimizer_type {found} is not supported; there are {}", NAMES.join(", "))]
+    NotSupported { found: String },
+    #[error("--optimizer_args {0}")]
+    Argument(ValueError),
+    #[error("--optimizer_args {key}={found}: expected a number that is 0 or above")]
+    Negative { key: String, found: String },
+    #[error("--optimizer_args betas: both must be from 0 to below 1")]
+    Betas,
+    #[error("Nesterov momentum needs momentum above 0 and no dampening")]
+    Nesterov,
+    #[error("--optimizer_args for {optimizer}: {error} (it takes {known})")]
+    UnknownArgument { optimizer: String, error: driftless::Error, known: String },
+}
 
 /// What the options choose, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +143,7 @@ impl Choice {
             }
             unknown => {
                 if REFUSED.iter().any(|refused| refused.to_lowercase() == unknown) {
-                    bail!("--optimizer_type {} is not supported; there are {}", options.optimizer_type, NAMES.join(", "));
+                    bail!(OptimizerFault::NotSupported { found: options.optimizer_type.clone() });
                 }
                 return Err(driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES).into());
             }
@@ -222,28 +240,25 @@ impl<'a> Arguments<'a> {
 
     fn number(&mut self, key: &'static str, default: f64) -> Result<f64> {
         let Some(argument) = self.take(key) else { return Ok(default) };
-        let number: f64 = argument.number().map_err(|problem| anyhow!("--optimizer_args {problem}"))?;
+        let number: f64 = argument.number().map_err(OptimizerFault::Argument)?;
         ensure!(
             number.is_finite() && number >= 0.0,
-            "--optimizer_args {key}={}: expected a number that is 0 or above",
-            argument.value
+            OptimizerFault::Negative { key: key.to_owned(), found: argument.value.clone() }
         );
         Ok(number)
     }
 
     fn flag(&mut self, key: &'static str) -> Result<bool> {
-        self.take(key).map_or(Ok(false), |argument| argument.flag().map_err(|problem| anyhow!("--optimizer_args {problem}")))
+        let flag = self.take(key).map_or(Ok(false), |argument| argument.flag());
+        Ok(flag.map_err(OptimizerFault::Argument)?)
     }
 
     fn adam(&mut self, weight_decay: f64) -> Result<Settings> {
         let betas = match self.take("betas") {
-            Some(argument) => argument.pair().map_err(|problem| anyhow!("--optimizer_args {problem}"))?,
+            Some(argument) => argument.pair().map_err(OptimizerFault::Argument)?,
             None => (0.9, 0.999),
         };
-        ensure!(
-            [betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)),
-            "--optimizer_args betas: both must be from 0 to below 1"
-        );
+        ensure!([betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)), OptimizerFault::Betas);
         let eps = self.number("eps", 1e-8)?;
         Ok(Settings { betas, eps, weight_decay: self.number("weight_decay", weight_decay)? })
     }
@@ -252,14 +267,14 @@ impl<'a> Arguments<'a> {
         let nesterov = nesterov || self.flag("nesterov")?;
         let momentum = self.number("momentum", momentum)?;
         let (dampening, weight_decay) = (self.number("dampening", 0.0)?, self.number("weight_decay", 0.0)?);
-        ensure!(!nesterov || (momentum > 0.0 && dampening == 0.0), "Nesterov momentum needs momentum above 0 and no dampening");
+        ensure!(!nesterov || (momentum > 0.0 && dampening == 0.0), OptimizerFault::Nesterov);
         Ok(Kind::Sgd { momentum, nesterov, dampening, weight_decay })
     }
 
     fn finish(self, name: &str) -> Result<()> {
         let Some(unknown) = self.left.first() else { return Ok(()) };
         let error = driftless::Error::unknown("argument", &unknown.key, self.known.iter().copied());
-        bail!("--optimizer_args for {name}: {error} (it takes {})", self.known.join(", "));
+        bail!(OptimizerFault::UnknownArgument { optimizer: name.to_owned(), error, known: self.known.join(", ") });
     }
 }
 

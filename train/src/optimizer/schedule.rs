@@ -7,6 +7,19 @@ use crate::options::OptimizationOptions;
 use anyhow::{Result, bail, ensure};
 use std::f64::consts::PI;
 
+/// Options of a schedule that contradict each other.
+#[derive(Debug, thiserror::Error)]
+enum ScheduleFault {
+    #[error("--lr_scheduler constant has no warm-up; use constant_with_warmup, or --lr_warmup_steps 0")]
+    ConstantWithWarmup,
+    #[error("--lr_scheduler polynomial ends at {POLYNOMIAL_END:e}; --learning_rate must be above it")]
+    BelowTheEnd,
+    #[error("--lr_scheduler cosine_with_min_lr needs --lr_scheduler_min_lr_ratio")]
+    NoMinimum,
+    #[error("warm-up and decay together have {steps} steps; the run has {total}")]
+    TooLong { steps: usize, total: usize },
+}
+
 /// A factor for each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
@@ -53,7 +66,7 @@ impl Schedule {
         let half_cycles = options.lr_scheduler_num_cycles as f64 / 2.0;
         let kind = match options.lr_scheduler.as_str() {
             "constant" => {
-                ensure!(warmup == 0, "--lr_scheduler constant has no warm-up; use constant_with_warmup, or --lr_warmup_steps 0");
+                ensure!(warmup == 0, ScheduleFault::ConstantWithWarmup);
                 Kind::Constant
             }
             "constant_with_warmup" => Kind::Constant,
@@ -62,10 +75,7 @@ impl Schedule {
             "cosine_with_restarts" => Kind::CosineWithRestarts { cycles: options.lr_scheduler_num_cycles as f64 },
             "polynomial" => {
                 let rate = options.learning_rate;
-                ensure!(
-                    rate > POLYNOMIAL_END,
-                    "--lr_scheduler polynomial ends at {POLYNOMIAL_END:e}; --learning_rate must be above it"
-                );
+                ensure!(rate > POLYNOMIAL_END, ScheduleFault::BelowTheEnd);
                 Kind::Polynomial { rate, power: options.lr_scheduler_power }
             }
             "inverse_sqrt" => {
@@ -74,13 +84,13 @@ impl Schedule {
             }
             "cosine_with_min_lr" => {
                 let Some(minimum) = options.lr_scheduler_min_lr_ratio else {
-                    bail!("--lr_scheduler cosine_with_min_lr needs --lr_scheduler_min_lr_ratio");
+                    bail!(ScheduleFault::NoMinimum);
                 };
                 Kind::CosineWithMinimum { cycles: half_cycles, minimum }
             }
             "warmup_stable_decay" => {
                 let decay = options.lr_decay_steps.of(total);
-                ensure!(warmup + decay <= total, "warm-up and decay together have {} steps; the run has {total}", warmup + decay);
+                ensure!(warmup + decay <= total, ScheduleFault::TooLong { steps: warmup + decay, total });
                 let minimum = options.lr_scheduler_min_lr_ratio.unwrap_or(0.0);
                 Kind::WarmupStableDecay { decay, cycles: half_cycles, minimum }
             }

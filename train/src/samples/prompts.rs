@@ -3,7 +3,7 @@
 //! Mirrors `line_to_prompt_dict`, `load_prompts` and `sample_image_inference` of sd-scripts 48d368f. Deliberate difference: an option that
 //! is not understood is reported, with its line; there it is dropped in silence.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -40,6 +40,25 @@ struct Written {
     scale: Option<f64>,
     sample_steps: Option<usize>,
     sample_sampler: Option<String>,
+}
+
+/// What is wrong with a file of prompts; which file and line is told by what stands around it.
+#[derive(Debug, thiserror::Error)]
+enum PromptFault {
+    #[error("`--{option}` has no value")]
+    NoValue { option: String },
+    #[error("`--{flag} {found}`: expected a number")]
+    NotANumber { flag: String, found: String },
+    #[error("`--cn`: control images are not supported in samples")]
+    ControlImage,
+    #[error("`--{flag}` is none of --n --w --h --d --l --s --ss")]
+    UnknownOption { flag: String },
+    #[error("there is no [prompt]")]
+    NoPrompt,
+    #[error("there is no [[prompt.subset]]")]
+    NoSubset,
+    #[error("[[prompt.subset]] is not a list")]
+    NotAList,
 }
 
 /// The prompts in the file at `path`.
@@ -87,9 +106,9 @@ fn from_line(line: &str) -> Result<Written> {
     let mut parts = line.split(" --");
     let mut written = Written { prompt: parts.next().unwrap_or_default().trim().to_owned(), ..Written::default() };
     for part in parts {
-        let (flag, value) = part.trim().split_once(' ').ok_or_else(|| anyhow!("`--{part}` has no value"))?;
+        let (flag, value) = part.trim().split_once(' ').ok_or_else(|| PromptFault::NoValue { option: part.to_owned() })?;
         let value = value.trim();
-        let wrong = || anyhow!("`--{flag} {value}`: expected a number");
+        let wrong = || PromptFault::NotANumber { flag: flag.to_owned(), found: value.to_owned() };
         match flag.to_ascii_lowercase().as_str() {
             "n" => written.negative_prompt = Some(value.to_owned()),
             "w" => written.width = Some(value.parse().map_err(|_| wrong())?),
@@ -98,8 +117,8 @@ fn from_line(line: &str) -> Result<Written> {
             "l" => written.scale = Some(value.parse().map_err(|_| wrong())?),
             "s" => written.sample_steps = Some(value.parse().map_err(|_| wrong())?),
             "ss" => written.sample_sampler = Some(value.to_owned()),
-            "cn" => bail!("`--cn`: control images are not supported in samples"),
-            _ => bail!("`--{flag}` is none of --n --w --h --d --l --s --ss"),
+            "cn" => bail!(PromptFault::ControlImage),
+            _ => bail!(PromptFault::UnknownOption { flag: flag.to_owned() }),
         }
     }
     Ok(written)
@@ -108,11 +127,10 @@ fn from_line(line: &str) -> Result<Written> {
 /// `[prompt]` with settings for all, and `[[prompt.subset]]`.
 fn from_toml(text: &str) -> Result<Vec<Written>> {
     let root: toml::Table = text.parse()?;
-    let mut common =
-        root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| anyhow!("there is no [prompt]"))?;
-    let subsets = common.remove("subset").ok_or_else(|| anyhow!("there is no [[prompt.subset]]"))?;
-    let subsets = subsets.as_array().ok_or_else(|| anyhow!("[[prompt.subset]] is not a list"))?;
-    ensure!(!subsets.is_empty(), "there is no [[prompt.subset]]");
+    let mut common = root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| PromptFault::NoPrompt)?;
+    let subsets = common.remove("subset").ok_or_else(|| PromptFault::NoSubset)?;
+    let subsets = subsets.as_array().ok_or_else(|| PromptFault::NotAList)?;
+    ensure!(!subsets.is_empty(), PromptFault::NoSubset);
     let merged = subsets.iter().map(|subset| {
         let mut merged = common.clone();
         merged.extend(subset.as_table().cloned().unwrap_or_default());

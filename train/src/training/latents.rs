@@ -17,6 +17,18 @@ use driftless::vae::Posterior;
 use sha2::{Digest, Sha256};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+/// Why latents cannot be cached.
+#[derive(Debug, thiserror::Error)]
+enum LatentFault {
+    #[error("--cache_latents does not go with random_crop: a cached latent is always cut alike")]
+    RandomCrop,
+    #[error("--cache_latents does not go with color_aug: a cached latent always has the same colors")]
+    ColorAugmentation,
+    #[error("{}: its latents are not numbers; train with --mixed_precision no or bf16", image.display())]
+    NotNumbers { image: PathBuf },
+}
 
 /// Latents by image.
 #[derive(Debug, Default)]
@@ -138,10 +150,10 @@ fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>> {
         for (index, sample) in dataset.samples.iter().enumerate() {
             let plan = &dataset.subsets[sample.subset].plan;
             if plan.random_crop {
-                bail!("--cache_latents does not go with random_crop: a cached latent is always cut alike");
+                bail!(LatentFault::RandomCrop);
             }
             if plan.color {
-                bail!("--cache_latents does not go with color_aug: a cached latent always has the same colors");
+                bail!(LatentFault::ColorAugmentation);
             }
             let position = (dataset_index, index);
             wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, position });
@@ -172,11 +184,7 @@ impl Wanted<'_> {
             let posterior =
                 Posterior { mean: mean.to_device(&Device::Cpu)?, log_variance: log_variance.to_device(&Device::Cpu)? };
             let sum = posterior.mean.abs()?.sum_all()?.to_scalar::<f32>()?;
-            ensure!(
-                sum.is_finite(),
-                "{}: its latents are not numbers; train with --mixed_precision no or bf16",
-                self.sample.path.display()
-            );
+            ensure!(sum.is_finite(), LatentFault::NotNumbers { image: self.sample.path.clone() });
             Ok((*flipped, posterior))
         };
         self.flips().iter().map(encode).collect()
