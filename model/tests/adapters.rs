@@ -247,7 +247,7 @@ fn whole_adapters_are_left_out_by_batch_and_masks_repeat() {
     assert!(different.len() > 100, "masks hardly change from batch to batch");
 }
 
-/// Plain LoRA in the place of each family: exact without a rank, and with one the error that is told.
+/// Plain LoRA in place of each family: exact without a rank, and with one the error that is told.
 #[test]
 fn every_family_becomes_plain_lora() {
     for layer in &layers() {

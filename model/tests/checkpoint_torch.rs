@@ -296,7 +296,7 @@ fn views_stay_inside_their_storage() {
         (b"K\x04", b"K\x00", b"(K\x01t", b"(J\xff\xff\xff\xfft", "negative size -1"),
         (b"K\x04", b"J\xff\xff\xff\xff", b"(K\x01t", b"(K\x01t", "negative size -1"),
         (b"J\xff\xff\xff\xff", b"K\x00", b"(K\x01t", b"(K\x01t", "negative size -1"),
-        (b"K\x04", b"K\x00", b"(G\x3f\xf0\0\0\0\0\0\0t", b"(K\x01t", "a number in the place of a size"),
+        (b"K\x04", b"K\x00", b"(G\x3f\xf0\0\0\0\0\0\0t", b"(K\x01t", "a number in place of a size"),
         (b"K\x04", b"K\x00", b"(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t", b"(K\x01t", "9 dimensions"),
         (b"K\x05", b"K\x00", b"(K\x01t", b"(K\x01t", "has 16 bytes, its pickle claims 5 elements"),
         (b"K\x03", b"K\x00", b"(K\x01t", b"(K\x01t", "has 16 bytes, its pickle claims 3 elements"),
@@ -326,7 +326,7 @@ fn bombs_cost_nothing() {
     }
     pairs.extend(b"s.");
     assert_refused(&pickled(&pairs), &["deeper than"]);
-    // The same, wide in the place of deep: four levels of a thousand references.
+    // The same, wide in place of deep: four levels of a thousand references.
     let mut wide = b"\x80\x02]q\x00".to_vec();
     for level in 0..4u8 {
         wide.extend(b"](");

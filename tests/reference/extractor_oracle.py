@@ -71,7 +71,7 @@ def _from_folder(cls, folder):
 
 
 def _inverting_noise(invert):
-    """The original's inversion with the noise that the network's output stands for in the place of that output."""
+    """The original's inversion with the noise that the network's output stands for in place of that output."""
 
     def inverted(pipe, *arguments):
         if pipe.scheduler.config.prediction_type == "epsilon":

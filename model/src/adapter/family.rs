@@ -11,7 +11,7 @@ use super::stored_layer::StoredLayer;
 use super::training::Training;
 use crate::Result;
 
-/// Gives a tensor in the place of one.
+/// Gives a tensor in place of one.
 pub(super) type Change<'a> = dyn FnMut(Component, &Tensor) -> Result<Tensor> + 'a;
 
 /// One layer's factors; the constants say what their family is.

@@ -11,7 +11,7 @@
 //! | [`files`] | the files of kohya and LyCORIS, diffusers and PEFT: reading and writing |
 //! | `rebuilt` | terms of families whose change is as large as the weight |
 //! | [`Algorithm`], [`Trainable`] | training: names, arguments, first values, variables |
-//! | [`plain`], [`low_rank`] | plain LoRA in the place of any family |
+//! | [`plain`], [`low_rank`] | plain LoRA in place of any family |
 //! | [`targets`] | which layers |
 
 #[expect(clippy::module_inception, reason = "the type that the room is about")]

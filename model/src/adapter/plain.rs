@@ -1,4 +1,4 @@
-//! Plain LoRA in the place of any family, for programs that know no other.
+//! Plain LoRA in place of any family, for programs that know no other.
 //!
 //! | family | as LoRA |
 //! | --- | --- |

@@ -28,7 +28,7 @@ pub enum FileCause {
     /// More than the bound for its kind.
     #[error("has more than {mebibytes} MiB, far too many for {expected}")]
     TooLarge { mebibytes: u64, expected: &'static str },
-    /// A pipe, a socket, a device or a folder in a file's place.
+    /// A pipe, a socket, a device or a folder instead of a file.
     #[error("is {found}; a regular file is expected")]
     NotRegular { found: &'static str },
     #[error("not UTF-8 text")]

@@ -68,7 +68,7 @@ pub enum PickleCause {
     Sizes { found: &'static str },
     #[error("its pickle has the negative size {found}")]
     NegativeSize { found: i64 },
-    #[error("its pickle has {found} in the place of a size")]
+    #[error("its pickle has {found} in place of a size")]
     Size { found: &'static str },
     #[error("its pickle has a reference to something that is no storage")]
     NoStorage,

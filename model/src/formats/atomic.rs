@@ -1,4 +1,4 @@
-//! Files and folders that appear whole or not at all: written under a temporary name beside their place, then renamed.
+//! Files and folders that appear whole or not at all: written under a temporary name in the same folder, then renamed.
 //!
 //! A crash, an error or an interruption therefore never leaves a partial result under the name that the user asked for. What is
 //! unfinished is removed when it is dropped; a signal handler, which ends the process without dropping anything, calls
@@ -66,7 +66,7 @@ fn claim(made: &File, path: &Path) -> bool {
     made.lock().is_err() || path.exists()
 }
 
-/// A temporary path's place in the list, given up when dropped.
+/// A temporary path's entry in the list, given up when dropped.
 struct Registration(PathBuf);
 
 impl Registration {

@@ -6,7 +6,7 @@
 //! | [`WeightFile`] | one file of named tensors, whatever its container; tensors are read one at a time |
 //! | `container` | which container a file is, by its content |
 //! | `safetensors`, `pickle`, `sharded` | the containers, reading and writing |
-//! | `elements`, `place`, `positioned` | element types, where a tensor's numbers are, reading them by position |
+//! | `elements`, `location`, `positioned` | element types, where a tensor's numbers are, reading them by position |
 //! | [`regular_file`] | opening and reading what others named: regular files, with a bound |
 //! | [`atomic`] | writing |
 //!
@@ -20,8 +20,8 @@ pub mod atomic;
 mod config_file;
 mod container;
 mod elements;
+mod location;
 mod pickle;
-mod place;
 mod positioned;
 pub mod regular_file;
 mod safetensors;

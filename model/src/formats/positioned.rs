@@ -2,7 +2,7 @@
 //! read from one open file.
 //!
 //! Not memory-mapped on purpose: mapped pages count into a process's resident size, and a file that shrinks while it is mapped
-//! ends the process with a signal in the place of an error.
+//! ends the process with a signal in place of an error.
 
 use super::regular_file::{no_such_file, open_regular};
 use crate::error::{Error, FileCause, Result, WeightFileCause};

@@ -1,6 +1,6 @@
 //! The one way to open a file that somebody else named or made: regular files only, and no more bytes than such a file can have.
 //!
-//! A pipe, a socket, a terminal or a device in a file's place would make a program wait for ever or read without end
+//! A pipe, a socket, a terminal or a device instead of a file would make a program wait for ever or read without end
 //! (`/dev/zero` behind a link), and some devices act on being opened. So the path is looked at first, opened without waiting, and
 //! what was opened is looked at again, since the path may name something else by then.
 
@@ -130,7 +130,7 @@ fn special(_: FileType) -> &'static str {
 pub(super) fn without_waiting() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = OpenOptions::new();
-    // Means nothing to regular files; a pipe that took the file's place in the meantime is opened without a writer.
+    // Means nothing to regular files; a pipe that replaced the file in the meantime is opened without a writer.
     options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     options
 }

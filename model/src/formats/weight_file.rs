@@ -2,8 +2,8 @@
 
 use super::container::{Container, detect};
 use super::elements::{element_size, number, tensor_dtype};
+use super::location::{self, Location, Record};
 use super::pickle::{self, Contents, Other};
-use super::place::{self, Place, Record};
 use super::positioned::PositionedFile;
 use super::safetensors::{Entry, read_header};
 use super::sharded;
@@ -38,7 +38,7 @@ pub struct WeightFile {
     path: PathBuf,
     format: Format,
     files: Vec<PositionedFile>,
-    tensors: BTreeMap<String, (TensorInfo, Place)>,
+    tensors: BTreeMap<String, (TensorInfo, Location)>,
     metadata: BTreeMap<String, String>,
     /// Entries of a pickled dictionary that are no tensors.
     others: BTreeMap<String, Other>,
@@ -111,11 +111,11 @@ impl WeightFile {
 
     fn from_safetensors(file: PositionedFile, header_len: u64) -> Result<Self> {
         let header = read_header(&file, header_len)?;
-        let placed = |entry: Entry| {
-            let place = Place { file: 0, offset: header.data_start + entry.data_offsets.0, strides: None, record: None };
-            (TensorInfo { dtype: entry.dtype, shape: entry.shape }, place)
+        let located = |entry: Entry| {
+            let location = Location { file: 0, offset: header.data_start + entry.data_offsets.0, strides: None, record: None };
+            (TensorInfo { dtype: entry.dtype, shape: entry.shape }, location)
         };
-        let tensors = header.tensors.into_iter().map(|(key, entry)| (key, placed(entry))).collect();
+        let tensors = header.tensors.into_iter().map(|(key, entry)| (key, located(entry))).collect();
         let (others, records) = (BTreeMap::new(), Vec::new());
         let (path, format) = (file.path().to_owned(), Format::Safetensors);
         Ok(Self { path, format, files: vec![file], tensors, metadata: header.metadata, others, records })
@@ -143,10 +143,10 @@ impl WeightFile {
             joined.metadata.append(&mut shard.metadata);
             joined.records.extend(shard.records.into_iter().map(|record| Record { file: first_file + record.file, ..record }));
             for key in wanted {
-                if let Some((info, mut place)) = shard.tensors.remove(&key) {
-                    place.file += first_file;
-                    place.record = place.record.map(|record| first_record + record);
-                    joined.tensors.insert(key, (info, place));
+                if let Some((info, mut location)) = shard.tensors.remove(&key) {
+                    location.file += first_file;
+                    location.record = location.record.map(|record| first_record + record);
+                    joined.tensors.insert(key, (info, location));
                 }
             }
         }
@@ -194,15 +194,15 @@ impl WeightFile {
     /// [`Error::Tensor`] when there is no tensor of this name or its type is not supported; [`Error::File`] when the file has
     /// become shorter since it was opened.
     pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor> {
-        let Some((info, place)) = self.tensors.get(name) else {
+        let Some((info, location)) = self.tensors.get(name) else {
             return Err(Error::tensor(&self.path, name, TensorCause::Missing));
         };
         if info.tensor_dtype().is_none() {
             return Err(Error::tensor(&self.path, name, TensorCause::ElementType { found: info.dtype }));
         }
-        let record = place.record.map(|record| &self.records[record]);
+        let record = location.record.map(|record| &self.records[record]);
         let unsupported = || Error::tensor(&self.path, name, TensorCause::ElementType { found: info.dtype });
-        place::read(&self.files[place.file], info, place, record, device)?.ok_or_else(unsupported)
+        location::read(&self.files[location.file], info, location, record, device)?.ok_or_else(unsupported)
     }
 
     /// Reads an entry that is one number, of any type, such as an adapter's alpha; in pickles it may be a plain number.
@@ -214,17 +214,17 @@ impl WeightFile {
         if let Some(other) = self.others.get(name) {
             return other.number.ok_or_else(|| wrong(TensorCause::NotANumber { found: other.what }));
         }
-        let Some((info, place)) = self.tensors.get(name) else {
+        let Some((info, location)) = self.tensors.get(name) else {
             return Err(wrong(TensorCause::Missing));
         };
         if info.shape.iter().any(|side| *side != 1) {
             return Err(wrong(TensorCause::NotOneNumber { found: info.shape.clone() }));
         }
-        if let Some(record) = place.record {
-            self.records[record].verify(&self.files[place.file])?;
+        if let Some(record) = location.record {
+            self.records[record].verify(&self.files[location.file])?;
         }
         let size = element_size(info.dtype).unwrap_or(1) as u64;
-        let bytes = self.files[place.file].read(place.offset, size)?;
+        let bytes = self.files[location.file].read(location.offset, size)?;
         number(info.dtype, &bytes).ok_or_else(|| wrong(TensorCause::NotNumeric { found: info.dtype }))
     }
 }

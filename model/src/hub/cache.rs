@@ -34,7 +34,7 @@ pub struct Snapshot {
 }
 
 impl Store {
-    /// The place of `repository` (`owner/name`) in the cache's `hub` folder.
+    /// The folder of `repository` (`owner/name`) in the cache's `hub` folder.
     pub fn new(cache: &Path, repository: &str, revision: &str) -> Self {
         let repo = Repo::with_revision(repository.to_owned(), RepoType::Model, revision.to_owned());
         let root = cache.join(repo.folder_name());
@@ -87,8 +87,8 @@ impl Store {
 
     /// Makes `file` of `commit` point at its blob.
     pub fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf> {
-        let place = self.snapshot(commit).join(file);
-        let folder = place.parent().unwrap_or(&self.root);
+        let path = self.snapshot(commit).join(file);
+        let folder = path.parent().unwrap_or(&self.root);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let up = "../".repeat(2 + file.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{etag}"));
@@ -100,8 +100,8 @@ impl Store {
             let blob = self.blob(etag);
             std::fs::hard_link(&blob, &fresh).or_else(|_| std::fs::copy(&blob, &fresh).map(drop)).map_err(Error::io(&fresh))?;
         }
-        std::fs::rename(&fresh, &place).map_err(Error::io(&place))?;
-        Ok(place)
+        std::fs::rename(&fresh, &path).map_err(Error::io(&path))?;
+        Ok(path)
     }
 
     /// Notes that the revision stands for `commit`.

@@ -62,7 +62,7 @@ impl HubOptions {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// As [`HubOptions::from_env`], with `variable` in the environment's place.
+    /// As [`HubOptions::from_env`], with `variable` instead of the environment.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let user = get("HOME").map(PathBuf::from).or_else(std::env::home_dir);

@@ -22,14 +22,14 @@ const PIECE: usize = 1 << 18;
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Brings `file` of `commit` into the cache and returns its place in the snapshot.
+/// Brings `file` of `commit` into the cache and returns its path in the snapshot.
 ///
 /// # Errors
 /// [`Error::Hub`] when the hub cannot be reached, refuses, or sends something else than it announced; [`Error::Io`] for the disk.
 pub fn fetch(client: &Client<'_>, store: &Store, commit: &str, file: &str) -> Result<PathBuf> {
-    let place = store.snapshot(commit).join(file);
-    if place.is_file() {
-        return Ok(place);
+    let path = store.snapshot(commit).join(file);
+    if path.is_file() {
+        return Ok(path);
     }
     let metadata = with_retries(client, || client.metadata(commit, file))?;
     let blob = store.blob(&metadata.etag);

@@ -1,4 +1,4 @@
-//! The place in a layer where adapters sit, and the list of all such places in a network.
+//! The slot of a layer that adapters sit in, and the list of all slots of a network.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

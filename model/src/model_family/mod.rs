@@ -70,7 +70,7 @@ pub struct Extractor {
     pub repository: &'static str,
     /// Repositories of ControlNets by kind.
     pub controlnets: [(&'static str, &'static str); 2],
-    /// The scheduler that it puts in the place of the model's own, over the same settings.
+    /// The scheduler that it puts in place of the model's own, over the same settings.
     pub scheduler: Option<SchedulerClass>,
 }
 

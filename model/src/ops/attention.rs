@@ -14,7 +14,7 @@ use crate::kernels::attention::{self as kernel, Sizes};
 pub enum Mask {
     /// All.
     None,
-    /// Those up to its own place, as in CLIP's text encoder.
+    /// Those up to its own position, as in CLIP's text encoder.
     Causal,
 }
 

@@ -1,4 +1,4 @@
-//! Gives a result that was computed outside candle's graph a place in it, with its own backward pass.
+//! Makes a result that was computed outside candle's graph a node of it, with its own backward pass.
 //!
 //! candle records an operation when one of its arguments is tracked. The operations here compute first, on detached inputs, and
 //! only then enter the graph, as a custom operation whose forward pass hands over what is already there. So nothing inside an

@@ -29,7 +29,7 @@ impl Pipeline {
     /// When the file is no adapter this crate understands, or one of its layers is not in the model; nothing is attached then.
     pub fn attach_adapter(&self, path: &Path, strength: f64) -> Result<AdapterReport> {
         let files = files_of(path)?.into_iter().map(AdapterFile::open).collect::<Result<Vec<_>>>()?;
-        let mut placed = Vec::new();
+        let mut checked = Vec::new();
         let mut report = AdapterReport::default();
         for ((network, layer), adapter) in files.iter().flat_map(|file| &file.entries) {
             let (slots, count) = match network {
@@ -42,17 +42,17 @@ impl Pipeline {
             let slot = slots
                 .get(layer)
                 .ok_or_else(|| Error::tensor(path, format!("{}.{layer}", network.name()), TensorCause::NoSuchLayer))?;
-            placed.push((layer, slot, adapter.to_device(self.device())?.scaled(strength)));
+            checked.push((layer, slot, adapter.to_device(self.device())?.scaled(strength)));
             *count += 1;
         }
         // Sizes are checked for all before the first is attached, so that an error leaves the networks as they were.
-        for (layer, slot, adapter) in &placed {
+        for (layer, slot, adapter) in &checked {
             slot.check(layer, adapter).map_err(|error| {
                 let cause = ModelFileCause::AdapterDoesNotFit { source: Box::new(error) };
                 Error::file(path, cause, "the adapter belongs to a model of other sizes")
             })?;
         }
-        placed.into_iter().try_for_each(|(layer, slot, adapter)| slot.attach(layer, adapter))?;
+        checked.into_iter().try_for_each(|(layer, slot, adapter)| slot.attach(layer, adapter))?;
         Ok(report)
     }
 

@@ -36,7 +36,7 @@ pub struct Extraction<'a> {
     pub t: usize,
     /// Denoise from this step down to `t` first.
     pub denoising_from: Option<usize>,
-    /// Noise by DDIM inversion in the place of a random draw.
+    /// Noise by DDIM inversion in place of a random draw.
     pub use_ddim_inversion: bool,
     /// The prompt, batch 1 or the latents'.
     pub context: &'a TextContext,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Place;
+use super::Position;
 use crate::{Error, Result};
 
 /// Which attention maps are aggregated: a part of the UNet, and self- or cross-attention.
@@ -52,14 +52,14 @@ impl AttentionCategory {
     }
 
     /// The category of an attention layer.
-    pub fn of(place: Place, cross: bool) -> Self {
-        match (place, cross) {
-            (Place::Down { .. }, true) => Self::DownCross,
-            (Place::Mid { .. }, true) => Self::MidCross,
-            (Place::Up { .. }, true) => Self::UpCross,
-            (Place::Down { .. }, false) => Self::DownSelf,
-            (Place::Mid { .. }, false) => Self::MidSelf,
-            (Place::Up { .. }, false) => Self::UpSelf,
+    pub fn of(position: Position, cross: bool) -> Self {
+        match (position, cross) {
+            (Position::Down { .. }, true) => Self::DownCross,
+            (Position::Mid { .. }, true) => Self::MidCross,
+            (Position::Up { .. }, true) => Self::UpCross,
+            (Position::Down { .. }, false) => Self::DownSelf,
+            (Position::Mid { .. }, false) => Self::MidSelf,
+            (Position::Up { .. }, false) => Self::UpSelf,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Where in the UNet a residual block or a transformer stands. Levels and repeats count from 0 in forward order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Position {
     /// `down_blocks.LEVEL`, its `resnets.REPEAT` and `attentions.REPEAT`.
     Down {
         /// Level.
@@ -29,7 +29,7 @@ pub enum Place {
 
 /// An activation inside a transformer block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BlockPart {
+pub enum BlockTap {
     /// Output of `attn1.to_q`, before the split into heads.
     SelfQ,
     /// Output of `attn1.to_k`.
@@ -56,13 +56,13 @@ pub enum LayerId {
     /// Output of `conv_in`.
     UnetAfterConvIn,
     /// Output of the second convolution of a residual block, before the shortcut is added.
-    ResIncrement(Place),
+    ResIncrement(Position),
     /// Output of a residual block.
-    ResOut(Place),
+    ResOut(Position),
     /// An activation of transformer block number `.1`.
-    Block(Place, usize, BlockPart),
+    Block(Position, usize, BlockTap),
     /// Output of a `Transformer2DModel`, after `proj_out` and the residual.
-    VitOut(Place),
+    VitOut(Position),
     /// Output of `down_blocks.LEVEL.downsamplers.0`.
     DownsamplerOut(usize),
     /// Output of `up_blocks.LEVEL.upsamplers.0`.
@@ -80,20 +80,20 @@ pub(super) const LATENTS: [LayerId; 1] = [LayerId::UnetIn];
 /// behind the first convolution,
 pub(super) const CONV_IN: [LayerId; 1] = [LayerId::UnetAfterConvIn];
 /// in a residual block,
-pub(super) const RESIDUAL_BLOCK: [fn(Place) -> LayerId; 2] = [LayerId::ResIncrement, LayerId::ResOut];
+pub(super) const RESIDUAL_BLOCK: [fn(Position) -> LayerId; 2] = [LayerId::ResIncrement, LayerId::ResOut];
 /// in a block of a transformer,
-pub(super) const TRANSFORMER_BLOCK: [BlockPart; 8] = [
-    BlockPart::SelfQ,
-    BlockPart::SelfK,
-    BlockPart::SelfV,
-    BlockPart::SelfMap,
-    BlockPart::CrossQ,
-    BlockPart::CrossMap,
-    BlockPart::FfnInner,
-    BlockPart::Out,
+pub(super) const TRANSFORMER_BLOCK: [BlockTap; 8] = [
+    BlockTap::SelfQ,
+    BlockTap::SelfK,
+    BlockTap::SelfV,
+    BlockTap::SelfMap,
+    BlockTap::CrossQ,
+    BlockTap::CrossMap,
+    BlockTap::FfnInner,
+    BlockTap::Out,
 ];
 /// behind the blocks of a transformer,
-pub(super) const TRANSFORMER_END: [fn(Place) -> LayerId; 1] = [LayerId::VitOut];
+pub(super) const TRANSFORMER_END: [fn(Position) -> LayerId; 1] = [LayerId::VitOut];
 /// behind the repeats of a level of the down path that ends in a downsampler,
 pub(super) const DOWN_END: [fn(usize) -> LayerId; 1] = [LayerId::DownsamplerOut];
 /// behind the repeats of a level of the up path that ends in an upsampler,
@@ -142,7 +142,7 @@ impl Site {
 /// A shape as a function of the sizes at the site.
 type Shape = fn(&Site) -> [usize; 3];
 
-impl BlockPart {
+impl BlockTap {
     /// What stands behind the block's prefix in the id, and the shape.
     fn describe(self) -> (&'static str, Shape) {
         match self {
@@ -164,13 +164,13 @@ impl LayerId {
         match self {
             Self::UnetIn => ("unet-in".to_owned(), Site::map),
             Self::UnetAfterConvIn => ("unet-after-conv-in".to_owned(), Site::map),
-            Self::ResIncrement(place) => (format!("{place}-res-increment"), Site::map),
-            Self::ResOut(place) => (format!("{place}-res-out"), Site::map),
-            Self::Block(place, block, part) => {
+            Self::ResIncrement(position) => (format!("{position}-res-increment"), Site::map),
+            Self::ResOut(position) => (format!("{position}-res-out"), Site::map),
+            Self::Block(position, block, part) => {
                 let (name, shape) = part.describe();
-                (format!("{}-vit-block{block}-{name}", place.transformer()), shape)
+                (format!("{}-vit-block{block}-{name}", position.transformer()), shape)
             }
-            Self::VitOut(place) => (format!("{}-vit-out", place.transformer()), Site::map),
+            Self::VitOut(position) => (format!("{}-vit-out", position.transformer()), Site::map),
             Self::DownsamplerOut(level) => (format!("down-level{level}-downsampler-out"), Site::map),
             Self::UpsamplerOut(level) => (format!("up-level{level}-upsampler-out"), Site::map),
             Self::UnetOut => ("unet-out".to_owned(), Site::map),
@@ -191,7 +191,7 @@ impl fmt::Display for LayerId {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down { level, repeat } => write!(f, "down-level{level}-repeat{repeat}"),
@@ -201,8 +201,8 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
-    /// The prefix of this place's transformer: the middle one has no repeat in its name.
+impl Position {
+    /// The prefix of this position's transformer: the middle one has no repeat in its name.
     fn transformer(self) -> String {
         match self {
             Self::Mid { .. } => "mid".to_owned(),

@@ -1,7 +1,7 @@
 //! Which layer ids a UNet has, in the order in which a forward pass reaches them, and the shapes of what they stand for.
 
 use super::layer_id::{CONV_IN, DOWN_END, END, LATENTS, RESIDUAL_BLOCK, Site, TRANSFORMER_BLOCK, TRANSFORMER_END, UP_END};
-use super::{AttentionCategory, BlockPart, LayerId, Place};
+use super::{AttentionCategory, BlockTap, LayerId, Position};
 use crate::error::ArgumentCause;
 use crate::{Error, Result};
 
@@ -91,17 +91,17 @@ impl Layout {
         &self,
         category: AttentionCategory,
         (height, width): (usize, usize),
-    ) -> Vec<(Place, usize, (usize, usize))> {
+    ) -> Vec<(Position, usize, (usize, usize))> {
         let queries = (height / 4) * (width / 4)..=(height / 2) * (width / 2);
-        let part = if category.is_cross() { BlockPart::CrossMap } else { BlockPart::SelfMap };
+        let part = if category.is_cross() { BlockTap::CrossMap } else { BlockTap::SelfMap };
         let mut layers = Vec::new();
         for (id, site) in self.walk((height, width), 1).sites {
-            if let LayerId::Block(place, block, found) = id
+            if let LayerId::Block(position, block, found) = id
                 && found == part
-                && AttentionCategory::of(place, category.is_cross()) == category
+                && AttentionCategory::of(position, category.is_cross()) == category
                 && queries.contains(&site.positions())
             {
-                layers.push((place, block, (site.height, site.width)));
+                layers.push((position, block, (site.height, site.width)));
             }
         }
         layers
@@ -126,17 +126,17 @@ impl Layout {
         CONV_IN.into_iter().for_each(|tap| walk.reach(tap));
         for (level, sizes) in self.down.iter().enumerate() {
             walk.enter(sizes);
-            (0..sizes.repeats).for_each(|repeat| walk.repeat(Place::Down { level, repeat }, sizes.transformer_blocks));
+            (0..sizes.repeats).for_each(|repeat| walk.repeat(Position::Down { level, repeat }, sizes.transformer_blocks));
             if sizes.sampler {
                 walk.halvings += 1;
                 DOWN_END.into_iter().for_each(|tap| walk.reach(tap(level)));
             }
         }
-        walk.repeat(Place::Mid { repeat: 0 }, self.mid_transformer_blocks);
-        walk.repeat(Place::Mid { repeat: 1 }, 0);
+        walk.repeat(Position::Mid { repeat: 0 }, self.mid_transformer_blocks);
+        walk.repeat(Position::Mid { repeat: 1 }, 0);
         for (level, sizes) in self.up.iter().enumerate() {
             walk.enter(sizes);
-            (0..sizes.repeats).for_each(|repeat| walk.repeat(Place::Up { level, repeat }, sizes.transformer_blocks));
+            (0..sizes.repeats).for_each(|repeat| walk.repeat(Position::Up { level, repeat }, sizes.transformer_blocks));
             if sizes.sampler {
                 walk.halvings -= usize::from(walk.halvings > 0);
                 UP_END.into_iter().for_each(|tap| walk.reach(tap(level)));
@@ -171,13 +171,13 @@ impl Walk {
     }
 
     /// A residual block and the transformer behind it.
-    fn repeat(&mut self, place: Place, transformer_blocks: usize) {
-        RESIDUAL_BLOCK.into_iter().for_each(|tap| self.reach(tap(place)));
+    fn repeat(&mut self, position: Position, transformer_blocks: usize) {
+        RESIDUAL_BLOCK.into_iter().for_each(|tap| self.reach(tap(position)));
         if transformer_blocks > 0 {
             for block in 0..transformer_blocks {
-                TRANSFORMER_BLOCK.into_iter().for_each(|part| self.reach(LayerId::Block(place, block, part)));
+                TRANSFORMER_BLOCK.into_iter().for_each(|part| self.reach(LayerId::Block(position, block, part)));
             }
-            TRANSFORMER_END.into_iter().for_each(|tap| self.reach(tap(place)));
+            TRANSFORMER_END.into_iter().for_each(|tap| self.reach(tap(position)));
         }
     }
 }

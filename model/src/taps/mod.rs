@@ -10,7 +10,7 @@ mod stop;
 mod store;
 
 pub use attention::AttentionCategory;
-pub use layer_id::{BlockPart, LayerId, Place};
+pub use layer_id::{BlockTap, LayerId, Position};
 pub use layout::{Layout, Level, PassSizes};
 pub(crate) use stop::Stop;
 pub use store::{TapPlan, Taps};

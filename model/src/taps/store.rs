@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use candle_core::Tensor;
 
 use super::attention::CollectedMaps;
-use super::{AttentionCategory, LayerId, Layout, Place, Stop};
+use super::{AttentionCategory, LayerId, Layout, Position, Stop};
 use crate::error::ArgumentCause;
 use crate::ops::Activation;
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ pub struct TapPlan {
     wanted: HashSet<LayerId>,
     categories: Vec<AttentionCategory>,
     /// Attention layers whose head-averaged map goes into the aggregate.
-    averaged: HashSet<(Place, usize, bool)>,
+    averaged: HashSet<(Position, usize, bool)>,
     /// The UNet's output is needed as well, so that the pass runs to its end.
     whole: bool,
 }
@@ -37,7 +37,7 @@ impl TapPlan {
         let mut averaged = HashSet::new();
         for category in categories {
             let layers = layout.aggregated(*category, (height, width));
-            averaged.extend(layers.into_iter().map(|(place, block, _)| (place, block, category.is_cross())));
+            averaged.extend(layers.into_iter().map(|(position, block, _)| (position, block, category.is_cross())));
         }
         if !categories.is_empty() && averaged.is_empty() {
             let categories = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -79,8 +79,8 @@ impl Taps<'_> {
     }
 
     /// Whether the head-averaged map of this attention layer goes into the aggregate.
-    pub(crate) fn wants_average(&self, place: Place, block: usize, cross: bool) -> bool {
-        self.plan.averaged.contains(&(place, block, cross))
+    pub(crate) fn wants_average(&self, position: Position, block: usize, cross: bool) -> bool {
+        self.plan.averaged.contains(&(position, block, cross))
     }
 
     /// Keeps a feature map `[b, c, h, w]` or an attention map `[b, heads, queries, keys]` if it is wanted.
@@ -113,9 +113,15 @@ impl Taps<'_> {
     ///
     /// # Errors
     /// [`Stop::Complete`] when nothing is wanted any more.
-    pub(crate) fn keep_average(&mut self, place: Place, cross: bool, map: Tensor, size: (usize, usize)) -> Result<(), Stop> {
+    pub(crate) fn keep_average(
+        &mut self,
+        position: Position,
+        cross: bool,
+        map: Tensor,
+        size: (usize, usize),
+    ) -> Result<(), Stop> {
         self.missing -= 1;
-        self.maps.0.push((AttentionCategory::of(place, cross), map, size));
+        self.maps.0.push((AttentionCategory::of(position, cross), map, size));
         self.stop_if_complete()
     }
 

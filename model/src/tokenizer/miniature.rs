@@ -132,7 +132,7 @@ fn settings(padding: Padding) -> (Value, Value) {
     (config, special)
 }
 
-/// Writes beside the place, then renames, so that a file that exists is whole.
+/// Writes a temporary file in the same folder, then renames, so that a file that exists is whole.
 fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     let path = folder.join(name);
     let unfinished = folder.join(format!(".{name}.{}.tmp", std::process::id()));

@@ -8,7 +8,7 @@ use super::transformer::BlockPosition;
 use crate::Result;
 use crate::layers::{Linear, Weights};
 use crate::ops::{self, Activation, Mask};
-use crate::taps::{BlockPart, Stop, Taps};
+use crate::taps::{BlockTap, Stop, Taps};
 
 /// Attention of the image's tokens to themselves.
 #[derive(Debug)]
@@ -34,11 +34,11 @@ impl SelfAttention {
     /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
     pub fn forward(&self, x: &Activation, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let q = self.to_q.forward(x)?;
-        taps.keep_tokens(at.id(BlockPart::SelfQ), &q, at.size)?;
+        taps.keep_tokens(at.id(BlockTap::SelfQ), &q, at.size)?;
         let k = self.to_k.forward(x)?;
-        taps.keep_tokens(at.id(BlockPart::SelfK), &k, at.size)?;
+        taps.keep_tokens(at.id(BlockTap::SelfK), &k, at.size)?;
         let v = self.to_v.forward(x)?;
-        taps.keep_tokens(at.id(BlockPart::SelfV), &v, at.size)?;
+        taps.keep_tokens(at.id(BlockTap::SelfV), &v, at.size)?;
         keep_maps(&q, &k, self.heads, at, false, taps)?;
         Ok(self.to_out.forward(&q.attention(&k, &v, self.heads, Mask::None)?)?)
     }
@@ -73,7 +73,7 @@ impl CrossAttention {
     /// `x` `[b, n, c]`, normalized; returns `[b, n, c]`.
     pub fn forward(&self, x: &Activation, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let q = self.to_q.forward(x)?;
-        taps.keep_tokens(at.id(BlockPart::CrossQ), &q, at.size)?;
+        taps.keep_tokens(at.id(BlockTap::CrossQ), &q, at.size)?;
         let (k, v) = context.keys_values(self.number, |states| {
             let states = Activation::shared(states.clone());
             Ok((self.to_k.forward(&states)?.into_tensor(), self.to_v.forward(&states)?.into_tensor()))
@@ -87,12 +87,12 @@ impl CrossAttention {
 
 /// Makes and keeps the attention's probabilities where the taps want them: per head, averaged over heads, or both.
 fn keep_maps(q: &Activation, k: &Activation, heads: usize, at: BlockPosition, cross: bool, taps: &mut Taps) -> Result<(), Stop> {
-    let id = at.id(if cross { BlockPart::CrossMap } else { BlockPart::SelfMap });
+    let id = at.id(if cross { BlockTap::CrossMap } else { BlockTap::SelfMap });
     if taps.wants(id) {
         taps.keep(id, &Activation::new(ops::attention_probabilities(q.read(), k.read(), heads)?))?;
     }
-    if taps.wants_average(at.place, at.block, cross) {
-        taps.keep_average(at.place, cross, ops::attention_probabilities_mean(q.read(), k.read(), heads)?, at.size)?;
+    if taps.wants_average(at.position, at.block, cross) {
+        taps.keep_average(at.position, cross, ops::attention_probabilities_mean(q.read(), k.read(), heads)?, at.size)?;
     }
     Ok(())
 }

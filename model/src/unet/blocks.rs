@@ -13,7 +13,7 @@ use crate::Result;
 use crate::error::InputError;
 use crate::layers::Weights;
 use crate::ops::{self, Activation, GradientSink};
-use crate::taps::{LayerId, Place, Stop, TapPlan, Taps};
+use crate::taps::{LayerId, Position, Stop, TapPlan, Taps};
 
 /// What a pass carries through every block.
 pub(crate) struct Pass<'a, 'plan> {
@@ -30,14 +30,14 @@ pub(crate) struct Pass<'a, 'plan> {
 pub(super) struct Repeat {
     resnet: ResnetBlock2D,
     attention: Option<Transformer2DModel>,
-    place: Place,
+    position: Position,
 }
 
 impl Repeat {
     fn forward(&self, x: &Activation, temb: &Activation, context: &TextContext, taps: &mut Taps) -> Result<Activation, Stop> {
-        let hidden = self.resnet.forward(x, temb, self.place, taps)?;
+        let hidden = self.resnet.forward(x, temb, self.position, taps)?;
         match &self.attention {
-            Some(attention) => attention.forward(&hidden, context, self.place, taps),
+            Some(attention) => attention.forward(&hidden, context, self.position, taps),
             None => Ok(hidden),
         }
     }
@@ -96,7 +96,7 @@ impl DownBlock {
             repeats.push(Arc::new(Repeat {
                 resnet: ResnetBlock2D::load(c_in, width, sizes.resnet, weights.pp("resnets").pp(repeat))?,
                 attention: sizes.transformer(width, config.heads(level), blocks, weights.pp("attentions").pp(repeat))?,
-                place: Place::Down { level, repeat },
+                position: Position::Down { level, repeat },
             }));
             c_in = width;
         }
@@ -137,8 +137,8 @@ impl MidBlock {
         let attention =
             sizes.transformer(width, config.heads(level), config.mid_transformer_blocks(), weights.pp("attentions.0"))?;
         Ok(Self {
-            first: Arc::new(Repeat { resnet: resnet(0)?, attention, place: Place::Mid { repeat: 0 } }),
-            second: Arc::new(Repeat { resnet: resnet(1)?, attention: None, place: Place::Mid { repeat: 1 } }),
+            first: Arc::new(Repeat { resnet: resnet(0)?, attention, position: Position::Mid { repeat: 0 } }),
+            second: Arc::new(Repeat { resnet: resnet(1)?, attention: None, position: Position::Mid { repeat: 1 } }),
         })
     }
 
@@ -172,7 +172,7 @@ impl UpBlock {
             repeats.push(Arc::new(Repeat {
                 resnet: ResnetBlock2D::load(hidden + skip, width, sizes.resnet, weights.pp("resnets").pp(repeat))?,
                 attention: sizes.transformer(width, heads, blocks, weights.pp("attentions").pp(repeat))?,
-                place: Place::Up { level, repeat },
+                position: Position::Up { level, repeat },
             }));
         }
         let upsampler = (!last).then(|| Upsample2D::load(width, weights.pp("upsamplers.0"))).transpose()?;

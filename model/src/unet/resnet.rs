@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, Linear, Weights};
 use crate::ops::{Activation, Padding};
-use crate::taps::{LayerId, Place, Stop, Taps};
+use crate::taps::{LayerId, Position, Stop, Taps};
 
 /// `shortcut(x) + conv2(silu(norm2(conv1(silu(norm1(x))) + time_emb_proj(temb))))`.
 #[derive(Debug)]
@@ -48,16 +48,22 @@ impl ResnetBlock2D {
     /// `x` `[b, c_in, h, w]`, `temb` `[b or 1, time embedding]` after SiLU; returns `[b, c_out, h, w]`.
     /// # Errors
     /// When a tensor operation fails; [`Stop::Complete`] when the taps need nothing further.
-    pub(super) fn forward(&self, x: &Activation, temb: &Activation, place: Place, taps: &mut Taps) -> Result<Activation, Stop> {
+    pub(super) fn forward(
+        &self,
+        x: &Activation,
+        temb: &Activation,
+        position: Position,
+        taps: &mut Taps,
+    ) -> Result<Activation, Stop> {
         let hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         let hidden = hidden.add_channels(&self.time_emb_proj.forward(temb)?)?;
         let increment = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
-        taps.keep(LayerId::ResIncrement(place), &increment)?;
+        taps.keep(LayerId::ResIncrement(position), &increment)?;
         let out = match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x)?.add(&increment)?,
             None => increment.add(x)?,
         };
-        taps.keep(LayerId::ResOut(place), &out)?;
+        taps.keep(LayerId::ResOut(position), &out)?;
         Ok(out)
     }
 }

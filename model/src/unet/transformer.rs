@@ -6,19 +6,19 @@ use super::context::TextContext;
 use crate::Result;
 use crate::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Weights};
 use crate::ops::Activation;
-use crate::taps::{BlockPart, LayerId, Place, Stop, Taps};
+use crate::taps::{BlockTap, LayerId, Position, Stop, Taps};
 
-/// Where a transformer block stands: its place, its number there, and the height and width of its tokens.
+/// Where a transformer block stands: its position, its index there, and the height and width of its tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockPosition {
-    pub place: Place,
+    pub position: Position,
     pub block: usize,
     pub size: (usize, usize),
 }
 
 impl BlockPosition {
-    pub fn id(self, part: BlockPart) -> LayerId {
-        LayerId::Block(self.place, self.block, part)
+    pub fn id(self, part: BlockTap) -> LayerId {
+        LayerId::Block(self.position, self.block, part)
     }
 }
 
@@ -53,15 +53,15 @@ impl BasicTransformerBlock {
         let attended = self.attn2.forward(&self.norm2.forward(&x)?, context, at, taps)?;
         let x = attended.add(&x)?;
         let gated = self.ff_in.forward(&self.norm3.forward(&x)?)?;
-        let out = if taps.wants(at.id(BlockPart::FfnInner)) {
+        let out = if taps.wants(at.id(BlockTap::FfnInner)) {
             let inner = gated.geglu()?;
-            taps.keep_tokens(at.id(BlockPart::FfnInner), &inner, at.size)?;
+            taps.keep_tokens(at.id(BlockTap::FfnInner), &inner, at.size)?;
             self.ff_out.forward(&inner)?
         } else {
             self.ff_out.forward_geglu(&gated)?
         };
         let out = out.add(&x)?;
-        taps.keep_tokens(at.id(BlockPart::Out), &out, at.size)?;
+        taps.keep_tokens(at.id(BlockTap::Out), &out, at.size)?;
         Ok(out)
     }
 }
@@ -138,17 +138,17 @@ impl Transformer2DModel {
         &self,
         x: &Activation,
         context: &TextContext,
-        place: Place,
+        position: Position,
         taps: &mut Taps,
     ) -> Result<Activation, Stop> {
         let (_, _, h, w) = x.read().dims4()?;
         let mut tokens = self.proj_in.to_tokens(self.norm.forward(x)?)?;
         for (block, transformer) in self.transformer_blocks.iter().enumerate() {
-            let at = BlockPosition { place, block, size: (h, w) };
+            let at = BlockPosition { position, block, size: (h, w) };
             tokens = transformer.forward(&tokens, context, at, taps)?;
         }
         let out = self.proj_out.to_maps(&tokens, h, w)?.add(x)?;
-        taps.keep(LayerId::VitOut(place), &out)?;
+        taps.keep(LayerId::VitOut(position), &out)?;
         Ok(out)
     }
 }

@@ -111,7 +111,7 @@ impl Family for Glora {
 /// `sum over i of weight[o, i, ..] factor[i, j]`, float32.
 ///
 /// # Shapes
-/// `weight` `[o, i]` or `[o, i, k, k]`; returns it with `j` in the place of `i`.
+/// `weight` `[o, i]` or `[o, i, k, k]`; returns it with `j` in place of `i`.
 fn along_inputs(weight: &Tensor, factor: &Tensor) -> Result<Tensor> {
     let weight = weight.to_dtype(DType::F32)?;
     let &[outputs, inputs, ref kernel @ ..] = weight.dims() else { return Ok(weight.matmul(factor)?) };

@@ -67,7 +67,7 @@ impl Loha {
             None => ([matrix(&self.w1_a)?, matrix(&self.w2_a)?], [matrix(&self.w1_b)?, matrix(&self.w2_b)?]),
             Some((t1, t2)) => {
                 let right = |core: &Tensor, b: &Tensor| -> Result<Tensor> {
-                    // An identity in the place of `a` leaves the core's product with `b`.
+                    // An identity in place of `a` leaves the core's product with `b`.
                     let rank = core.dims()[0];
                     core_product(&Tensor::eye(rank, candle_core::DType::F32, core.device())?, core, b)
                 };

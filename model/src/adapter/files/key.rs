@@ -73,7 +73,7 @@ pub enum AdapterKey {
 
 /// Refusals.
 const SDXL: &str = "an SDXL adapter";
-const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have numbers in the place of names";
+const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have numbers instead of names";
 
 /// Reads one key.
 pub fn parse(key: &str) -> AdapterKey {

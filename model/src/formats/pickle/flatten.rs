@@ -4,12 +4,12 @@
 //! down to a depth that no model reaches; objects that are referred to more than once count as often as they are named.
 
 use super::super::elements::element_size;
-use super::super::place::Place;
+use super::super::location::Location;
 use super::super::positioned::PositionedFile;
 use super::super::shown::shown;
 use super::super::weight_file::TensorInfo;
 use super::graph::{Graph, NodeId, TensorView, Value};
-use super::{Contents, Loaded, Other, StoragePlace, UNTRUSTED};
+use super::{Contents, Loaded, Other, StorageLocation, UNTRUSTED};
 use crate::error::{Error, PickleCause, Result, TensorCause};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -126,9 +126,9 @@ impl<'a> Children<'a> {
 struct Entries<'a> {
     file: &'a PositionedFile,
     graph: &'a Graph,
-    storages: &'a [StoragePlace],
+    storages: &'a [StorageLocation],
     bytes: u64,
-    tensors: BTreeMap<String, (TensorInfo, Place)>,
+    tensors: BTreeMap<String, (TensorInfo, Location)>,
     others: BTreeMap<String, Other>,
 }
 
@@ -136,8 +136,8 @@ impl Entries<'_> {
     fn add(&mut self, name: String, id: NodeId) -> Result<()> {
         let twice = match self.graph.get(id) {
             Value::Tensor(position) => {
-                let placed = self.place(&name, &self.graph.tensors[*position as usize])?;
-                self.others.contains_key(&name) || self.tensors.insert(name.clone(), placed).is_some()
+                let located = self.location(&name, &self.graph.tensors[*position as usize])?;
+                self.others.contains_key(&name) || self.tensors.insert(name.clone(), located).is_some()
             }
             value => {
                 let number = match value {
@@ -153,9 +153,9 @@ impl Entries<'_> {
     }
 
     /// Where the numbers of a view are; their total is kept in proportion to the file, since a view may repeat an element.
-    fn place(&mut self, name: &str, view: &TensorView) -> Result<(TensorInfo, Place)> {
+    fn location(&mut self, name: &str, view: &TensorView) -> Result<(TensorInfo, Location)> {
         let storage = &self.graph.storages[view.storage as usize];
-        let place = &self.storages[view.storage as usize];
+        let location = &self.storages[view.storage as usize];
         let size = element_size(storage.dtype).unwrap_or(1) as u64;
         let bytes = view.shape.iter().try_fold(size, |bytes, side| bytes.checked_mul(*side as u64));
         let limit = self.file.len().saturating_mul(4).saturating_add(SPARE_BYTES);
@@ -166,11 +166,11 @@ impl Entries<'_> {
         }
         let info = TensorInfo { dtype: storage.dtype, shape: view.shape.clone() };
         // Inside of the file, as was checked, so nothing here overflows.
-        let offset = place.offset + view.offset * size;
+        let offset = location.offset + view.offset * size;
         // A step along a dimension of one is never taken, and may be any number.
         let step = |(side, stride): (&usize, &u64)| if *side == 1 { 0 } else { *stride };
         let strides = (!is_contiguous(view)).then(|| view.shape.iter().zip(&view.strides).map(step).collect());
-        Ok((info, Place { file: 0, offset, strides, record: place.record }))
+        Ok((info, Location { file: 0, offset, strides, record: location.record }))
     }
 }
 

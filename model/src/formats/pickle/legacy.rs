@@ -7,7 +7,7 @@ use super::super::shown::shown;
 use super::graph::{Graph, NodeId, Value};
 use super::machine::Machine;
 use super::source::Source;
-use super::{Loaded, StoragePlace, damaged};
+use super::{Loaded, StorageLocation, damaged};
 use crate::error::{Error, PickleCause, Result, WeightFileCause};
 
 /// What the first pickle holds.
@@ -29,7 +29,7 @@ pub(super) fn load(file: &PositionedFile) -> Result<Loaded> {
     check_byte_order(file, &facts, root)?;
     let (graph, root) = Machine::run(&mut source)?;
     let (keys, keys_root) = Machine::run(&mut source)?;
-    let storages = places(file, &graph, &keys, keys_root, source.position())?;
+    let storages = locations(file, &graph, &keys, keys_root, source.position())?;
     Ok(Loaded { graph, root, storages, records: Vec::new() })
 }
 
@@ -49,7 +49,7 @@ fn check_byte_order(file: &PositionedFile, facts: &Graph, root: NodeId) -> Resul
 }
 
 /// Walks over the storages behind the pickles.
-fn places(file: &PositionedFile, graph: &Graph, keys: &Graph, root: NodeId, start: u64) -> Result<Vec<StoragePlace>> {
+fn locations(file: &PositionedFile, graph: &Graph, keys: &Graph, root: NodeId, start: u64) -> Result<Vec<StorageLocation>> {
     let Value::List(listed) = keys.get(root) else {
         return Err(damaged(file, PickleCause::NoStorageList));
     };
@@ -78,7 +78,8 @@ fn places(file: &PositionedFile, graph: &Graph, keys: &Graph, root: NodeId, star
         position = end;
     }
     let missing = |index: usize| damaged(file, PickleCause::StorageMissing { key: shown(&graph.storages[index].key) });
-    let place =
-        |(index, offset): (usize, Option<u64>)| Ok(StoragePlace { offset: offset.ok_or_else(|| missing(index))?, record: None });
-    offsets.into_iter().enumerate().map(place).collect()
+    let location = |(index, offset): (usize, Option<u64>)| {
+        Ok(StorageLocation { offset: offset.ok_or_else(|| missing(index))?, record: None })
+    };
+    offsets.into_iter().enumerate().map(location).collect()
 }

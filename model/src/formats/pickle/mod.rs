@@ -25,7 +25,7 @@ mod zip_file;
 pub use write::write_torch_streaming;
 
 use super::container::Container;
-use super::place::{Place, Record};
+use super::location::{Location, Record};
 use super::positioned::PositionedFile;
 use super::weight_file::TensorInfo;
 use crate::error::{Error, FileCause, Result};
@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 
 /// What stands in a torch file.
 pub(super) struct Contents {
-    pub(super) tensors: BTreeMap<String, (TensorInfo, Place)>,
+    pub(super) tensors: BTreeMap<String, (TensorInfo, Location)>,
     pub(super) others: BTreeMap<String, Other>,
     pub(super) records: Vec<Record>,
 }
@@ -49,22 +49,22 @@ pub(super) struct Other {
 }
 
 /// Where a storage's bytes are, known after the pickle was read.
-struct StoragePlace {
+struct StorageLocation {
     offset: u64,
     record: Option<usize>,
 }
 
-/// Reads the names, types, shapes and places of a torch file.
+/// Reads the names, types, shapes and locations of a torch file.
 pub(super) fn open(file: &PositionedFile, container: Container) -> Result<Contents> {
     let loaded = if container == Container::Zip { zip_file::load(file)? } else { legacy::load(file)? };
     flatten::flatten(file, loaded)
 }
 
-/// A read pickle: the object that was saved, and the places of the storages that it refers to.
+/// A read pickle: the object that was saved, and the locations of the storages that it refers to.
 struct Loaded {
     graph: Graph,
     root: NodeId,
-    storages: Vec<StoragePlace>,
+    storages: Vec<StorageLocation>,
     records: Vec<Record>,
 }
 

@@ -1,7 +1,7 @@
 //! The directory of a zip archive whose members are stored as they are.
 //!
 //! Own code beside the `zip` crate, because an archive from a stranger must have no two members of one name and no two that
-//! overlap (the crate keeps the last of two names and does not compare places), and because members are read by position from
+//! overlap (the crate keeps the last of two names and does not compare positions), and because members are read by position from
 //! many threads. Format: PKWARE APPNOTE 6.3.10, with Zip64.
 
 use super::super::positioned::PositionedFile;

@@ -1,12 +1,12 @@
 //! torch's zip files: `<top>/data.pkl`, `<top>/data/<key>` for each storage, `<top>/byteorder`.
 
-use super::super::place::Record;
+use super::super::location::Record;
 use super::super::positioned::PositionedFile;
 use super::super::shown::shown;
 use super::machine::Machine;
 use super::source::Source;
 use super::zip::{self, Member};
-use super::{Loaded, StoragePlace, damaged};
+use super::{Loaded, StorageLocation, damaged};
 use crate::error::{ArchiveCause, Error, PickleCause, Result, WeightFileCause};
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) fn load(file: &PositionedFile) -> Result<Loaded> {
             let (elements, dtype) = (storage.elements, storage.dtype);
             return Err(damaged(file, PickleCause::RecordLength { record: shown(&name), found: member.len, elements, dtype }));
         }
-        storages.push(StoragePlace { offset: member.start, record: Some(records.len()) });
+        storages.push(StorageLocation { offset: member.start, record: Some(records.len()) });
         records.push(record(member, &name));
     }
     Ok(Loaded { graph, root, storages, records })

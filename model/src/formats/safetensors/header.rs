@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for RawHeader {
             type Value = RawHeader;
 
             fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("a map from tensor names to their type, shape and place")
+                formatter.write_str("a map from tensor names to their type, shape and position")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {

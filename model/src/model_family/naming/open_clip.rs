@@ -66,7 +66,7 @@ pub fn unused(names: &[&str]) -> Vec<String> {
 /// OpenCLIP's names (without the prefix) of weights with these transformers names.
 ///
 /// # Errors
-/// The names that have no place in a tower.
+/// The names that have no counterpart in a tower.
 pub fn to_ldm(names: &[&str]) -> Result<Vec<Renaming>, Vec<String>> {
     let mut found = Vec::new();
     let mut unknown = Vec::new();

@@ -120,7 +120,7 @@ pub struct TextEncoderNaming {
     pub prefix: &'static str,
     /// The weights that a file with these names holds.
     pub to_diffusers: fn(&[&str]) -> Vec<Renaming>,
-    /// The names of weights with these transformers names; names that have no place as errors.
+    /// The names of weights with these transformers names; names that have no counterpart as errors.
     pub to_ldm: fn(&[&str]) -> Result<Vec<Renaming>, Vec<String>>,
     /// Names that are known and not used.
     pub unused: fn(&[&str]) -> Vec<String>,
@@ -159,11 +159,11 @@ pub fn table<'a>(names: impl Iterator<Item = &'a str>, family: &ModelFamily, net
     found.into_iter().map(|one| Renaming { stored: format!("{prefix}{}", one.stored), ..one }).collect()
 }
 
-/// Where weights with these diffusers names (in today's spelling) stand in a family's checkpoint. Names that have no place there are
+/// Where weights with these diffusers names (in today's spelling) stand in a family's checkpoint. Names that have no counterpart there are
 /// answered as errors, in the order given.
 ///
 /// # Errors
-/// The names that have no place in an LDM checkpoint.
+/// The names that have no counterpart in an LDM checkpoint.
 pub fn table_to_ldm<'a>(
     names: impl Iterator<Item = &'a str> + Clone,
     family: &ModelFamily,

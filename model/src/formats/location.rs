@@ -15,7 +15,7 @@ const SPARSE_PIECE: u64 = 1 << 12;
 
 /// Where a tensor's bytes are.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// Index of the open file.
     pub(super) file: usize,
     /// Byte of the first element.
@@ -73,19 +73,19 @@ impl Record {
 pub(super) fn read(
     file: &PositionedFile,
     info: &TensorInfo,
-    place: &Place,
+    location: &Location,
     record: Option<&Record>,
     device: &Device,
 ) -> Result<Option<Tensor>> {
     let size = element_size(info.dtype).unwrap_or(1) as u64;
     // Fits: both containers checked it against the file's length.
     let bytes = info.shape.iter().product::<usize>() as u64 * size;
-    let Some(strides) = &place.strides else {
-        let whole = record.filter(|r| (place.offset, bytes) == (r.start, r.len) && !r.verified.load(Ordering::Relaxed));
+    let Some(strides) = &location.strides else {
+        let whole = record.filter(|r| (location.offset, bytes) == (r.start, r.len) && !r.verified.load(Ordering::Relaxed));
         if let (Some(record), None) = (record, whole) {
             record.verify(file)?;
         }
-        let mut position = place.offset;
+        let mut position = location.offset;
         let mut hasher = whole.map(|_| crc32fast::Hasher::new());
         let mut next = |buffer: &mut [u8]| {
             file.read_exact_at(position, buffer)?;
@@ -102,7 +102,7 @@ pub(super) fn read(
     if let Some(record) = record {
         record.verify(file)?;
     }
-    read_strided(file, info, place.offset, strides, size, device)
+    read_strided(file, info, location.offset, strides, size, device)
 }
 
 /// Reads a tensor whose elements do not follow each other, through a window onto the file.
