@@ -4,7 +4,7 @@
 //! cargo run --release -p driftless --example miniature -- FOLDER [--full | --sd2] [--float16] [--seed N] [--images]
 //! ```
 //!
-//! `FOLDER` becomes a diffusers pipeline folder with `controlnet-canny/` beside the usual parts. With `--images`, `FOLDER/train`
+//! `FOLDER` becomes a diffusers pipeline folder with `controlnet-canny/` beside the usual components. With `--images`, `FOLDER/train`
 //! gets 30 captioned images in the three groups of the paper's recipe, and `FOLDER/images` four images to extract from.
 
 use std::path::PathBuf;

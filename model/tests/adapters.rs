@@ -81,11 +81,11 @@ fn gradients_are_those_of_lycoris() {
         let y = layer.forward(x.as_tensor(), &trainable.adapter);
         let gradients = (y * layer.get("g")).unwrap().sum_all().unwrap().backward().unwrap();
         assert_close(&layer.path, gradients.get(&x).unwrap(), &layer.get("x_grad"), 1e-5);
-        for (part, variable) in &trainable.variables {
-            let expected = layer.get(&format!("grad.{}", part.name()));
-            let ours = gradients.get(variable).unwrap_or_else(|| panic!("{}: no gradient of {}", layer.path, part.name()));
+        for (component, variable) in &trainable.variables {
+            let expected = layer.get(&format!("grad.{}", component.name()));
+            let ours = gradients.get(variable).unwrap_or_else(|| panic!("{}: no gradient of {}", layer.path, component.name()));
             let ours = ours.reshape(expected.shape()).unwrap();
-            assert_close(&format!("{}: gradient of {}", layer.path, part.name()), &ours, &expected, 1e-5);
+            assert_close(&format!("{}: gradient of {}", layer.path, component.name()), &ours, &expected, 1e-5);
         }
     }
 }
@@ -103,9 +103,9 @@ fn gradients_survive_checkpointing_around_the_layer() {
         let y = ops::checkpoint(&sink, [x.as_tensor(), &unused, &unused], move |[x, ..]| Ok(layer.forward(x, &adapter))).unwrap();
         let mut gradients = (y * g).unwrap().sum_all().unwrap().backward().unwrap();
         sink.merge_into(&mut gradients).unwrap();
-        for (part, variable) in &trainable.variables {
-            let expected = expected.get(&format!("{path}.grad.{}", part.name()));
-            let ours = gradients.get(variable).unwrap_or_else(|| panic!("{path}: no gradient of {}", part.name()));
+        for (component, variable) in &trainable.variables {
+            let expected = expected.get(&format!("{path}.grad.{}", component.name()));
+            let ours = gradients.get(variable).unwrap_or_else(|| panic!("{path}: no gradient of {}", component.name()));
             assert_close(&path, &ours.reshape(expected.shape()).unwrap(), &expected, 1e-5);
         }
     }

@@ -34,13 +34,13 @@ fn names_are_those_of_diffusers_both_ways() {
     for case in fixture.cases {
         // Both networks in one file, as in a checkpoint.
         let stored: Vec<String> = case.unet.iter().chain(&case.vae).map(|(_, ldm)| ldm.clone()).collect();
-        for (part, pairs) in [(Network::Unet, &case.unet), (Network::Vae, &case.vae)] {
+        for (network, pairs) in [(Network::Unet, &case.unet), (Network::Vae, &case.vae)] {
             let expected: BTreeMap<&str, &str> = pairs.iter().map(|(name, ldm)| (name.as_str(), ldm.as_str())).collect();
             assert_eq!(expected.len(), pairs.len());
-            let found = table(stored.iter().map(String::as_str), &sd15::FAMILY, part);
+            let found = table(stored.iter().map(String::as_str), &sd15::FAMILY, network);
             assert_eq!(found.iter().map(pair).collect::<BTreeMap<_, _>>(), expected);
             assert_eq!(found.len(), pairs.len());
-            let back = table_to_ldm(expected.keys().copied(), &sd15::FAMILY, part).unwrap();
+            let back = table_to_ldm(expected.keys().copied(), &sd15::FAMILY, network).unwrap();
             assert_eq!(back.iter().map(pair).collect::<BTreeMap<_, _>>(), expected);
         }
     }
@@ -73,7 +73,7 @@ fn names_of_no_weight_are_not_translated() {
 #[test]
 fn all_spellings_of_the_attention_layer_have_one_name() {
     let current = "decoder.mid_block.attentions.0.";
-    for (part, now) in [
+    for (stored, now) in [
         ("query", "to_q"),
         ("key", "to_k"),
         ("value", "to_v"),
@@ -82,11 +82,11 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
         ("to_q", "to_q"),
         ("to_out.0", "to_out.0"),
     ] {
-        assert_eq!(vae_attention::to_current(&format!("{current}{part}.weight")), format!("{current}{now}.weight"));
+        assert_eq!(vae_attention::to_current(&format!("{current}{stored}.weight")), format!("{current}{now}.weight"));
     }
-    let ldm = |part: &str| {
+    let ldm = |layer: &str| {
         let names = [
-            format!("first_stage_model.decoder.mid.attn_1.{part}.bias"),
+            format!("first_stage_model.decoder.mid.attn_1.{layer}.bias"),
             "first_stage_model.decoder.up.0.block.0.conv1.weight".into(),
         ];
         table(names.iter().map(String::as_str), &sd15::FAMILY, Network::Vae)
@@ -94,7 +94,7 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
             .map(|found| found.name)
             .find(|name| name.contains("attentions"))
     };
-    for (part, now) in [
+    for (stored, now) in [
         ("q", "to_q"),
         ("to_q", "to_q"),
         ("norm", "group_norm"),
@@ -102,7 +102,7 @@ fn all_spellings_of_the_attention_layer_have_one_name() {
         ("to_out.0", "to_out.0"),
         ("query", "to_q"),
     ] {
-        assert_eq!(ldm(part), Some(format!("{current}{now}.bias")), "{part}");
+        assert_eq!(ldm(stored), Some(format!("{current}{now}.bias")), "{stored}");
     }
     assert_eq!(ldm("x"), None);
 }

@@ -31,8 +31,8 @@ fn attach(pipeline: &Pipeline, file: &str) -> BTreeMap<String, Var> {
         };
         slots.get(path).unwrap_or_else(|| panic!("no layer {path}")).attach(path, trainable.adapter).unwrap();
         let name = kohya_name::name(*network, path);
-        for (part, variable) in trainable.variables {
-            variables.insert(format!("{name}.{}", part.name()), variable);
+        for (component, variable) in trainable.variables {
+            variables.insert(format!("{name}.{}", component.name()), variable);
         }
     }
     variables

@@ -12,13 +12,13 @@ pub enum AdapterCause {
     #[error("belongs to an adapter of type {found}; supported are {supported}")]
     Type { found: String, supported: String },
     /// Two spellings of one component.
-    #[error("and `{other}` are both the same part of layer `{layer}` of the {network}")]
+    #[error("and `{other}` are both the same component of layer `{layer}` of the {network}")]
     TwoSpellings { other: String, layer: String, network: &'static str },
     #[error("its partner, {component}, is missing")]
     PartnerMissing { component: String },
     #[error("stands without the factors it belongs to")]
     NoFactors,
-    #[error("is a part of {family}, but `{other}` of the same layer is one of {other_family}")]
+    #[error("is a component of {family}, but `{other}` of the same layer is one of {other_family}")]
     TwoFamilies { family: &'static str, other: String, other_family: &'static str },
     #[error("and `{other}` are two forms of the same {component}")]
     TwoForms { other: String, component: &'static str },

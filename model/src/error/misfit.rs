@@ -63,12 +63,12 @@ pub enum Misfit {
         found: [Vec<usize>; 2],
     },
     /// The channels cannot be divided into groups or heads.
-    #[error("{parts} {name} do not divide {channels} channels")]
+    #[error("{count} {name} do not divide {channels} channels")]
     Division {
         /// What they are divided into.
         name: &'static str,
         /// How many of them.
-        parts: usize,
+        count: usize,
         /// The channels.
         channels: usize,
     },
@@ -114,7 +114,7 @@ pub enum Misfit {
         /// Width of the image.
         width: usize,
     },
-    /// The parts of a linear layer with a low-rank term do not fit each other.
+    /// The tensors of a linear layer with a low-rank term do not fit each other.
     #[error("do not fit each other or are not on a CPU: x {x:?}, weight {weight:?}, down {down:?}, up {up:?}")]
     LowRank {
         /// The input's shape.

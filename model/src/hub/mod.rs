@@ -5,7 +5,7 @@
 //! Differences, all on purpose:
 //! - A revision that is in the cache whole is used without asking the hub whether the branch has moved.
 //! - Only what an SD1.5 pipeline reads is fetched: no safety checker, no `.bin`, no second precision.
-//! - `*.fp16.safetensors` weights are taken unasked where a part has no others; diffusers wants `variant="fp16"` for it.
+//! - `*.fp16.safetensors` weights are taken unasked where a network has no others; diffusers wants `variant="fp16"` for it.
 //! - When the hub cannot be reached, a complete snapshot of the other precision will do.
 //! - Large files are checked against their SHA-256; a connection that goes silent is given up and taken up again.
 
@@ -164,12 +164,12 @@ fn list(names: &[String]) -> String {
 
 /// Whether `model` can be an id: `owner/name`, and nothing that looks like a path or a weight file.
 fn is_hub_id(model: &str) -> bool {
-    let part = |part: &str| files::is_plain_name(part) && !part.starts_with('-') && !part.ends_with(['.', '-']);
+    let is_name = |name: &str| files::is_plain_name(name) && !name.starts_with('-') && !name.ends_with(['.', '-']);
     let twice = model.contains("--") || model.contains("..");
     let extension = Path::new(model).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let weights = ["safetensors", "ckpt", "pt", "pth", "bin"].contains(&extension.to_ascii_lowercase().as_str());
     match model.split_once('/') {
-        Some((owner, name)) => model.len() <= LONGEST_ID && part(owner) && part(name) && !twice && !weights,
+        Some((owner, name)) => model.len() <= LONGEST_ID && is_name(owner) && is_name(name) && !twice && !weights,
         None => false,
     }
 }

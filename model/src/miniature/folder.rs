@@ -28,8 +28,8 @@ pub enum Size {
     Full,
 }
 
-/// The configurations of a model's parts.
-struct Parts {
+/// The configurations of a model's components.
+struct Configurations {
     unet: UnetConfig,
     vae: VaeConfig,
     text: TextEncoderConfig,
@@ -45,23 +45,23 @@ impl Size {
         }
     }
 
-    fn parts(self, vocab_size: usize) -> Parts {
+    fn configurations(self, vocab_size: usize) -> Configurations {
         match self {
-            Self::Miniature => Parts {
+            Self::Miniature => Configurations {
                 unet: UnetConfig::miniature(),
                 vae: VaeConfig::miniature(),
                 text: TextEncoderConfig::miniature(vocab_size),
                 controlnet: ControlNetConfig::miniature(),
                 scheduler: scheduler_1_5(),
             },
-            Self::MiniatureSd2 => Parts {
+            Self::MiniatureSd2 => Configurations {
                 unet: UnetConfig::miniature_2_1(),
                 vae: VaeConfig::miniature(),
                 text: TextEncoderConfig::miniature_2_1(vocab_size),
                 controlnet: ControlNetConfig::miniature_2_1(),
                 scheduler: scheduler_2_1(),
             },
-            Self::Full => Parts {
+            Self::Full => Configurations {
                 unet: UnetConfig::stable_diffusion_1_5(),
                 vae: VaeConfig::stable_diffusion_1_5(),
                 // The tokenizer of a seeded model is small; the embedding keeps the true size.
@@ -79,7 +79,7 @@ impl Size {
 /// When a file cannot be written.
 pub fn write_model(folder: &Path, size: Size, dtype: DType, seed: u64) -> Result<()> {
     let vocab_size = write_tokenizer(&folder.join("tokenizer"), size.padding())?;
-    let Parts { unet, vae, text, controlnet, scheduler } = size.parts(vocab_size);
+    let Configurations { unet, vae, text, controlnet, scheduler } = size.configurations(vocab_size);
     let network = |name: &str, class: &str, file: &str, config: Value, build: &dyn Fn(Weights) -> Result<()>, seed: u64| {
         let source = Arc::new(SeededSource::new(seed, dtype));
         let types = WeightType { storage: None, compute: DType::F32 };

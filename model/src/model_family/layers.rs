@@ -72,10 +72,10 @@ struct Pattern {
 static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
     let mut patterns = Vec::new();
     let mut add = |network, dotted, kind| patterns.push(Pattern { network, dotted, kind });
-    for (parts, layers) in [("attentions", TRANSFORMER), ("resnets", RESNET)] {
+    for (list, layers) in [("attentions", TRANSFORMER), ("resnets", RESNET)] {
         for block in ["down_blocks.#", "mid_block", "up_blocks.#"] {
             for (layer, kind) in layers {
-                add(Network::Unet, format!("{block}.{parts}.#.{layer}"), *kind);
+                add(Network::Unet, format!("{block}.{list}.#.{layer}"), *kind);
             }
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 /// What a weight file holds, when it is no adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelKind {
-    /// A whole model of a family, or parts of one, in LDM naming.
+    /// A whole model of a family, or networks of one, in LDM naming.
     LdmCheckpoint(&'static ModelFamily),
     /// One network in diffusers' or transformers' naming.
     Component(Network),

@@ -72,7 +72,7 @@ pub(super) fn sizes(name: &'static str, q: &Tensor, k: &Tensor, heads: usize) ->
         return Err(Misfit::Attended { names: ["queries", "keys"], found: [q.dims().to_vec(), k.dims().to_vec()] }.of(name));
     }
     if heads == 0 || width == 0 || width % heads != 0 {
-        return Err(Misfit::Division { name: "heads", parts: heads, channels: width }.of(name));
+        return Err(Misfit::Division { name: "heads", count: heads, channels: width }.of(name));
     }
     if keys == 0 {
         return Err(Misfit::NoKeys.of(name));

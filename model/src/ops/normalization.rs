@@ -19,7 +19,7 @@ pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps
         return Err(Misfit::Rank { expected: "[b, c, h, w]", found: x.dims().to_vec() }.of("group_norm"));
     };
     if groups == 0 || channels % groups != 0 {
-        return Err(Misfit::Division { name: "groups", parts: groups, channels }.of("group_norm"));
+        return Err(Misfit::Division { name: "groups", count: groups, channels }.of("group_norm"));
     }
     check_affine("group_norm", channels, weight, bias)?;
     let (input, weight, bias) = (host::activation("group_norm", x)?, host::weight(weight)?, host::weight(bias)?);

@@ -22,7 +22,7 @@ pub struct Condition<'a> {
     pub hint: &'a Hint,
     /// What its residuals are multiplied with; 1 in the original extractor.
     pub scale: f64,
-    /// The part of the steps that it steers, as shares of their number: all of them in the original extractor.
+    /// The range of steps that it steers, as shares of their count: all of them in the original extractor.
     pub steps: RangeInclusive<f64>,
 }
 
@@ -43,7 +43,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether it lies in a part of the steps (diffusers 0.32 `StableDiffusionControlNetPipeline`, `controlnet_keep`).
+    /// Whether it lies in a range of the steps (diffusers 0.32 `StableDiffusionControlNetPipeline`, `controlnet_keep`).
     fn is_within(self, steps: &RangeInclusive<f64>) -> bool {
         let (begin, end) = (self.index as f64 / self.count as f64, (self.index + 1) as f64 / self.count as f64);
         begin >= *steps.start() && end <= *steps.end()

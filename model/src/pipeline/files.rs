@@ -1,4 +1,4 @@
-//! Where the parts of a model are: a diffusers folder, or one file in the original (LDM) layout with a folder of its base model.
+//! Where the components of a model are: a diffusers folder, or one file in the original (LDM) layout with a folder of its base model.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

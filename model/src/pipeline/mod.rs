@@ -1,4 +1,4 @@
-//! One model folder, whole: loads the parts of Stable Diffusion 1.5 and ties them together - encode text, encode images, noise,
+//! One model folder, whole: loads the components of Stable Diffusion 1.5 and ties them together - encode text, encode images, noise,
 //! denoise, sample, extract (diffusers 0.32 `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline`, and the original extractor).
 
 mod adapters;
@@ -60,7 +60,7 @@ impl ModelOptions {
     }
 }
 
-/// The parts of a Stable Diffusion 1.5 model. They are shared, so that a part can be dropped when it is no longer needed.
+/// The components of a Stable Diffusion model. They are shared, so that one can be dropped when it is no longer needed.
 #[derive(Clone)]
 pub struct Pipeline {
     /// Text to token ids.
@@ -80,7 +80,7 @@ impl Pipeline {
     /// Loads a diffusers folder or a single checkpoint file (resolve hub ids with [`crate::hub`] first).
     ///
     /// # Errors
-    /// When a part is missing, damaged, or not Stable Diffusion 1.5's.
+    /// When a component is missing, damaged, or not a supported model's.
     pub fn load(model: &Path, options: &ModelOptions) -> Result<Self> {
         let files = ModelFiles::open(model, options.base.as_deref(), options.prefer_half())?;
         // Small things first: a wrong configuration or tokenizer shows before gigabytes are read.

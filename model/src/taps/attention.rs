@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Position;
 use crate::{Error, Result};
 
-/// Which attention maps are aggregated: a part of the UNet, and self- or cross-attention.
+/// Which attention maps are aggregated: a path of the UNet, and self- or cross-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttentionCategory {
     /// Cross-attention of the down path.

@@ -166,8 +166,8 @@ impl LayerId {
             Self::UnetAfterConvIn => ("unet-after-conv-in".to_owned(), Site::map),
             Self::ResIncrement(position) => (format!("{position}-res-increment"), Site::map),
             Self::ResOut(position) => (format!("{position}-res-out"), Site::map),
-            Self::Block(position, block, part) => {
-                let (name, shape) = part.describe();
+            Self::Block(position, block, tap) => {
+                let (name, shape) = tap.describe();
                 (format!("{}-vit-block{block}-{name}", position.transformer()), shape)
             }
             Self::VitOut(position) => (format!("{}-vit-out", position.transformer()), Site::map),

@@ -20,7 +20,7 @@ pub struct Level {
     pub sampler: bool,
 }
 
-/// The sizes of a UNet's parts: what is needed to list its layer ids and their shapes.
+/// The sizes of a UNet's levels: what is needed to list its layer ids and their shapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Channels of the latents.
@@ -93,11 +93,11 @@ impl Layout {
         (height, width): (usize, usize),
     ) -> Vec<(Position, usize, (usize, usize))> {
         let queries = (height / 4) * (width / 4)..=(height / 2) * (width / 2);
-        let part = if category.is_cross() { BlockTap::CrossMap } else { BlockTap::SelfMap };
+        let wanted = if category.is_cross() { BlockTap::CrossMap } else { BlockTap::SelfMap };
         let mut layers = Vec::new();
         for (id, site) in self.walk((height, width), 1).sites {
             if let LayerId::Block(position, block, found) = id
-                && found == part
+                && found == wanted
                 && AttentionCategory::of(position, category.is_cross()) == category
                 && queries.contains(&site.positions())
             {
@@ -175,7 +175,7 @@ impl Walk {
         RESIDUAL_BLOCK.into_iter().for_each(|tap| self.reach(tap(position)));
         if transformer_blocks > 0 {
             for block in 0..transformer_blocks {
-                TRANSFORMER_BLOCK.into_iter().for_each(|part| self.reach(LayerId::Block(position, block, part)));
+                TRANSFORMER_BLOCK.into_iter().for_each(|tap| self.reach(LayerId::Block(position, block, tap)));
             }
             TRANSFORMER_END.into_iter().for_each(|tap| self.reach(tap(position)));
         }

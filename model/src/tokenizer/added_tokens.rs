@@ -257,59 +257,59 @@ impl AddedTokens {
         self.by_content.values().map(|(id, _)| *id)
     }
 
-    /// `text` cut before and behind every added token; empty parts are left out.
+    /// `text` cut before and behind every added token; empty pieces are left out.
     pub fn split(&self, text: &str) -> Vec<String> {
-        let mut parts = self.cut(text);
-        for index in 0..parts.len() {
-            if let Some((_, token)) = self.by_content.get(&parts[index]) {
-                apply_flags(&mut parts, index, token);
+        let mut pieces = self.cut(text);
+        for index in 0..pieces.len() {
+            if let Some((_, token)) = self.by_content.get(&pieces[index]) {
+                apply_flags(&mut pieces, index, token);
             }
         }
-        parts.retain(|part| !part.is_empty());
-        parts
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
     }
 
     fn cut(&self, text: &str) -> Vec<String> {
-        let (mut parts, mut begin, mut at) = (Vec::new(), 0, 0);
+        let (mut pieces, mut begin, mut at) = (Vec::new(), 0, 0);
         while let Some(character) = text[at..].chars().next() {
             let here = self.by_content.keys().filter(|content| text[at..].starts_with(content.as_str()));
             match here.map(String::len).max() {
                 None => at += character.len_utf8(),
                 Some(length) => {
                     if begin < at {
-                        parts.push(text[begin..at].to_owned());
+                        pieces.push(text[begin..at].to_owned());
                     }
-                    parts.push(text[at..at + length].to_owned());
+                    pieces.push(text[at..at + length].to_owned());
                     at += length;
                     begin = at;
                 }
             }
         }
         if begin < at {
-            parts.push(text[begin..].to_owned());
+            pieces.push(text[begin..].to_owned());
         }
-        parts
+        pieces
     }
 }
 
 /// What an added token's flags do to its neighbors, and to itself: a single word that touches another one is text.
-fn apply_flags(parts: &mut [String], index: usize, token: &AddedToken) {
-    let left = index.checked_sub(1).map(|i| parts[i].clone()).filter(|part| !part.is_empty());
-    let right = parts.get(index + 1).cloned().filter(|part| !part.is_empty());
+fn apply_flags(pieces: &mut [String], index: usize, token: &AddedToken) {
+    let left = index.checked_sub(1).map(|i| pieces[i].clone()).filter(|piece| !piece.is_empty());
+    let right = pieces.get(index + 1).cloned().filter(|piece| !piece.is_empty());
     if let (true, Some(right)) = (token.rstrip, &right) {
-        parts[index + 1] = right.trim_start().to_owned();
+        pieces[index + 1] = right.trim_start().to_owned();
     }
     if let (true, Some(left)) = (token.lstrip, &left) {
-        parts[index - 1] = left.trim_end().to_owned();
+        pieces[index - 1] = left.trim_end().to_owned();
     }
     if !token.single_word {
         return;
     }
     if left.is_some_and(|left| !left.ends_with(' ')) {
-        let word = std::mem::take(&mut parts[index]);
-        parts[index - 1].push_str(&word);
+        let word = std::mem::take(&mut pieces[index]);
+        pieces[index - 1].push_str(&word);
     } else if right.is_some_and(|right| !right.starts_with(' ')) {
-        let word = std::mem::take(&mut parts[index]);
-        parts[index + 1].insert_str(0, &word);
+        let word = std::mem::take(&mut pieces[index]);
+        pieces[index + 1].insert_str(0, &word);
     }
 }

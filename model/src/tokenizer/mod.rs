@@ -109,10 +109,10 @@ impl Tokenizer {
     /// [`Error::Argument`] when the byte-pair model refuses a word; with a folder that loaded this does not happen.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        for part in self.added.split(text) {
-            match self.added.id(&part) {
+        for piece in self.added.split(text) {
+            match self.added.id(&piece) {
                 Some(id) => ids.push(id),
-                None => self.encode_text(&part, &mut ids)?,
+                None => self.encode_text(&piece, &mut ids)?,
             }
         }
         Ok(ids)

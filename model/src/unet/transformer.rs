@@ -17,8 +17,8 @@ pub(super) struct BlockPosition {
 }
 
 impl BlockPosition {
-    pub fn id(self, part: BlockTap) -> LayerId {
-        LayerId::Block(self.position, self.block, part)
+    pub fn id(self, tap: BlockTap) -> LayerId {
+        LayerId::Block(self.position, self.block, tap)
     }
 }
 

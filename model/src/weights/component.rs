@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A name that an autoencoder alone has in diffusers' naming and not in LDM's; both have most others in common.
 const DIFFUSERS_VAE: &str = "encoder.conv_norm_out.weight";
 
-/// A view of a weight file: diffusers names, each with the stored tensor that it is, or is a part of.
+/// A view of a weight file: diffusers names, each with the stored tensor that it is, or that it is packed in.
 #[derive(Debug, Clone)]
 pub struct Component {
     network: Network,

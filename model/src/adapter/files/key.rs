@@ -6,7 +6,7 @@
 //! | diffusers | `unet.` or `text_encoder.` + path + `.lora_A.weight`, `.lora_B.weight` |
 //! | diffusers, own | path + `.lora.down.weight`; text encoder: path + `.lora_linear_layer.down.weight` |
 //! | diffusers, older | `...attn1.processor.to_q_lora.down.weight`; text encoder: `...self_attn.to_q_lora.down.weight` |
-//! | oldest | the UNet part of that, without `unet.` |
+//! | oldest | the UNet's keys of that, without `unet.` |
 //! | PEFT | `base_model.model.` + path + `.lora_A.weight`; in memory `.lora_A.NAME.weight` |
 //!
 //! Read in kohya sd-scripts `networks/lora.py`, diffusers 0.32 `utils/state_dict_utils.py` and `loaders/lora_pipeline.py`, peft
@@ -24,9 +24,9 @@ use crate::model_family::{Network, layer_kind};
 pub enum Scheme {
     /// kohya's sd-scripts and LyCORIS.
     Kohya,
-    /// diffusers with PEFT's part names.
+    /// diffusers with PEFT's component names.
     Diffusers,
-    /// diffusers' own part names, before PEFT.
+    /// diffusers' own component names, before PEFT.
     DiffusersOwn,
     /// diffusers' attention processors, with a network prefix.
     DiffusersOlder,
@@ -166,7 +166,7 @@ fn processor_layer(network: Network, path: &str) -> Option<String> {
     Some(format!("{parent}.{layer}"))
 }
 
-/// The type of adapter that has a part of this name after the first dot of a kohya key.
+/// The type of adapter that has a component of this name after the first dot of a kohya key.
 fn other_type(suffix: &str) -> Option<&'static str> {
     Some(match suffix {
         "w_norm" | "b_norm" => "norm",

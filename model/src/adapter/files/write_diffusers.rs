@@ -1,4 +1,4 @@
-//! diffusers' format, in the one form that every version of diffusers reads right: PEFT's part names throughout, no alpha (the
+//! diffusers' format, in the one form that every version of diffusers reads right: PEFT's component names throughout, no alpha (the
 //! scale is multiplied into B), one rank for all layers of a network, no `lora_adapter_metadata`.
 //!
 //! Other forms are read wrongly by some version between 0.25 and 0.42: alphas that differ by layer are taken for one, mixed ranks
@@ -50,8 +50,8 @@ impl AdapterFile {
 
 /// A and B of the change `B A`, with the scale in B.
 fn plain_factors(path: &Path, layer: &str, lora: &Lora, scale: f64, dtype: Option<DType>) -> Result<(Tensor, Tensor)> {
-    let cast = |tensor: &Tensor, stored: DType, part: &str| {
-        cast(tensor, dtype.unwrap_or(stored)).map_err(|cause| Error::tensor(path, format!("{layer}.{part}.weight"), cause))
+    let cast = |tensor: &Tensor, stored: DType, component: &str| {
+        cast(tensor, dtype.unwrap_or(stored)).map_err(|cause| Error::tensor(path, format!("{layer}.{component}.weight"), cause))
     };
     let scaled = if scale == 1.0 { lora.up.clone() } else { (lora.up.to_dtype(DType::F32)? * scale)? };
     Ok((cast(&lora.down_with_core()?, lora.down.dtype(), "lora_A")?, cast(&scaled, lora.up.dtype(), "lora_B")?))

@@ -91,14 +91,14 @@ fn write_weights(path: &Path, layers: &Layers, metadata: &BTreeMap<String, Strin
     for (layer, adapter) in layers {
         let Some(lora) = lora_of(adapter) else { continue };
         let (down, up) = (lora.down.dtype(), lora.up.dtype());
-        let mut parts = vec![("lora_A.weight", lora.down_with_core()?, down), ("lora_B.weight", lora.up.clone(), up)];
+        let mut components = vec![("lora_A.weight", lora.down_with_core()?, down), ("lora_B.weight", lora.up.clone(), up)];
         if let Some(magnitude) = &adapter.magnitude {
             let count = magnitude.elem_count();
             let shape = if lora.down.dims().len() == 4 { vec![1, count, 1, 1] } else { vec![count] };
-            parts.push(("lora_magnitude_vector", magnitude.reshape(shape)?, magnitude.dtype()));
+            components.push(("lora_magnitude_vector", magnitude.reshape(shape)?, magnitude.dtype()));
         }
-        for (part, tensor, stored) in parts {
-            let key = format!("base_model.model.{layer}.{part}");
+        for (component, tensor, stored) in components {
+            let key = format!("base_model.model.{layer}.{component}");
             let tensor = cast(&tensor, dtype.unwrap_or(stored)).map_err(|cause| Error::tensor(path, &key, cause))?;
             tensors.insert(key, tensor);
         }

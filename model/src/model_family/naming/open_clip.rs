@@ -47,7 +47,7 @@ const BLOCK: &[(&str, &str)] = &[
 /// The projections that are packed in one matrix, in its order.
 const PACKED: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 /// The packed matrix and its bias: OpenCLIP's name, and what a projection's is called in transformers.
-const PACKED_PARTS: [(&str, &str); 2] = [("attn.in_proj_weight", "weight"), ("attn.in_proj_bias", "bias")];
+const PACKED_SUFFIXES: [(&str, &str); 2] = [("attn.in_proj_weight", "weight"), ("attn.in_proj_bias", "bias")];
 
 /// The weights of a tower with these names (without the prefix) under transformers' names. Names that are not understood are not in it.
 pub fn to_diffusers(names: &[&str]) -> Vec<Renaming> {
@@ -118,8 +118,8 @@ fn translated(ldm: &str) -> Vec<Renaming> {
         return vec![of((*name).to_owned(), Packing::Whole)];
     }
     let Some((block, rest)) = ldm.strip_prefix(BLOCKS).and_then(index) else { return Vec::new() };
-    if let Some((_, part)) = PACKED_PARTS.iter().find(|(stored, _)| *stored == rest) {
-        let third = |(third, layer): (usize, &str)| of(format!("{LAYERS}{block}.{layer}.{part}"), Packing::Third(third));
+    if let Some((_, suffix)) = PACKED_SUFFIXES.iter().find(|(stored, _)| *stored == rest) {
+        let third = |(third, layer): (usize, &str)| of(format!("{LAYERS}{block}.{layer}.{suffix}"), Packing::Third(third));
         return PACKED.into_iter().enumerate().map(third).collect();
     }
     replace_head(rest, BLOCK.iter().copied())
@@ -135,8 +135,8 @@ fn back(name: &str) -> Option<(String, Packing)> {
     }
     let (layer, rest) = index(name.strip_prefix(LAYERS)?)?;
     for (third, projection) in PACKED.into_iter().enumerate() {
-        if let Some(part) = rest.strip_prefix(projection).and_then(|rest| rest.strip_prefix('.')) {
-            let (ldm, _) = PACKED_PARTS.iter().find(|(_, own)| *own == part)?;
+        if let Some(suffix) = rest.strip_prefix(projection).and_then(|rest| rest.strip_prefix('.')) {
+            let (ldm, _) = PACKED_SUFFIXES.iter().find(|(_, own)| *own == suffix)?;
             return Some((format!("{BLOCKS}{layer}.{ldm}"), Packing::Third(third)));
         }
     }

@@ -99,15 +99,15 @@ impl UnetLayout {
     fn input_block(&self, name: &str) -> Option<String> {
         let (block, rest) = index(name)?;
         let (level, layer) = ((block - 1) / (self.layers_per_block + 1), (block - 1) % (self.layers_per_block + 1));
-        let (part, rest) = index(rest)?;
+        let (module, rest) = index(rest)?;
         if level >= self.levels {
             return None;
         }
         if layer == self.layers_per_block {
-            let rest = rest.strip_prefix("op.").filter(|_| part == 0)?;
+            let rest = rest.strip_prefix("op.").filter(|_| module == 0)?;
             return Some(format!("down_blocks.{level}.downsamplers.0.conv.{rest}"));
         }
-        match part {
+        match module {
             0 => Some(format!("down_blocks.{level}.resnets.{layer}.{}", replace_head(rest, RESNET.iter().copied())?)),
             1 => Some(format!("down_blocks.{level}.attentions.{layer}.{rest}")),
             _ => None,
@@ -117,13 +117,13 @@ impl UnetLayout {
     fn output_block(&self, name: &str) -> Option<String> {
         let (block, rest) = index(name)?;
         let (level, layer) = (block / (self.layers_per_block + 1), block % (self.layers_per_block + 1));
-        let (part, rest) = index(rest)?;
+        let (module, rest) = index(rest)?;
         if level >= self.levels {
             return None;
         }
-        match (part, rest.strip_prefix("conv.")) {
+        match (module, rest.strip_prefix("conv.")) {
             (0, _) => Some(format!("up_blocks.{level}.resnets.{layer}.{}", replace_head(rest, RESNET.iter().copied())?)),
-            (_, Some(rest)) if layer == self.layers_per_block && part == self.upsampler_part(level) => {
+            (_, Some(rest)) if layer == self.layers_per_block && module == self.upsampler_index(level) => {
                 Some(format!("up_blocks.{level}.upsamplers.0.conv.{rest}"))
             }
             (1, None) => Some(format!("up_blocks.{level}.attentions.{layer}.{rest}")),
@@ -132,7 +132,7 @@ impl UnetLayout {
     }
 
     /// The upsampler stands behind the attention where there is one.
-    fn upsampler_part(&self, level: usize) -> usize {
+    fn upsampler_index(&self, level: usize) -> usize {
         if self.up_attention.contains(&level) { 2 } else { 1 }
     }
 
@@ -141,9 +141,9 @@ impl UnetLayout {
         let per_level = self.layers_per_block + 1;
         if let Some(rest) = diffusers.strip_prefix("down_blocks.") {
             let (level, rest) = index(rest).filter(|(level, _)| *level < self.levels)?;
-            let (part, layer, rest) = part_and_layer(rest)?;
+            let (module, layer, rest) = list_and_index(rest)?;
             let block = per_level * level + layer + 1;
-            return match part {
+            return match module {
                 "resnets" if layer < per_level - 1 => {
                     Some(format!("input_blocks.{block}.0.{}", replace_head(rest, reversed(RESNET))?))
                 }
@@ -156,16 +156,16 @@ impl UnetLayout {
         }
         if let Some(rest) = diffusers.strip_prefix("up_blocks.") {
             let (level, rest) = index(rest).filter(|(level, _)| *level < self.levels)?;
-            let (part, layer, rest) = part_and_layer(rest)?;
+            let (module, layer, rest) = list_and_index(rest)?;
             let block = per_level * level + layer;
-            return match part {
+            return match module {
                 "resnets" if layer < per_level => {
                     Some(format!("output_blocks.{block}.0.{}", replace_head(rest, reversed(RESNET))?))
                 }
                 "attentions" if layer < per_level => Some(format!("output_blocks.{block}.1.{rest}")),
                 "upsamplers" if layer == 0 => {
-                    let part = self.upsampler_part(level);
-                    Some(format!("output_blocks.{}.{part}.conv.{}", per_level * (level + 1) - 1, rest.strip_prefix("conv.")?))
+                    let module = self.upsampler_index(level);
+                    Some(format!("output_blocks.{}.{module}.conv.{}", per_level * (level + 1) - 1, rest.strip_prefix("conv.")?))
                 }
                 _ => None,
             };
@@ -180,8 +180,8 @@ impl UnetLayout {
 }
 
 /// Splits `resnets.1.conv1.weight` into `resnets`, 1 and `conv1.weight`.
-fn part_and_layer(name: &str) -> Option<(&str, usize, &str)> {
-    let (part, rest) = name.split_once('.')?;
+fn list_and_index(name: &str) -> Option<(&str, usize, &str)> {
+    let (module, rest) = name.split_once('.')?;
     let (layer, rest) = index(rest)?;
-    Some((part, layer, rest))
+    Some((module, layer, rest))
 }

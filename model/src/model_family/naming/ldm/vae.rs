@@ -1,7 +1,7 @@
 //! VAE names. Levels of the decoder are counted from the other end; the attention layer has five spellings
 //! ([`super::super::vae_attention`]).
 
-use super::super::vae_attention::{current_part, ldm_part};
+use super::super::vae_attention::{current_layer, ldm_layer};
 use super::{index, replace_head, reversed};
 
 /// Layers outside of the levels, in the encoder and in the decoder: LDM, diffusers.
@@ -61,8 +61,8 @@ impl VaeLayout {
             }
         }
         if let Some(rest) = rest.strip_prefix("mid.attn_1.") {
-            let (part, suffix) = rest.rsplit_once('.')?;
-            return Some(format!("{side}.mid_block.attentions.0.{}.{suffix}", current_part(part)?));
+            let (layer, suffix) = rest.rsplit_once('.')?;
+            return Some(format!("{side}.mid_block.attentions.0.{}.{suffix}", current_layer(layer)?));
         }
         Some(format!("{side}.{}", replace_head(rest, SIDE.iter().copied())?))
     }
@@ -92,8 +92,8 @@ impl VaeLayout {
             }
         }
         if let Some(rest) = rest.strip_prefix("mid_block.attentions.0.") {
-            let (part, suffix) = rest.rsplit_once('.')?;
-            return Some(format!("{side}.mid.attn_1.{}.{suffix}", ldm_part(part)?));
+            let (layer, suffix) = rest.rsplit_once('.')?;
+            return Some(format!("{side}.mid.attn_1.{}.{suffix}", ldm_layer(layer)?));
         }
         Some(format!("{side}.{}", replace_head(rest, reversed(SIDE))?))
     }
