@@ -29,8 +29,8 @@ pub fn listen() -> Result<(), ctrlc::Error> {
 }
 
 /// From now on the first signal lets `what` be finished; work looks at [`requested`] from time to time.
-pub fn finish_first(what: &'static str, console: &Console) {
-    *FINISHING.lock().unwrap_or_else(PoisonError::into_inner) = Some((what, console.logging()));
+pub fn finish_first(task: &'static str, console: &Console) {
+    *FINISHING.lock().unwrap_or_else(PoisonError::into_inner) = Some((task, console.logging()));
 }
 
 /// Whether the user wants to stop.
@@ -43,8 +43,8 @@ fn received() {
     let finishing = *FINISHING.lock().unwrap_or_else(PoisonError::into_inner);
     let again = REQUESTED.swap(true, Ordering::SeqCst);
     match finishing {
-        Some((what, logging)) if !again => {
-            Console::new(logging).interrupted(format!("finishing {what}; once more to stop at once"));
+        Some((task, logging)) if !again => {
+            Console::new(logging).interrupted(format!("finishing {task}; once more to stop at once"));
         }
         _ => {
             remove_unfinished();

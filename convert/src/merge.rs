@@ -79,12 +79,12 @@ fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Conso
 
 /// A weight with all changes; others as they are.
 fn merged(changes: &Changes, network: Network, name: &str, tensor: Tensor) -> Result<Tensor> {
-    let Some((path, what)) = name.rsplit_once('.') else { return Ok(tensor) };
+    let Some((path, parameter)) = name.rsplit_once('.') else { return Ok(tensor) };
     let Some(adapters) = changes.get(&(network, path.to_owned())) else { return Ok(tensor) };
     let base = tensor.to_dtype(DType::F32)?;
     let mut sum = base.clone();
     for adapter in adapters {
-        match (what, &adapter.bias) {
+        match (parameter, &adapter.bias) {
             ("weight", _) => sum = (sum + adapter.delta(&base)?)?,
             ("bias", Some(change)) => sum = (sum + (change.to_dtype(DType::F32)? * adapter.strength)?)?,
             _ => {}

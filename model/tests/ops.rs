@@ -41,14 +41,14 @@ impl Fixture {
 }
 
 #[track_caller]
-fn assert_close(what: &str, got: &Tensor, expected: &Tensor) {
-    assert_eq!(got.dims(), expected.dims(), "{what}");
+fn assert_close(context: &str, got: &Tensor, expected: &Tensor) {
+    assert_eq!(got.dims(), expected.dims(), "{context}");
     let wide = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
     let scalar = |tensor: Tensor| tensor.max(0).unwrap().to_scalar::<f64>().unwrap();
     let (got, expected) = (wide(got), wide(expected));
     let greatest = scalar(expected.abs().unwrap());
     let error = scalar((got - expected).unwrap().abs().unwrap()) / greatest.max(0.1);
-    assert!(error <= TOLERANCE, "{what}: relative error {error:e}");
+    assert!(error <= TOLERANCE, "{context}: relative error {error:e}");
 }
 
 /// The same values as they come, with exchanged strides, and inside a greater tensor.
@@ -73,22 +73,22 @@ fn layouts(tensor: &Tensor) -> Vec<Tensor> {
 fn check(fixture: &Fixture, case: &str, inputs: &[&str], operation: impl Fn(&[Tensor]) -> driftless::Result<Tensor>) {
     let values: Vec<Tensor> = inputs.iter().map(|input| fixture.get(format!("{case}{input}"))).collect();
     for layout in 0..layouts(&values[0]).len() {
-        let what = format!("{case} layout {layout}");
+        let context = format!("{case} layout {layout}");
         let variables: Vec<Var> = values.iter().map(|value| Var::from_tensor(value).unwrap()).collect();
         let views: Vec<Tensor> =
             variables.iter().map(|variable| layouts(variable).into_iter().cycle().nth(layout).unwrap()).collect();
         let y = operation(&views).unwrap();
-        assert_close(&format!("{what}: y"), &y, &fixture.get(format!("{case}y")));
+        assert_close(&format!("{context}: y"), &y, &fixture.get(format!("{case}y")));
         let untracked: Vec<Tensor> = views.iter().map(Tensor::detach).collect();
         let outside = operation(&untracked).unwrap();
-        assert!(!ops::is_tracked(&outside), "{what}: nothing to record");
+        assert!(!ops::is_tracked(&outside), "{context}: nothing to record");
         assert_eq!(outside.flatten_all().unwrap().to_vec1::<f32>().unwrap(), y.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         // A strided output gradient as well.
         let g = layouts(&fixture.get(format!("{case}g"))).into_iter().cycle().nth(layout + 1).unwrap();
         let gradients = (y * g).unwrap().sum_all().unwrap().backward().unwrap();
         for (variable, input) in variables.iter().zip(inputs) {
-            let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{what}: no gradient of {input}"));
-            assert_close(&format!("{what}: d{input}"), gradient, &fixture.get(format!("{case}d{input}")));
+            let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{context}: no gradient of {input}"));
+            assert_close(&format!("{context}: d{input}"), gradient, &fixture.get(format!("{case}d{input}")));
         }
     }
 }

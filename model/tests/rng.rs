@@ -80,10 +80,10 @@ fn seeded(seed: &str) -> Generator {
     Generator::manual_seed(seed.parse().unwrap())
 }
 
-fn assert_near(ours: &[f32], theirs: &[f32], what: &str) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
+fn assert_near(ours: &[f32], theirs: &[f32], context: &str) {
+    assert_eq!(ours.len(), theirs.len(), "{context}");
     for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        assert!((f64::from(*a) - f64::from(*b)).abs() <= NORMAL_TOLERANCE, "{what}, element {i}: {a} for {b}");
+        assert!((f64::from(*a) - f64::from(*b)).abs() <= NORMAL_TOLERANCE, "{context}, element {i}: {a} for {b}");
     }
 }
 
@@ -108,10 +108,10 @@ fn normals_of_every_small_size_agree() {
 fn normals_of_latents_agree() {
     for case in draws().seeds {
         for (shape, theirs) in [(&[1, 4, 64, 64], &case.randn_large.latents), (&[3, 7, 11, 5], &case.randn_large.odd)] {
-            let what = format!("seed {}, {shape:?}", case.seed);
+            let context = format!("seed {}, {shape:?}", case.seed);
             let ours = seeded(&case.seed).randn(shape);
-            assert_near(&ours[..32], &theirs.first, &what);
-            assert_near(&ours[ours.len() - 32..], &theirs.last, &what);
+            assert_near(&ours[..32], &theirs.first, &context);
+            assert_near(&ours[ours.len() - 32..], &theirs.last, &context);
             let mut sums = [0.0; 3];
             for (i, &x) in ours.iter().enumerate() {
                 let x = f64::from(x);
@@ -121,7 +121,7 @@ fn normals_of_latents_agree() {
             }
             // Independent roundings of some 1e-7 over 16384 values: 1e-4 is far above their sum and far below one wrong value.
             for (ours, theirs) in sums.into_iter().zip([theirs.sum, theirs.sum_of_squares, theirs.sum_by_position]) {
-                assert!((ours - theirs).abs() < 1e-4, "{what}: {ours} for {theirs}");
+                assert!((ours - theirs).abs() < 1e-4, "{context}: {ours} for {theirs}");
             }
         }
     }

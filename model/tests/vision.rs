@@ -260,9 +260,9 @@ fn files_equal_pillow() {
             assert!(message.contains(advice) && message.contains(name), "{message}");
             continue;
         }
-        let mut check = |what: String, same: bool| {
+        let mut check = |fault: String, same: bool| {
             if !same {
-                wrong.push(format!("{name}: {what}"));
+                wrong.push(format!("{name}: {fault}"));
             }
         };
         let hash_of = |image: &Rgb| Value::from(fnv(&image.pixels));

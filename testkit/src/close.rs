@@ -23,8 +23,8 @@ pub fn relative_error(ours: &Tensor, theirs: &Tensor) -> f64 {
 
 /// Asserts that the relative error is at most `limit`, and prints it.
 #[track_caller]
-pub fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, limit: f64) {
+pub fn assert_close(context: &str, ours: &Tensor, theirs: &Tensor, limit: f64) {
     let error = relative_error(ours, theirs);
-    println!("{what}: relative error {error:.1e}");
-    assert!(error <= limit, "{what}: relative error {error:e}, at most {limit:e} allowed");
+    println!("{context}: relative error {error:.1e}");
+    assert!(error <= limit, "{context}: relative error {error:e}, at most {limit:e} allowed");
 }

@@ -105,8 +105,8 @@ fn refuse_special(path: &Path, found: FileType) -> Result<()> {
     if found.is_file() {
         return Ok(());
     }
-    let what = if found.is_dir() { "a folder" } else { special(found) };
-    Err(Error::file(path, FileCause::NotRegular { found: what }, "name a file"))
+    let found = if found.is_dir() { "a folder" } else { special(found) };
+    Err(Error::file(path, FileCause::NotRegular { found }, "name a file"))
 }
 
 #[cfg(unix)]
@@ -179,9 +179,9 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let link = folder.path().join("config.json");
         std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
-        for (path, what) in [(&pipe, "is a pipe"), (&socket, "is a socket"), (&link, "is a device")] {
-            assert!(open_regular(path).unwrap_err().to_string().contains(what));
-            assert!(read_bounded(path, FileKind::Image).unwrap_err().to_string().contains(what));
+        for (path, expected) in [(&pipe, "is a pipe"), (&socket, "is a socket"), (&link, "is a device")] {
+            assert!(open_regular(path).unwrap_err().to_string().contains(expected));
+            assert!(read_bounded(path, FileKind::Image).unwrap_err().to_string().contains(expected));
         }
     }
 }

@@ -180,7 +180,7 @@ impl WeightFile {
 
     /// Entries that are no tensors (pickles can hold anything harmless), each with what it is in words; sorted.
     pub fn not_tensors(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.others.iter().map(|(name, other)| (name.as_str(), other.what))
+        self.others.iter().map(|(name, other)| (name.as_str(), other.kind))
     }
 
     /// The file's free text entries; empty for formats that have none.
@@ -212,7 +212,7 @@ impl WeightFile {
     pub fn scalar(&self, name: &str) -> Result<f64> {
         let wrong = |cause: TensorCause| Error::tensor(&self.path, name, cause);
         if let Some(other) = self.others.get(name) {
-            return other.number.ok_or_else(|| wrong(TensorCause::NotANumber { found: other.what }));
+            return other.number.ok_or_else(|| wrong(TensorCause::NotANumber { found: other.kind }));
         }
         let Some((info, location)) = self.tensors.get(name) else {
             return Err(wrong(TensorCause::Missing));

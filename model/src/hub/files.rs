@@ -13,7 +13,7 @@ const MOST_SHARDS: usize = 1000;
 /// A kind of repository: the weights and the files beside them that are read.
 pub struct Needs {
     /// What it is, for messages.
-    pub what: &'static str,
+    pub kind: &'static str,
     /// Folder (with a slash, or empty) and stem of each weight file.
     weights: &'static [(&'static str, &'static str)],
     required: &'static [&'static str],
@@ -22,7 +22,7 @@ pub struct Needs {
 
 /// A Stable Diffusion pipeline without safety checker and feature extractor.
 pub const PIPELINE: Needs = Needs {
-    what: "a Stable Diffusion pipeline",
+    kind: "a Stable Diffusion pipeline",
     weights: &[("unet/", "diffusion_pytorch_model"), ("vae/", "diffusion_pytorch_model"), ("text_encoder/", "model")],
     required: &REQUIRED,
     optional: &OPTIONAL,
@@ -30,7 +30,7 @@ pub const PIPELINE: Needs = Needs {
 
 /// A Stable Diffusion pipeline's configurations and tokenizer: what a checkpoint in one file lacks.
 pub const CONFIGURATION: Needs =
-    Needs { what: "a Stable Diffusion pipeline", weights: &[], required: &REQUIRED, optional: &OPTIONAL };
+    Needs { kind: "a Stable Diffusion pipeline", weights: &[], required: &REQUIRED, optional: &OPTIONAL };
 
 const REQUIRED: [&str; 7] = [
     "model_index.json",
@@ -51,7 +51,7 @@ const OPTIONAL: [&str; 4] = [
 
 /// A diffusers ControlNet.
 pub const CONTROLNET: Needs =
-    Needs { what: "a ControlNet", weights: &[("", "diffusion_pytorch_model")], required: &["config.json"], optional: &[] };
+    Needs { kind: "a ControlNet", weights: &[("", "diffusion_pytorch_model")], required: &["config.json"], optional: &[] };
 
 /// What was chosen out of a list of names.
 #[derive(Debug, Default)]

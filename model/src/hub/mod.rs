@@ -81,7 +81,7 @@ fn resolve_as(needs: &Needs, model: &str, options: &HubOptions) -> Result<PathBu
         return Ok(PathBuf::from(model));
     }
     if !is_hub_id(model) {
-        return Err(Error::argument("model", ArgumentCause::NoSuchModel { found: model.to_owned(), expected: needs.what }));
+        return Err(Error::argument("model", ArgumentCause::NoSuchModel { found: model.to_owned(), expected: needs.kind }));
     }
     let (client, store) = open(model, options)?;
     let cached = store.find(needs, options.half);
@@ -132,7 +132,7 @@ fn fetch_all(needs: &Needs, client: &Client<'_>, store: &Store, listing: &Listin
 }
 
 fn not_that_kind(needs: &Needs, client: &Client<'_>, listing: &Listing, missing: &[String]) -> Error {
-    let cause = HubCause::NotOfThatKind { expected: needs.what, missing: list(missing) };
+    let cause = HubCause::NotOfThatKind { expected: needs.kind, missing: list(missing) };
     let pickled = listing.names.iter().any(|name| name.ends_with(".bin") || name.ends_with(".ckpt"));
     let single = listing.names.iter().find(|name| !name.contains('/') && name.ends_with(".safetensors"));
     let advice = match single {

@@ -32,7 +32,7 @@ struct Scene {
 /// When a file cannot be written.
 pub fn write_images(folder: &Path, first: u64, count: u64, side: usize) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    (first..first + count).try_for_each(|number| scene(number, side).image.save_png(folder.join(format!("{number:03}.png"))))
+    (first..first + count).try_for_each(|index| scene(index, side).image.save_png(folder.join(format!("{index:03}.png"))))
 }
 
 /// Writes the paper's training layout: the same `count` images in `10_empty` (empty captions), `10_wd` (tags) and `10_kosmos`
@@ -44,22 +44,22 @@ pub fn write_dataset(folder: &Path, count: u64, side: usize) -> Result<()> {
     for group in ["10_empty", "10_wd", "10_kosmos"] {
         let folder = folder.join(group);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        for number in 0..count {
-            let Scene { image, color, shape, ground } = scene(number, side);
-            image.save_png(folder.join(format!("{number:03}.png")))?;
+        for index in 0..count {
+            let Scene { image, color, shape, ground } = scene(index, side);
+            image.save_png(folder.join(format!("{index:03}.png")))?;
             let caption = match group {
                 "10_wd" => format!("{shape}, {color}, {ground} background, simple"),
                 "10_kosmos" => format!("a photo of a {color} {shape} in front of a {ground} background"),
                 _ => String::new(),
             };
-            write_atomically(folder.join(format!("{number:03}.txt")), |file| file.write_bytes(caption.as_bytes()))?;
+            write_atomically(folder.join(format!("{index:03}.txt")), |file| file.write_bytes(caption.as_bytes()))?;
         }
     }
     Ok(())
 }
 
-fn scene(number: u64, side: usize) -> Scene {
-    let mut generator = Generator::manual_seed(number);
+fn scene(index: u64, side: usize) -> Scene {
+    let mut generator = Generator::manual_seed(index);
     let mut pick = |n: usize| generator.random() as usize % n;
     let color = pick(COLORS.len());
     let ground = (color + 1 + pick(COLORS.len() - 1)) % COLORS.len();

@@ -24,7 +24,7 @@ impl std::fmt::Display for ModelKind {
         match self {
             Self::LdmCheckpoint(family) => write!(formatter, "a {family} checkpoint in LDM naming"),
             Self::Component(network) => write!(formatter, "the {network} of a diffusers pipeline"),
-            Self::Refused(what) => formatter.write_str(what),
+            Self::Refused(kind) => formatter.write_str(kind),
             Self::Empty => formatter.write_str("a file without tensors"),
             Self::Unknown => formatter.write_str("a file whose keys are not understood"),
         }
@@ -33,8 +33,8 @@ impl std::fmt::Display for ModelKind {
 
 /// Tells what the file holds.
 pub fn model_kind(file: &WeightFile) -> ModelKind {
-    if let Some(what) = refused::in_weights(file) {
-        return ModelKind::Refused(what);
+    if let Some(kind) = refused::in_weights(file) {
+        return ModelKind::Refused(kind);
     }
     if let Some(family) = of_checkpoint(file) {
         return ModelKind::LdmCheckpoint(family);

@@ -47,13 +47,13 @@ const FIRST_CONVOLUTIONS: [&str; 2] = ["model.diffusion_model.input_blocks.0.0.w
 /// What a weight file is, in words, when it is something that is known and not supported.
 pub fn in_weights(file: &WeightFile) -> Option<&'static str> {
     let names = || file.names().chain(file.not_tensors().map(|(key, _)| key));
-    for (sign, what) in &SIGNS {
+    for (sign, kind) in &SIGNS {
         let found = match sign {
             Sign::Begins(start) => names().any(|name| name.starts_with(start)),
             Sign::Has(piece) => names().any(|name| name.contains(piece)),
         };
         if found {
-            return Some(what);
+            return Some(kind);
         }
     }
     let inputs = FIRST_CONVOLUTIONS.iter().find_map(|name| file.info(name)).and_then(|info| info.shape.get(1));

@@ -155,9 +155,9 @@ fn pieces<T: Sync>(from: &[T], row: usize, convert: impl Fn(&[T], &mut [f32]) + 
     const PIECE: usize = 1 << 20;
     let rows = (PIECE / row).max(1);
     let mut to = vec![0.0; from.len().min(rows * row)];
-    for (number, from) in from.chunks(rows * row).enumerate() {
+    for (index, from) in from.chunks(rows * row).enumerate() {
         let to = &mut to[..from.len()];
         from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| convert(from, to));
-        work(number * rows, to);
+        work(index * rows, to);
     }
 }

@@ -36,7 +36,7 @@ impl Condition<'_> {
 pub struct Step {
     /// What the networks are told.
     pub timestep: f64,
-    /// Its number, from 0.
+    /// Its index, from 0.
     pub index: usize,
     /// How many there are.
     pub count: usize,

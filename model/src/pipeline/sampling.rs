@@ -44,7 +44,7 @@ pub struct Watched<'a> {
 /// What was kept at one call of the UNet.
 #[derive(Debug)]
 pub struct WatchedCall {
-    /// Its number, from 1.
+    /// Its ordinal: the first step is 1.
     pub call: usize,
     /// Under the prompt, or under the negative prompt.
     pub negative: bool,
@@ -84,7 +84,7 @@ impl Pipeline {
         self.sample_watched(sampling, scheduler, generator, &mut |_| Ok(()))
     }
 
-    /// The same; `after_step` is told the number of each step done, from 1, and can end the sampling by an error.
+    /// The same; `after_step` is told the count of steps done after each, and can end the sampling by an error.
     ///
     /// # Errors
     /// As [`Pipeline::sample`], and what `after_step` returns.

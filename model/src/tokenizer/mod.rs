@@ -272,13 +272,13 @@ fn parse_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 fn parse_merges(path: &Path) -> Result<Merges> {
     let text = read_text(path)?;
     let mut merges = Merges::new();
-    for (number, line) in text.trim().lines().enumerate().skip(1).take(MOST_MERGES) {
+    for (index, line) in text.trim().lines().enumerate().skip(1).take(MOST_MERGES) {
         let mut symbols = line.split_whitespace();
         match (symbols.next(), symbols.next(), symbols.next()) {
             (Some(left), Some(right), None) => merges.push((left.to_owned(), right.to_owned())),
             (None, ..) => {}
             _ => {
-                let cause = TokenizerCause::NotAPair { line: number + 1 };
+                let cause = TokenizerCause::NotAPair { line: index + 1 };
                 return Err(Error::file(path, cause, "fetch the file again"));
             }
         }

@@ -53,10 +53,10 @@ pub(super) struct CrossAttention {
     to_out: Linear,
     heads: usize,
     /// A number of its own, under which a [`TextContext`] keeps this layer's keys and values.
-    number: usize,
+    id: usize,
 }
 
-static NEXT_NUMBER: AtomicUsize = AtomicUsize::new(0);
+static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
 
 impl CrossAttention {
     pub fn load(width: usize, heads: usize, cross_attention_dim: usize, weights: Weights) -> Result<Self> {
@@ -66,7 +66,7 @@ impl CrossAttention {
             to_v: Linear::load_no_bias(cross_attention_dim, width, weights.pp("to_v"))?,
             to_out: Linear::load(width, width, weights.pp("to_out.0"))?,
             heads,
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -74,7 +74,7 @@ impl CrossAttention {
     pub fn forward(&self, x: &Activation, context: &TextContext, at: BlockPosition, taps: &mut Taps) -> Result<Activation, Stop> {
         let q = self.to_q.forward(x)?;
         taps.keep_tokens(at.id(BlockTap::CrossQ), &q, at.size)?;
-        let (k, v) = context.keys_values(self.number, |states| {
+        let (k, v) = context.keys_values(self.id, |states| {
             let states = Activation::shared(states.clone());
             Ok((self.to_k.forward(&states)?.into_tensor(), self.to_v.forward(&states)?.into_tensor()))
         })?;

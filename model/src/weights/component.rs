@@ -49,7 +49,7 @@ impl Component {
     pub fn open_file(network: Network, path: &Path) -> Result<Self> {
         let file = Arc::new(WeightFile::open(path)?);
         let component = match model_kind(&file) {
-            ModelKind::Refused(what) => return Err(refused::error(&file, what)),
+            ModelKind::Refused(kind) => return Err(refused::error(&file, kind)),
             ModelKind::LdmCheckpoint(family) => {
                 let table = ldm::table(file.names(), family, network);
                 Self::from_table(network, file.clone(), table)?

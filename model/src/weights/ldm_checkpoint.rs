@@ -54,7 +54,7 @@ impl LdmCheckpoint {
     pub fn from_weights(file: Arc<WeightFile>, unet_weights: UnetWeights) -> Result<Self> {
         let family = match model_kind(&file) {
             ModelKind::LdmCheckpoint(family) => family,
-            ModelKind::Refused(what) => return Err(refused::error(&file, what)),
+            ModelKind::Refused(kind) => return Err(refused::error(&file, kind)),
             other @ (ModelKind::Component(_) | ModelKind::Empty | ModelKind::Unknown) => {
                 let cause = ModelFileCause::NotAnLdmCheckpoint { kind: other.to_string() };
                 return Err(Error::file(file.path(), cause, format!("give a {} checkpoint", ModelFamily::all_names())));

@@ -270,13 +270,13 @@ fn timestep_lists_are_those_of_diffusers() {
         let mut scheduler = scheduler::from_config(&config(&list.config)).unwrap();
         scheduler.set_timesteps(list.steps).unwrap();
         let ours = scheduler.timesteps();
-        let what = format!("{} with {} steps", list.config, list.steps);
-        assert_eq!(ours.len(), list.length, "{what}");
-        assert_eq!(as_float32(&ours[..list.first.len()]), list.first, "{what}");
-        assert_eq!(as_float32(&ours[ours.len() - list.last.len()..]), list.last, "{what}");
+        let context = format!("{} with {} steps", list.config, list.steps);
+        assert_eq!(ours.len(), list.length, "{context}");
+        assert_eq!(as_float32(&ours[..list.first.len()]), list.first, "{context}");
+        assert_eq!(as_float32(&ours[ours.len() - list.last.len()..]), list.last, "{context}");
         let weighted_sum: f64 = ours.iter().enumerate().map(|(i, t)| (i + 1) as f64 * t).sum();
         // Sums of up to 2e8 of float32 values in float64.
-        assert!((weighted_sum - list.weighted_sum).abs() < 1e-6, "{what}: {weighted_sum} for {}", list.weighted_sum);
+        assert!((weighted_sum - list.weighted_sum).abs() < 1e-6, "{context}: {weighted_sum} for {}", list.weighted_sum);
     }
 }
 

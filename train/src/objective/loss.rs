@@ -83,13 +83,13 @@ mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
-    fn assert_close(found: &Tensor, expected: &Value, tolerance: f32, what: &str) {
+    fn assert_close(found: &Tensor, expected: &Value, tolerance: f32, context: &str) {
         let found = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let expected = expected.as_array().unwrap();
-        assert_eq!(found.len(), expected.len(), "{what}");
+        assert_eq!(found.len(), expected.len(), "{context}");
         for (found, expected) in found.iter().zip(expected) {
             let expected = expected.as_f64().unwrap() as f32;
-            assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{what}: {found}, not {expected}");
+            assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{context}: {found}, not {expected}");
         }
     }
 
@@ -108,18 +108,18 @@ mod tests {
         assert!(cases.len() >= 18);
         for case in cases {
             let arguments: Vec<&str> = case["arguments"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
-            let what = format!("{arguments:?}");
+            let context = format!("{arguments:?}");
             let objective = Objective::new(&Options::of(&arguments)).unwrap();
             let mut generator = Generator::manual_seed(fixture["seed"].as_u64().unwrap());
             let noised = objective.noised(&latents, &mut generator).unwrap();
             let timesteps: Vec<u64> = case["timesteps"].as_array().unwrap().iter().map(|t| t.as_u64().unwrap()).collect();
-            assert_eq!(noised.timesteps.iter().map(|t| *t as u64).collect::<Vec<_>>(), timesteps, "{what}");
-            assert_close(&noised.noisy, &case["noisy"], 1e-5, &what);
-            assert_close(&noised.target, &case["target"], 1e-5, &what);
+            assert_eq!(noised.timesteps.iter().map(|t| *t as u64).collect::<Vec<_>>(), timesteps, "{context}");
+            assert_close(&noised.noisy, &case["noisy"], 1e-5, &context);
+            assert_close(&noised.target, &case["target"], 1e-5, &context);
             let loss = objective.loss(&prediction, &noised, &[1.0, 0.25, 1.0]).unwrap();
             let (loss, expected) = (loss.to_scalar::<f32>().unwrap(), case["loss"].as_f64().unwrap() as f32);
-            assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{what}: loss {loss}, not {expected}");
-            assert_eq!(generator.randint(0, 1 << 31, 1), [case["next"].as_i64().unwrap()], "{what}: another number of draws");
+            assert!((loss - expected).abs() <= 1e-5 * expected.abs(), "{context}: loss {loss}, not {expected}");
+            assert_eq!(generator.randint(0, 1 << 31, 1), [case["next"].as_i64().unwrap()], "{context}: another number of draws");
         }
     }
 

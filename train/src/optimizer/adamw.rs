@@ -175,11 +175,11 @@ mod tests {
         Settings { betas: (number("beta1"), number("beta2")), eps: number("eps"), weight_decay: number("weight_decay") }
     }
 
-    fn assert_close(found: &[Vec<f32>], expected: &Value, what: &str) {
+    fn assert_close(found: &[Vec<f32>], expected: &Value, context: &str) {
         for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {
             for (found, expected) in found.iter().zip(floats(expected)) {
                 // Both are float32; a step differs by a rounding or two, and 30 steps add few of them up.
-                assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{what}: {found}, not {expected}");
+                assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{context}: {found}, not {expected}");
             }
         }
     }

@@ -48,9 +48,9 @@ pub struct Step {
 
 /// The loss or its gradient is infinite or no number: whatever step followed would spoil the adapter.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("the {what} of step {step} is {value}, so the run stops; lower the learning rate, or use --mixed_precision no")]
+#[error("the {quantity} of step {step} is {value}, so the run stops; lower the learning rate, or use --mixed_precision no")]
 pub struct NotANumber {
-    what: &'static str,
+    quantity: &'static str,
     value: f64,
     step: usize,
 }
@@ -105,7 +105,7 @@ impl<'a, M: Model> Learner<'a, M> {
             let loss = self.loss(&batch)?;
             let value = loss.to_scalar::<f32>()?;
             if !value.is_finite() {
-                return Err(NotANumber { what: "loss", value: value.into(), step }.into());
+                return Err(NotANumber { quantity: "loss", value: value.into(), step }.into());
             }
             losses.push(value);
             // Divided by the full number even where an epoch's last step has fewer batches, as in accelerate.
@@ -114,7 +114,7 @@ impl<'a, M: Model> Learner<'a, M> {
         }
         let norm = gradients.clip(self.max_grad_norm)?;
         if !norm.is_finite() {
-            return Err(NotANumber { what: "gradient", value: norm, step }.into());
+            return Err(NotANumber { quantity: "gradient", value: norm, step }.into());
         }
         Ok((losses, gradients, norm))
     }

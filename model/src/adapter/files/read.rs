@@ -59,8 +59,8 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
 /// Sorts the file's keys by layer and component.
 fn sort_keys(file: &WeightFile) -> Result<Sorted> {
     let mut sorted = Sorted::default();
-    if let Some(what) = refused::in_weights(file) {
-        return Err(refused::error(file, what));
+    if let Some(kind) = refused::in_weights(file) {
+        return Err(refused::error(file, kind));
     }
     for key in file.names().chain(file.not_tensors().map(|(key, _)| key)) {
         match key::parse(key) {
@@ -77,7 +77,7 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
                 let cause = AdapterCause::Type { found: name.to_string(), supported: known.join(", ") };
                 return Err(Error::tensor(file.path(), key, cause));
             }
-            AdapterKey::Refused(what) => return Err(refused::error(file, what)),
+            AdapterKey::Refused(kind) => return Err(refused::error(file, kind)),
             AdapterKey::Unknown => sorted.unknown.push(key.to_owned()),
         }
     }
@@ -96,7 +96,7 @@ pub fn is_adapter(file: &WeightFile) -> bool {
 fn no_adapter(file: &WeightFile) -> Error {
     let advice = "give a LoRA in kohya, diffusers or PEFT naming";
     match (recognition::model_kind(file), file.names().next()) {
-        (ModelKind::Refused(what), _) => refused::error(file, what),
+        (ModelKind::Refused(kind), _) => refused::error(file, kind),
         (ModelKind::Unknown, Some(key)) => Error::file(file.path(), ModelFileCause::NoAdapterKey { first: shown(key) }, advice),
         (kind, _) => Error::file(file.path(), ModelFileCause::NotAnAdapter { kind: kind.to_string() }, advice),
     }

@@ -145,7 +145,7 @@ impl Entries<'_> {
                     Value::Float(number) => Some(*number),
                     _ => None,
                 };
-                let other = Other { what: value.describe(), number };
+                let other = Other { kind: value.describe(), number };
                 self.tensors.contains_key(&name) || self.others.insert(name.clone(), other).is_some()
             }
         };

@@ -43,7 +43,7 @@ pub(super) struct Contents {
 #[derive(Debug, Clone)]
 pub(super) struct Other {
     /// What it is, in words.
-    pub(super) what: &'static str,
+    pub(super) kind: &'static str,
     /// Its value, if it is a number.
     pub(super) number: Option<f64>,
 }

@@ -35,9 +35,9 @@ impl Vector for V4 {
 fn transpose_sixteen(simd: V3, halves: &mut [f32x8]) {
     // Loops instead of `map` and `from_fn`, which are not always inlined, and then lack the instruction set.
     let mut quarters = [[halves[0]; 8]; 4];
-    for (number, quarter) in quarters.iter_mut().enumerate() {
+    for (quadrant, quarter) in quarters.iter_mut().enumerate() {
         for (index, row) in quarter.iter_mut().enumerate() {
-            *row = halves[(8 * (number % 2) + index) * 2 + number / 2];
+            *row = halves[(8 * (quadrant % 2) + index) * 2 + quadrant / 2];
         }
         *quarter = transposed(simd, *quarter);
     }

@@ -107,7 +107,7 @@ fn unused_block(names: &[&str]) -> Option<usize> {
 }
 
 fn is_of_block(name: &str, block: Option<usize>) -> bool {
-    let of = name.strip_prefix(BLOCKS).and_then(index).map(|(number, _)| number);
+    let of = name.strip_prefix(BLOCKS).and_then(index).map(|(index, _)| index);
     block.is_some() && of == block
 }
 

@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_panic_is_the_files_error() {
         let refused = isolated(|| -> Result<(), ImageCause> { panic!("index {} out of range", 7) });
-        assert!(matches!(refused, Err(ImageCause::Damaged(what)) if what.to_string().contains("index 7 out of range")));
+        assert!(matches!(refused, Err(ImageCause::Damaged(fault)) if fault.to_string().contains("index 7 out of range")));
         assert!(!DECODING.get());
         assert!(matches!(isolated(|| Ok(5)), Ok(5)));
         assert!(matches!(
