@@ -34,7 +34,7 @@ pub enum FileCause {
     #[error("not UTF-8 text")]
     NotUtf8,
     /// Not JSON, or JSON with other entries.
-    #[error("is not {expected} ({source})")]
+    #[error("not {expected}: {source}")]
     Json { expected: &'static str, source: serde_json::Error },
 
     #[error("it has no certificates in PEM form")]
