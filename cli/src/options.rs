@@ -10,13 +10,13 @@ use std::str::FromStr;
 /// How much is told, and in which form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct Logging {
-    /// Tell nothing but warnings and errors
+    /// Print only warnings and errors
     #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Messages")]
     pub quiet: bool,
-    /// Tell more
+    /// Print more details
     #[arg(long, short, global = true, help_heading = "Messages")]
     pub verbose: bool,
-    /// One JSON object a line on standard error instead of text and progress bars
+    /// Print one JSON object per line on standard error instead of text and progress bars
     #[arg(long = "log-json", alias = "log_json", global = true, help_heading = "Messages")]
     pub log_json: bool,
 }

@@ -48,7 +48,7 @@ pub struct SubsetPlan {
     pub flip: bool,
     /// Change hue or brightness of some draws.
     pub color: bool,
-    /// Cut at a random place.
+    /// Crop at a random position.
     pub random_crop: bool,
     /// Resampling filter, when one is forced.
     pub interpolation: Option<Interpolation>,

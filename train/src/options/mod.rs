@@ -42,9 +42,9 @@ pub use validation::ValidationOptions;
     name = "train",
     version,
     rename_all = "snake_case",
-    about = "Trains a LoRA for Stable Diffusion 1.5, with the options, folders and files of kohya's train_network.py",
+    about = "Trains a LoRA for Stable Diffusion 1.5 or 2, with the options, folders and files of kohya's train_network.py",
     after_help = "Every long option may be written with dashes or underscores. Options may also stand in a TOML file given as \
-                  --config_file; the command line wins.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n\
+                  --config_file; the command line takes precedence.\n\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n\n\
                   Examples:\n  train --config_file configs/paper-lora.toml --train_data_dir data --output_dir adapter\n  \
                   train check --config_file configs/paper-lora.toml --train_data_dir data\n  \
                   train --config_file configs/paper-lora.toml --train_data_dir data --output_dir adapter --resume adapter/last-state",

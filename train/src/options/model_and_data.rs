@@ -12,7 +12,7 @@ options! {
         #[arg(visible_alias = "model", value_name = "MODEL", default_value = driftless::model_family::DEFAULT_MODEL)]
         pretrained_model_name_or_path: String => MayChange, by "ss_sd_model_name";
 
-        /// The model is of Stable Diffusion 2
+        /// The model is a Stable Diffusion 2 model
         v2: bool => Fixed, metadata "v2";
 
         /// For an LDM-format file: diffusers folder or hub id with its configurations and tokenizer (default: Stable Diffusion 1.5, with
@@ -20,7 +20,7 @@ options! {
         #[arg(value_name = "MODEL")]
         base: Option<String> => MayChange;
 
-        /// VAE of its own: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
+        /// A separate VAE: a diffusers VAE folder, a model folder with a `vae` in it, or an LDM-format VAE or checkpoint file
         #[arg(value_name = "PATH")]
         vae: Option<String> => Fixed, by "ss_vae_name";
 
@@ -105,16 +105,16 @@ options! {
         #[arg(value_enum, value_name = "FILTER")]
         resize_interpolation: Option<Interpolation> => Fixed, metadata "resize_interpolation";
 
-        /// Turn photographs upright as their Exif orientation says, which kohya's trainer does not
+        /// Rotate photographs upright by their Exif orientation, which kohya's trainer does not do
         exif_orientation: bool => Fixed, by "captions_and_augmentation";
 
         /// Mirror each drawn image with probability one half
         flip_aug: bool => Fixed, by "captions_and_augmentation";
 
-        /// Change the hue or brightness of a third of the draws a little; not with cached latents
+        /// Slightly change the hue or brightness of a third of the draws; not with cached latents
         color_aug: bool => Fixed, by "captions_and_augmentation";
 
-        /// Cut at a random place instead of the center; not with cached latents
+        /// Crop at a random position instead of the center; not with cached latents
         random_crop: bool => Fixed, by "captions_and_augmentation";
 
         /// Encode every image once, before training
@@ -167,11 +167,11 @@ options! {
         #[arg(value_name = "N", default_value_t = 0)]
         keep_tokens: usize => Fixed, by "captions_and_augmentation";
 
-        /// Text that parts fixed tags from flexible ones
+        /// Text that separates fixed tags from shuffled ones
         #[arg(value_name = "TEXT")]
         keep_tokens_separator: Option<String> => Fixed, by "captions_and_augmentation";
 
-        /// What stands between tags
+        /// Separator between tags
         #[arg(value_name = "TEXT", default_value = ",")]
         caption_separator: String => Fixed, by "captions_and_augmentation";
 

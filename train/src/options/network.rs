@@ -26,7 +26,7 @@ options! {
         #[arg(value_name = "KEY=VALUE", num_args = 0..)]
         network_args: Vec<KeyValue> => Fixed, by "ss_network_args";
 
-        /// Probability with which a number between down and up matrix is dropped in training (networks.lora)
+        /// Dropout probability of the values between down and up matrix (networks.lora)
         #[arg(value_name = "P", value_parser = super::values::probability)]
         network_dropout: Option<f64> => Fixed, metadata "network_dropout";
 

@@ -6,7 +6,7 @@ use super::values::{not_negative, positive};
 options! {
     /// What is learnt.
     pub struct ObjectiveOptions in "Objective" {
-        /// Predict the velocity, not the noise; for models trained so, such as Stable Diffusion 2.1 for 768 x 768 pixels
+        /// Predict the velocity, not the noise; for models trained that way, such as Stable Diffusion 2.1 for 768 x 768 pixels
         v_parameterization: bool => Fixed, by "v_parameterization";
 
         /// Noise with a random offset per channel of this strength
@@ -20,7 +20,7 @@ options! {
         #[arg(value_name = "SCALE")]
         adaptive_noise_scale: Option<f64> => Fixed, metadata "adaptive_noise_scale";
 
-        /// Add noise of so many coarser resolutions
+        /// Add noise at this many coarser resolutions
         #[arg(value_name = "N")]
         multires_noise_iterations: Option<usize> => Fixed, metadata "multires_noise_iterations";
 
@@ -28,18 +28,18 @@ options! {
         #[arg(value_name = "D", default_value_t = 0.3, value_parser = not_negative)]
         multires_noise_discount: f64 => Fixed, metadata "multires_noise_discount";
 
-        /// Disturb the input by further noise of this strength that is not to be predicted
+        /// Perturb the input by additional noise of this strength, which is not predicted
         #[arg(value_name = "STRENGTH", value_parser = not_negative)]
         ip_noise_gamma: Option<f64> => Fixed, metadata "ip_noise_gamma";
 
         /// Draw that strength from 0 to --ip_noise_gamma for each batch
         ip_noise_gamma_random_strength: bool => Fixed, metadata "ip_noise_gamma_random_strength";
 
-        /// First timestep that is drawn
+        /// Lowest timestep that is drawn
         #[arg(value_name = "T", value_parser = clap::value_parser!(u32).range(0..1000))]
         min_timestep: Option<u32> => Fixed, by "timesteps";
 
-        /// First timestep that is no longer drawn
+        /// Timesteps that are drawn lie below this one
         #[arg(value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1000))]
         max_timestep: Option<u32> => Fixed, by "timesteps";
 
@@ -60,7 +60,7 @@ options! {
         #[arg(value_name = "FACTOR", value_parser = not_negative)]
         v_pred_like_loss: Option<f64> => Fixed, by "v_pred_like_loss";
 
-        /// Measure of the error
+        /// Loss function
         #[arg(value_enum, default_value = "l2")]
         loss_type: LossType => Fixed, metadata "loss_type";
 

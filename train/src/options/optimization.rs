@@ -14,7 +14,7 @@ options! {
         #[arg(value_name = "KEY=VALUE", num_args = 0..)]
         optimizer_args: Vec<KeyValue> => Fixed, by "ss_optimizer";
 
-        /// Learning rate of parts that have none of their own
+        /// Learning rate of networks without a rate of their own
         #[arg(value_name = "RATE", default_value_t = 2e-6, value_parser = not_negative)]
         learning_rate: f64 => MayChange, metadata "learning_rate";
 
@@ -26,16 +26,16 @@ options! {
         #[arg(value_name = "RATE", num_args = 0.., value_parser = not_negative)]
         text_encoder_lr: Vec<f64> => MayChange, by "ss_text_encoder_lr";
 
-        /// Course of the rate: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt,
+        /// Learning-rate schedule: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial, inverse_sqrt,
         /// cosine_with_min_lr, warmup_stable_decay
         #[arg(value_name = "NAME", default_value = "constant")]
         lr_scheduler: String => MayChange, metadata "lr_scheduler";
 
-        /// Steps of rising rate, or their share of all steps (0.1 or 10%)
+        /// Warm-up steps, as a count or as a share of all steps (0.1 or 10%)
         #[arg(value_name = "STEPS", default_value = "0")]
         lr_warmup_steps: StepsOrShare => MayChange, metadata "lr_warmup_steps";
 
-        /// Steps of falling rate at the end, for warmup_stable_decay
+        /// Decay steps at the end, for warmup_stable_decay
         #[arg(value_name = "STEPS", default_value = "0")]
         lr_decay_steps: StepsOrShare => MayChange;
 
@@ -55,7 +55,7 @@ options! {
         #[arg(value_name = "SHARE", value_parser = super::values::probability)]
         lr_scheduler_min_lr_ratio: Option<f64> => MayChange;
 
-        /// Clip the norm of all gradients together to this; 0 turns it off
+        /// Clip the total norm of all gradients to this; 0 disables clipping
         #[arg(value_name = "NORM", default_value_t = 1.0, value_parser = not_negative)]
         max_grad_norm: f64 => MayChange, metadata "max_grad_norm";
 
@@ -70,7 +70,7 @@ options! {
         #[arg(value_name = "N", default_value_t = 1600)]
         max_train_steps: usize => MayChange, by "ss_max_train_steps";
 
-        /// Epochs; wins over --max_train_steps
+        /// Epochs; takes precedence over --max_train_steps
         #[arg(value_name = "N")]
         max_train_epochs: Option<usize> => MayChange, by "ss_num_epochs";
     }

@@ -59,14 +59,14 @@ options! {
         /// Save a state to resume from at the end
         save_state_on_train_end: bool => Irrelevant;
 
-        /// Go on from a state folder
+        /// Resume from a state folder
         #[arg(value_name = "DIR")]
         resume: Option<PathBuf> => Irrelevant;
 
         /// Leave training metadata out of the adapter's file
         no_metadata: bool => Irrelevant;
 
-        /// Write when training began and ended into the adapter's file; equal runs then give files that differ
+        /// Record the start and end time in the adapter's file; identical runs then write different files
         metadata_times: bool => Irrelevant;
 
         /// Free text for the metadata
@@ -85,7 +85,7 @@ options! {
         #[arg(value_name = "TEXT")]
         metadata_description: Option<String> => Irrelevant;
 
-        /// Licence for the metadata
+        /// License for the metadata
         #[arg(value_name = "TEXT")]
         metadata_license: Option<String> => Irrelevant;
 
@@ -125,7 +125,7 @@ options! {
         #[arg(value_name = "FILE")]
         sample_prompts: Option<PathBuf> => Irrelevant;
 
-        /// Draw samples after every N-th epoch; wins over steps
+        /// Draw samples after every N-th epoch; takes precedence over steps
         #[arg(value_name = "N")]
         sample_every_n_epochs: Option<usize> => Irrelevant;
 
@@ -149,7 +149,7 @@ options! {
         #[arg(visible_alias = "config", value_name = "FILE")]
         config_file: Option<PathBuf> => Irrelevant;
 
-        /// Seed of everything random (default: a random one, which is recorded)
+        /// Seed for all random draws (default: a random one, which is recorded)
         #[arg(value_name = "N")]
         seed: Option<u64> => Fixed, by "ss_seed";
 

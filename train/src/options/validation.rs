@@ -5,11 +5,11 @@ use super::table::options;
 options! {
     /// Validation during training.
     pub struct ValidationOptions in "Validation" {
-        /// Share of the images that does not train; the loss on them is measured with fixed noise and timesteps
+        /// Share of the images held out from training; their loss is measured with fixed noise and timesteps
         #[arg(value_name = "SHARE", default_value_t = 0.0, value_parser = super::values::probability)]
         validation_split: f64 => Fixed, metadata "validation_split";
 
-        /// Seed of the choice of these images and of their noise (default: --seed)
+        /// Seed for choosing these images and for their noise (default: --seed)
         #[arg(value_name = "N")]
         validation_seed: Option<u64> => Fixed, metadata "validation_seed";
 
