@@ -9,6 +9,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::sync::Once;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The smallest block that is kept, in bytes; smaller ones are the system allocator's affair.
@@ -38,10 +40,13 @@ pub struct ReusingAllocator {
 /// Free blocks. The first bytes of a free block hold the address of the next one of its class.
 struct Lists {
     first: [*mut u8; STEPS * DOUBLINGS],
-    /// Bytes in use (as asked for, since what lies behind is hardly ever touched), in the lists, and the most that were ever in use.
+    /// Bytes in use (as asked for, since what lies behind is hardly ever touched), and the most that were ever in use.
     used: usize,
-    free: usize,
     most: usize,
+    /// Bytes asked of the system, which may refuse them.
+    asked: usize,
+    /// Bytes in the lists.
+    free: usize,
 }
 
 // SAFETY: the pointers are to blocks that nobody else knows of.
@@ -90,15 +95,26 @@ impl Lists {
         self.free += size_of(number);
     }
 
-    /// Gives free blocks back to the system until the process is no larger than it was or has to be, the largest first.
-    fn shrink(&mut self) {
-        let most = self.most.max(self.used);
+    /// Counts a block that is to come from the system, and first gives free ones back to it until the process will be no larger than
+    /// it was or has to be, the largest first.
+    fn ask(&mut self, wanted: usize) {
+        self.asked += wanted;
+        let needed = self.used + self.asked;
         for number in (0..self.first.len()).rev() {
-            while self.used + self.free > most && !self.first[number].is_null() {
+            while needed + self.free > self.most.max(needed) && !self.first[number].is_null() {
                 let block = self.pop(number);
                 // SAFETY: the block came from the system allocator with this layout, and left the list.
                 unsafe { System.dealloc(block, layout(size_of(number))) };
             }
+        }
+    }
+
+    /// Counts what the system gave or refused.
+    fn answered(&mut self, wanted: usize, given: bool) {
+        self.asked -= wanted;
+        if given {
+            self.used += wanted;
+            self.most = self.most.max(self.used);
         }
     }
 }
@@ -106,7 +122,7 @@ impl Lists {
 impl ReusingAllocator {
     /// An allocator that keeps nothing yet.
     pub const fn new() -> Self {
-        Self { lists: Mutex::new(Lists { first: [null_mut(); STEPS * DOUBLINGS], used: 0, free: 0, most: 0 }) }
+        Self { lists: Mutex::new(Lists { first: [null_mut(); STEPS * DOUBLINGS], used: 0, most: 0, asked: 0, free: 0 }) }
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
@@ -116,24 +132,18 @@ impl ReusingAllocator {
     /// A block of a class for `wanted` bytes.
     fn take(&self, number: usize, wanted: usize) -> *mut u8 {
         let mut lists = self.lists();
-        lists.used += wanted;
         let block = lists.pop(number);
         if !block.is_null() {
+            lists.used += wanted;
             return block;
         }
-        lists.shrink();
-        let used = lists.used;
+        lists.ask(wanted);
         drop(lists);
-        let size = size_of(number);
+        map_blocks();
         // SAFETY: the layout's size is not zero.
-        let block = unsafe { System.alloc(layout(size)) };
-        if block.is_null() {
-            self.lists().used -= wanted;
-        } else {
-            // Only now: what the system refuses was never in use.
-            let mut lists = self.lists();
-            lists.most = lists.most.max(used);
-            drop(lists);
+        let block = unsafe { System.alloc(layout(size_of(number))) };
+        self.lists().answered(wanted, !block.is_null());
+        if !block.is_null() {
             prefer_huge_pages(block, wanted);
         }
         block
@@ -145,6 +155,18 @@ impl Default for ReusingAllocator {
         Self::new()
     }
 }
+
+/// Has glibc map every block by itself, and unmap it when it is given back. Left alone, it takes blocks smaller than the largest one
+/// ever given back from its heap, which keeps the memory of those that lie between others.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn map_blocks() {
+    static ONCE: Once = Once::new();
+    // SAFETY: it sets a number of the system allocator. An answer that it cannot be set is of no consequence.
+    ONCE.call_once(|| _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, SMALLEST as libc::c_int) });
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn map_blocks() {}
 
 /// Asks Linux for large pages under their whole multiples in `size` bytes: fewer faults, and fewer misses of the address cache. What
 /// the class adds behind is left out, for the first byte of a large page takes all of it.
@@ -267,5 +289,15 @@ mod tests {
             assert!(allocator.alloc(of(1 << 47)).is_null());
             assert_eq!(counts(), before);
         }
+    }
+    #[test]
+    fn what_is_refused_beside_another_request_leaves_no_trace() {
+        let allocator = ReusingAllocator::new();
+        let mut lists = allocator.lists();
+        lists.ask(1 << 47);
+        lists.ask(1 << 20);
+        lists.answered(1 << 20, true);
+        lists.answered(1 << 47, false);
+        assert_eq!((lists.used, lists.most, lists.asked), (1 << 20, 1 << 20, 0));
     }
 }
