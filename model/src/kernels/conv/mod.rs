@@ -4,6 +4,7 @@
 
 mod bands;
 mod columns;
+mod driver;
 mod filters;
 mod implicit;
 mod winograd;
