@@ -28,6 +28,10 @@ deny:
 fuzz target seconds:
     fuzz/run.sh {{target}} {{seconds}}
 
+# The kernels over odd sizes under AddressSanitizer (needs nightly)
+asan:
+    RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release -p driftless --lib --target x86_64-unknown-linux-gnu kernels
+
 # Times of the networks on the seeded miniature, or on DRIFTLESS_MODEL
 bench:
     cargo bench -p benches --bench networks

@@ -1,6 +1,6 @@
 //! Two-dimensional convolution: by Winograd's algorithm where it pays (`winograd.rs`), else as an implicit matrix product
-//! (`implicit.rs`); with few channels as a general matrix product over columns that are made tile by tile, with 1x1 filters over the
-//! image itself. The working memory of each is bounded whatever the image size.
+//! (`implicit.rs`), both by one blocked driver (`driver.rs`); with few channels as a general matrix product over columns that are made
+//! tile by tile, with 1x1 filters over the image itself. The working memory of each is bounded whatever the image size.
 
 mod bands;
 mod columns;

@@ -17,11 +17,6 @@ impl Vector for V3 {
     }
 
     #[inline(always)]
-    fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        self.mul_add_f32s(a, b, c)
-    }
-
-    #[inline(always)]
     fn transpose(self, square: &mut [Self::f32s]) {
         if let Some(square) = square.first_chunk_mut::<8>() {
             *square = transposed(self, *square);

@@ -15,11 +15,6 @@ impl Vector for V4 {
     }
 
     #[inline(always)]
-    fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        self.mul_add_f32s(a, b, c)
-    }
-
-    #[inline(always)]
     fn transpose(self, square: &mut [Self::f32s]) {
         transpose_sixteen(*self, bytemuck::cast_slice_mut(&mut square[..16]));
     }

@@ -49,13 +49,21 @@ pub trait Vector: Simd {
     fn detect() -> Option<Self>;
 
     /// `a * b + c`, rounded once where the processor can.
-    fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
+    #[inline(always)]
+    fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_f32s(a, b, c)
+    }
 
     /// Transposes a square of as many vectors as a vector has lanes.
-    fn transpose(self, square: &mut [Self::f32s]);
+    #[inline(always)]
+    fn transpose(self, square: &mut [Self::f32s]) {
+        vector::transpose_elements::<Self>(square);
+    }
 
-    /// Asks for the line of the cache `distance` elements behind the start of `values`, which may lie outside.
-    fn prefetch(self, values: &[f32], distance: usize);
+    /// Asks for the line of the cache `distance` elements behind the start of `values`, which may lie outside, where there is an
+    /// instruction for it.
+    #[inline(always)]
+    fn prefetch(self, _values: &[f32], _distance: usize) {}
 }
 
 /// An instruction set with its microkernel, which computes a tile of a matrix product.

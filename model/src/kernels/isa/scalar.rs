@@ -4,7 +4,6 @@
 use pulp::{Scalar128b, Simd};
 
 use super::Vector;
-use super::vector::transpose_elements;
 
 impl Vector for Scalar128b {
     const TILE_ROWS: usize = 4;
@@ -18,12 +17,4 @@ impl Vector for Scalar128b {
     fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.add_f32s(self.mul_f32s(a, b), c)
     }
-
-    #[inline(always)]
-    fn transpose(self, square: &mut [Self::f32s]) {
-        transpose_elements::<Self>(square);
-    }
-
-    #[inline(always)]
-    fn prefetch(self, _: &[f32], _: usize) {}
 }
