@@ -275,30 +275,80 @@ fn a_data_set_written_as_toml() {
     assert!(adapter.metadata["ss_datasets"].contains("\"num_repeats\":2"));
 }
 
+/// Starts a run and sends it a signal once `steps` steps are done, however fast this machine is.
+#[cfg(unix)]
+fn signalled(command: &mut std::process::Command, folder: &Path, steps: usize, signal: &str) -> std::process::Output {
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while std::fs::read_to_string(folder.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < steps {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+/// With `--save_state` and without: the adapter as it stands and a state are there, and both are of use.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_goes_on() {
     let place = Place::new();
-    let options = "--max_train_epochs 40 --save_state";
-    assert_done(&words(&mut place.command("whole"), options));
+    assert_done(&words(&mut place.command("whole"), "--max_train_epochs 12"));
+    for (folder, signal, more) in [("with", "-TERM", " --save_state"), ("without", "-INT", "")] {
+        let options = format!("--max_train_epochs 12{more}");
+        let output = signalled(place.command(folder).args(options.split(' ')), &place.path(folder), 5, signal);
+        let message = message(&output);
+        assert_eq!(output.status.code(), Some(130), "{message}");
+        let state = message.split("--resume ").nth(1).unwrap_or_else(|| panic!("{message}")).trim().to_owned();
+        let adapter = state.strip_suffix("-state").unwrap().to_owned() + ".safetensors";
+        assert!(message.contains(&format!(" is {adapter};")), "{message}");
+        let entries = AdapterFile::open(&adapter).unwrap().entries;
+        assert_eq!(AdapterFile::open(Path::new(&state).join("adapter.safetensors")).unwrap().entries.len(), entries.len());
 
-    let mut command = place.command("out");
-    let mut child = command.args(options.split(' ')).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    // Interrupts once some steps are done, however fast this machine is.
-    while std::fs::read_to_string(place.path("out/metrics.jsonl")).map_or(0, |text| text.lines().count()) < 5 {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        let mut rest = place.command(folder);
+        rest.arg("--resume").arg(state);
+        assert_done(&words(&mut rest, &options));
+        let bytes = |name: &str| std::fs::read(place.path(name).join("a.safetensors")).unwrap();
+        assert!(bytes("whole") == bytes(folder), "the resumed run ended elsewhere");
+        assert_eq!(lines(&place.path(folder).join("metrics.jsonl")).len(), 48);
     }
-    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
+}
+
+/// An optimizer of the library does not tell its state: the adapter is kept, and how to go on from that is said.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_without_a_state_keeps_its_adapter() {
+    let place = Place::new();
+    let options = "--max_train_epochs 100 --optimizer_type SGD";
+    let output = signalled(place.command("out").args(options.split(' ')), &place.path("out"), 3, "-INT");
     let message = message(&output);
     assert_eq!(output.status.code(), Some(130), "{message}");
-    let state = message.split("--resume ").nth(1).unwrap_or_else(|| panic!("{message}")).trim().to_owned();
+    let adapter = message.split("--network_weights ").nth(1).unwrap_or_else(|| panic!("{message}")).trim();
+    AdapterFile::open(adapter).unwrap();
+}
 
-    let mut rest = place.command("out");
-    rest.arg("--resume").arg(state);
+/// `nohup` ignores the signal of a closed terminal on behalf of its program.
+#[cfg(unix)]
+#[test]
+fn nohup_is_respected() {
+    let place = Place::new();
+    let inner = place.command("out");
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg("trap '' HUP; exec \"$@\"").arg("sh").arg(inner.get_program()).args(inner.get_args());
+    shell.env("HF_HUB_OFFLINE", "1").args("--max_train_epochs 10".split(' '));
+    let output = signalled(&mut shell, &place.path("out"), 2, "-HUP");
+    assert_done(&output);
+    assert!(place.path("out/a.safetensors").exists());
+}
+
+/// A state that this program's first version has written: its adapter has names of its own.
+#[test]
+fn a_state_of_the_first_format_goes_on() {
+    let place = Place::new();
+    let options = "--network_train_text_encoder_only --network_dim 1 --max_train_steps 2";
+    assert_done(&words(&mut place.command("whole"), options));
+    let mut rest = place.command("rest");
+    rest.arg("--resume").arg(testkit::fixture("train/first_state"));
     assert_done(&words(&mut rest, options));
     let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
-    assert!(bytes("whole/a.safetensors") == bytes("out/a.safetensors"), "the resumed run ended elsewhere");
-    assert_eq!(lines(&place.path("out/metrics.jsonl")).len(), 160);
+    assert!(bytes("whole/a.safetensors") == bytes("rest/a.safetensors"));
 }

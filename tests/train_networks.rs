@@ -108,6 +108,30 @@ fn dropout_resumes_to_the_byte_and_survives_checkpointing() {
     }
 }
 
+/// The adapter in a state is an adapter like any other, and holds every bit that a resumed run needs, whatever the family; 0.3 is no
+/// number of float32's.
+#[test]
+fn states_hold_adapters_of_every_family() {
+    let place = place();
+    let lycoris = "--network_module lycoris.kohya --network_dim 2 --network_alpha 0.3 --network_args";
+    for (name, network) in [
+        ("lora", "--network_dim 2 --network_alpha 0.3 --network_args conv_dim=1 conv_alpha=0.3".to_owned()),
+        ("loha", format!("{lycoris} algo=loha conv_dim=1 use_tucker=True")),
+        ("lokr", format!("{lycoris} algo=lokr factor=4 use_tucker=True")),
+        ("dora", format!("{lycoris} algo=locon dora_wd=True use_tucker=True")),
+        ("full", format!("{lycoris} algo=full preset=attn-only")),
+    ] {
+        let whole = done(place.path(), name, &format!("--max_train_steps 2 --save_every_n_steps 1 --save_state {network}"));
+        let state = place.path().join(name).join("a-step00000001-state");
+        let kept = AdapterFile::open(state.join("adapter.safetensors")).unwrap();
+        assert!(kept.entries.keys().eq(whole.entries.keys()), "{name}");
+        let rest = format!("{name}-rest");
+        done(place.path(), &rest, &format!("--max_train_steps 2 --resume {} {network}", state.display()));
+        let bytes = |folder: &str| std::fs::read(place.path().join(folder).join("a.safetensors")).unwrap();
+        assert!(bytes(name) == bytes(&rest), "{name}: the resumed run ended elsewhere");
+    }
+}
+
 #[test]
 fn an_adapter_of_a_family_is_a_start_for_another_run() {
     let place = place();

@@ -52,12 +52,20 @@ pub fn default_dtype(device: &Device) -> DType {
     if device.is_cpu() { DType::F32 } else { DType::F16 }
 }
 
+/// The most threads that are made: more than the processors of any one machine.
+const MOST_THREADS: usize = 1024;
+
 /// Sizes the pool of threads that all kernels compute in: `--threads`, or one a processor. Says how many there are.
 ///
 /// # Errors
 /// When the pool was made already, or the system does not give so many threads.
 pub fn set_threads(threads: Option<usize>) -> Result<usize> {
     if let Some(threads) = threads {
+        if threads > MOST_THREADS {
+            let here = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+            let problem = format!("at most {MOST_THREADS}; this machine runs {here} at once");
+            return Err(Error::argument(format!("--threads {threads}"), problem));
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Error::argument(format!("--threads {threads}"), ArgumentCause::above(error)))?;
     }

@@ -17,7 +17,8 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// What is finished before the program stops, and how it tells so.
 static FINISHING: Mutex<Option<(&'static str, Logging)>> = Mutex::new(None);
 
-/// Begins to listen; a process does so once. A SIGHUP that is ignored (`nohup`) stays ignored.
+/// Begins to listen; a process does so once. A SIGHUP that is ignored (`nohup`) stays ignored, and a file that becomes larger than the
+/// system allows (`ulimit -f`) is an error of the write, not the end of the program.
 ///
 /// # Errors
 /// When the system does not let signals be handled.
@@ -25,6 +26,7 @@ pub fn listen() -> Result<(), ctrlc::Error> {
     let hangup = Hangup::begin();
     ctrlc::set_handler(received)?;
     hangup.restore();
+    report_large_files();
     Ok(())
 }
 
@@ -54,6 +56,16 @@ fn received() {
         }
     }
 }
+
+#[cfg(unix)]
+fn report_large_files() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: ignoring a signal runs no code of ours. Where it cannot be ignored it is as it was.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
+#[cfg(not(unix))]
+fn report_large_files() {}
 
 /// Whether SIGHUP was ignored, which the handler for the other signals would change.
 #[cfg(unix)]

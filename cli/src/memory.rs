@@ -1,4 +1,4 @@
-//! The most memory this process has held.
+//! How much memory this process has held at most, and how much there is.
 
 /// Peak resident memory in bytes; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
@@ -21,6 +21,16 @@ pub fn peak_rss_bytes() -> Option<u64> {
 #[cfg(not(unix))]
 pub fn peak_rss_bytes() -> Option<u64> {
     None
+}
+
+/// The memory of this machine in bytes; `None` where the system does not tell.
+pub fn installed_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |key: &str| -> Option<u64> {
+        let line = info.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some((kibibytes("MemTotal:")? + kibibytes("SwapTotal:").unwrap_or(0)) * 1024)
 }
 
 #[cfg(test)]

@@ -44,22 +44,24 @@
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
 //! | `command` | what was typed, to a run and its end | `run`, `monitor`, `options` |
-//! | [`run`] | a run from options to files | `training`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options` |
+//! | [`run`] | a run from options to files | `training`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options`, `faults` |
 //! | [`training`] | the loop, the step, latents, states | `model`, `objective`, `optimizer`, `data`, `steps`, `options`, `seeds` |
 //! | `samples` | sample images | `model`, `network`, `monitor`, `options`, `seeds` |
 //! | `output` | names, metadata | `model`, `monitor`, `data`, `steps`, `options`, `seeds` |
-//! | [`model`] | what the loop needs of a model | `network`, `monitor`, `options` |
+//! | [`model`] | what the loop needs of a model | `network`, `monitor`, `options`, `faults` |
 //! | [`network`] | the adapter in training | `optimizer`, `options`, `seeds` |
 //! | [`monitor`] | console, metrics, TensorBoard | `steps`, `options` |
 //! | [`objective`] | noise and loss | `options` |
 //! | [`optimizer`] | gradients and steps | `options` |
-//! | [`data`] | images, captions, buckets, batches | `options`, `seeds` |
+//! | [`data`] | images, captions, buckets, batches | `options`, `seeds`, `faults` |
 //! | [`steps`] | how long a run is | `options` |
 //! | [`options`] | what was asked for | |
 //! | [`seeds`] | random numbers by purpose | |
+//! | [`faults`] | faults told together | |
 
 mod command;
 pub mod data;
+pub mod faults;
 pub mod model;
 pub mod monitor;
 pub mod network;

@@ -12,6 +12,11 @@ enum StepsFault {
     NoImages,
     #[error("the run has no steps; see --max_train_epochs and --max_train_steps")]
     NoSteps,
+    #[error(
+        "a run of {total} steps in {epochs} epochs is longer than any can be ({LONGEST} steps, {MOST_EPOCHS} epochs); see --max_train_epochs \
+         and --max_train_steps"
+    )]
+    TooLong { total: usize, epochs: usize },
 }
 
 /// How long the run is.
@@ -36,8 +41,8 @@ pub struct StepReport {
     pub step: usize,
     /// Epoch in hand, from 1.
     pub epoch: usize,
-    /// Mean loss of the step's batches.
-    pub loss: f64,
+    /// Mean loss of the step's batches; `None` when none of their images could be read.
+    pub loss: Option<f64>,
     /// The moving average.
     pub loss_average: f64,
     /// Rate of each group at this step.
@@ -47,6 +52,11 @@ pub struct StepReport {
     /// How long the step took.
     pub seconds: f64,
 }
+
+/// The most steps of a run: 30 years of one a second.
+const LONGEST: usize = 1_000_000_000;
+/// The most epochs of a run: seeds count them in 24 bits.
+const MOST_EPOCHS: usize = (1 << 24) - 1;
 
 impl Steps {
     /// The length that `options` ask for with so many batches per epoch.
@@ -65,6 +75,7 @@ impl Steps {
                 (total.div_ceil(per_epoch), total)
             }
         };
+        ensure!(total <= LONGEST && epochs <= MOST_EPOCHS, StepsFault::TooLong { total, epochs });
         ensure!(total > 0, StepsFault::NoSteps);
         Ok(Self { batches_per_epoch, accumulation, per_epoch, epochs, total })
     }
@@ -115,6 +126,16 @@ mod tests {
         assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_n_epoch_ratio=40"])), Some(1));
         assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_every_n_epochs=3"])), Some(3));
         assert_eq!(run.save_every_n_epochs(&Options::of(&["--save_every_n_epochs=0"])), None);
+    }
+
+    #[test]
+    fn what_no_run_can_be_is_an_error() {
+        for arguments in
+            ["--max_train_epochs=99999999999999999", "--max_train_steps=99999999999999", "--max_train_steps=99999999"]
+        {
+            assert!(Steps::new(&Options::of(&[arguments]), 1).is_err(), "{arguments}");
+        }
+        assert!(Steps::new(&Options::of(&["--max_train_steps=99999999"]), 100).is_ok());
     }
 
     #[test]

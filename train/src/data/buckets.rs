@@ -56,6 +56,9 @@ pub struct BucketSettings {
     pub no_upscale: bool,
 }
 
+/// The longest side of an image that trains, as `--resolution` has it.
+const MOST_SIDE: usize = 16_384;
+
 impl BucketSettings {
     /// Shortest and longest side, rounded to multiples of the step: down and up.
     pub fn limits(&self) -> (usize, usize) {
@@ -75,6 +78,8 @@ impl BucketSettings {
         if self.no_upscale {
             return Ok(Buckets::NoUpscale { area: width * height, step: self.step });
         }
+        let too_large = DataFault::BucketsTooLarge { side: self.max, step: self.step, most: MOST_SIDE };
+        ensure!(self.max <= MOST_SIDE && self.step <= MOST_SIDE, too_large);
         let (min, max) = self.limits();
         ensure!(min > 0, DataFault::SmallestBucket { found: self.min, least: self.step });
         ensure!(min <= width.min(height), DataFault::SmallestBucketTooLarge { found: self.min, most: width.min(height) });

@@ -4,13 +4,26 @@
 //! (there it stops the program, although the paper's recipe wants such files), a byte-order mark is skipped, and captions are not looked
 //! up under the name before face coordinates.
 
-use anyhow::{Context, Result, bail};
+use super::fault::DataFault;
+use anyhow::{Context, Result, bail, ensure};
+use driftless::Error;
+use driftless::formats::{FileKind, read_bounded};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The caption file of `image`: the same name with `extension`, which may be given with or without its dot.
 pub fn path_for(image: &Path, extension: &str) -> PathBuf {
     image.with_extension(extension.trim_start_matches('.'))
+}
+
+/// That `extension` is one, and no path to files elsewhere.
+///
+/// # Errors
+/// When it holds what parts folders.
+pub fn check_extension(extension: &str) -> Result<()> {
+    let is_one = !extension.contains(std::path::is_separator) && !extension.contains('\0');
+    ensure!(is_one, DataFault::CaptionExtension { found: extension.to_owned() });
+    Ok(())
 }
 
 /// The caption in the file beside `image`, or `None` when there is no such file. Without `all_lines` it is the first line,
@@ -20,13 +33,13 @@ pub fn path_for(image: &Path, extension: &str) -> PathBuf {
 /// When the file is there and cannot be read, or is not UTF-8.
 pub fn read(image: &Path, extension: &str, all_lines: bool) -> Result<Option<String>> {
     let path = path_for(image, extension);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match read_bounded(&path, FileKind::ShortText) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("caption file {}", path.display())),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("caption file"),
     };
     let Ok(text) = String::from_utf8(bytes) else {
-        bail!("caption file {} is not UTF-8; save it again in that encoding", path.display());
+        bail!(DataFault::CaptionNotUtf8 { path });
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if all_lines {

@@ -9,6 +9,7 @@ use crate::options::values::{Resolution, StepsOrShare};
 use crate::options::{Interpolation, Options};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use driftless::formats::{FileKind, read_text};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -115,7 +116,7 @@ enum Sides {
 /// When the file cannot be read, has unknown or wrong keys, or names something that is not supported.
 pub fn read(path: &Path, options: &Options) -> Result<DataPlan> {
     let context = || format!("data set {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(context)?;
+    let text = read_text(path, FileKind::Configuration).with_context(context)?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let root: Value =
         if is_json { serde_json::from_str(&text).with_context(context)? } else { toml::from_str(&text).with_context(context)? };

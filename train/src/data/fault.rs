@@ -15,6 +15,13 @@ pub enum DataFault {
     NoImages { folders: Vec<PathBuf> },
     #[error("{}: is now {}x{} pixels and was {}x{}; it was changed during the run", path.display(), found.0, found.1, expected.0, expected.1)]
     SizeChanged { path: PathBuf, found: (usize, usize), expected: (usize, usize) },
+    #[error("--caption_extension `{found}`: expected the end of a file's name, such as .txt")]
+    CaptionExtension { found: String },
+    #[error(
+        "{}: the images with their repeats are more than {most} in an epoch; repeat them less often, and train more epochs",
+        folder.display()
+    )]
+    TooManyDraws { folder: PathBuf, most: usize },
     #[error("caption file {} is not UTF-8; save it again in that encoding", path.display())]
     CaptionNotUtf8 { path: PathBuf },
 
@@ -38,6 +45,8 @@ pub enum DataFault {
     SmallestBucketTooLarge { found: usize, most: usize },
     #[error("max_bucket_reso is {found}; it must not be smaller than the resolution's longer side, {least}")]
     LargestBucketTooSmall { found: usize, least: usize },
+    #[error("max_bucket_reso is {side} and bucket_reso_steps {step}; neither may be larger than {most}")]
+    BucketsTooLarge { side: usize, step: usize, most: usize },
     #[error("the image is empty")]
     EmptyImage,
     #[error(

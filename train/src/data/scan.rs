@@ -5,13 +5,16 @@
 //! buckets.
 
 use super::buckets::{Placement, Size};
+use super::fault::DataFault;
 use super::held_back::{self, Stems};
 use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
 use super::{caption_file, images_in, oddities};
-use anyhow::{Context, Result, bail};
-use driftless::vision::Image;
+use crate::faults::Faults;
+use anyhow::{Context, Result};
+use driftless::vision::{Header, Image};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The whole data set.
 #[derive(Debug, Clone)]
@@ -79,22 +82,27 @@ pub struct Sample {
     pub placement: Placement,
 }
 
+/// The most draws in an epoch that a run can have: ten million, which is months of training.
+const MOST_DRAWS: usize = 10_000_000;
+
 impl DataSet {
-    /// Looks at every image of `plan`: reads headers and captions, and chooses buckets. `seed` is that of the run, from which it
-    /// follows what is held back for validation.
+    /// Looks at every image of `plan`: decodes it whole, so that a broken one shows now, reads its caption, and chooses its bucket.
+    /// `seed` is that of the run, from which it follows what is held back for validation.
     ///
     /// # Errors
-    /// When a folder cannot be read, an image is unreadable or fits no bucket, a caption is not UTF-8, or nothing is left to train
-    /// on.
+    /// All that is wrong, together: folders and images that cannot be read, images that fit no bucket, captions that are not UTF-8; or
+    /// that nothing is left to train on.
     pub fn scan(plan: DataPlan, seed: u64) -> Result<Self> {
+        let mut faults = Faults::default();
         let held_back = held_back::choose(&plan, seed)?;
         let asked = plan.datasets.iter().flat_map(|dataset| &dataset.subsets).any(|subset| subset.validation_split > 0.0);
         let (mut warnings, mut datasets, mut validation) = (plan.warnings, Vec::new(), Vec::new());
         for (plan, stems) in plan.datasets.into_iter().zip(held_back) {
-            let (dataset, rest) = scan_dataset(plan, &stems, &mut warnings)?;
+            let Some((dataset, rest)) = scan_dataset(plan, &stems, &mut warnings, &mut faults) else { continue };
             datasets.push(dataset);
             validation.extend(rest);
         }
+        faults.check()?;
         if asked && validation.is_empty() {
             warnings
                 .push("validation_split is too small for so few images: none is held back, and there is no validation".into());
@@ -103,10 +111,10 @@ impl DataSet {
         let validation = Self { datasets: validation, from_file, warnings: vec![], validation: None };
         let set =
             Self { datasets, from_file, warnings, validation: (!validation.datasets.is_empty()).then(|| Box::new(validation)) };
-        if set.datasets.iter().all(|dataset| dataset.num_train_images == 0) {
-            bail!("{}", set.emptiness());
+        match set.datasets.iter().all(|dataset| dataset.num_train_images == 0) {
+            true => Err(set.emptiness().into()),
+            false => Ok(set),
         }
-        Ok(set)
     }
 
     /// Images that are held back.
@@ -129,17 +137,13 @@ impl DataSet {
         self.datasets.iter().map(Dataset::batches_per_epoch).sum()
     }
 
-    fn emptiness(&self) -> String {
-        let folders: Vec<String> = self
-            .datasets
-            .iter()
-            .flat_map(|dataset| &dataset.plan.subsets)
-            .map(|plan| plan.image_dir.display().to_string())
-            .collect();
-        if self.validation.is_some() {
-            return format!("all images in {} are held back for validation; lower validation_split", folders.join(", "));
+    fn emptiness(&self) -> DataFault {
+        let subsets = self.datasets.iter().flat_map(|dataset| &dataset.plan.subsets);
+        let folders = subsets.map(|plan| plan.image_dir.clone()).collect();
+        match self.validation {
+            Some(_) => DataFault::AllHeldBack { folders },
+            None => DataFault::NoImages { folders },
         }
-        format!("no training images (png, jpg, jpeg, webp, bmp, tif, tiff) in {}", folders.join(", "))
     }
 }
 
@@ -157,12 +161,18 @@ impl Dataset {
     }
 }
 
-/// The dataset without, and one with only the images that are held back; `stems` are theirs, by subset of the plan.
-fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) -> Result<(Dataset, Option<Dataset>)> {
+/// The dataset without, and one with only the images that are held back; `stems` are theirs, by subset of the plan. `None` when it
+/// cannot be used at all.
+fn scan_dataset(
+    plan: DatasetPlan,
+    stems: &[Stems],
+    warnings: &mut Vec<String>,
+    faults: &mut Faults,
+) -> Option<(Dataset, Option<Dataset>)> {
     if plan.batch_size == 0 {
-        bail!("the batch size is 0; it must be at least 1");
+        faults.push(DataFault::NoBatchSize);
     }
-    let buckets = plan.buckets.buckets()?;
+    let buckets = faults.keep(plan.buckets.buckets());
     let (mut subsets, mut train, mut reg, mut held) = (Vec::<Subset>::new(), Vec::new(), Vec::new(), Vec::new());
     for (subset_plan, held_back) in plan.subsets.iter().zip(stems) {
         let folder = &subset_plan.image_dir.display();
@@ -175,14 +185,17 @@ fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) 
             continue;
         }
         let index = subsets.len();
-        let (subset, mut samples) = scan_subset(subset_plan, index, warnings)?;
+        let Some((subset, mut samples)) = scan_subset(subset_plan, index, warnings, faults) else { continue };
         if samples.is_empty() {
             warnings.push(format!("{folder}: left out, because there are no images in it"));
             continue;
         }
-        for sample in &mut samples {
-            let placement = buckets.place(sample.size.0, sample.size.1);
-            sample.placement = placement.with_context(|| sample.path.display().to_string())?;
+        if let Some(buckets) = &buckets {
+            for sample in &mut samples {
+                let placement = buckets.place(sample.size.0, sample.size.1);
+                let placement = faults.keep(placement.with_context(|| sample.path.display().to_string()));
+                sample.placement = placement.unwrap_or(sample.placement);
+            }
         }
         warnings.extend(oddities::describe(folder, &samples));
         if subset_plan.is_reg {
@@ -195,19 +208,28 @@ fn scan_dataset(plan: DatasetPlan, stems: &[Stems], warnings: &mut Vec<String>) 
         }
         subsets.push(subset);
     }
+    let draws = [draws(&train), draws(&reg)];
+    if draws.iter().any(|draws| *draws > MOST_DRAWS) {
+        let most = subsets.iter().max_by_key(|subset| subset.images.saturating_mul(subset.plan.repeats));
+        let folder = most.map_or_else(PathBuf::new, |subset| subset.plan.image_dir.clone());
+        faults.push(DataFault::TooManyDraws { folder, most: MOST_DRAWS });
+    }
+    if !faults.is_empty() {
+        return None;
+    }
     let validation = (!held.is_empty()).then(|| for_validation(&plan, &subsets, held));
-    let (num_train_images, num_reg_images) = (draws(&train), draws(&reg));
+    let [num_train_images, num_reg_images] = draws;
     if num_train_images < num_reg_images {
         warnings.push("some regularization images are not used, because there are more of them than training images".into());
     }
     let mut samples = train;
     samples.extend(evened_out(reg, num_train_images));
     let buckets = by_size(&samples);
-    Ok((Dataset { plan, subsets, samples, num_train_images, num_reg_images, buckets }, validation))
+    Some((Dataset { plan, subsets, samples, num_train_images, num_reg_images, buckets }, validation))
 }
 
 fn draws(samples: &[Sample]) -> usize {
-    samples.iter().map(|sample| sample.repeats).sum()
+    samples.iter().fold(0, |draws, sample| draws.saturating_add(sample.repeats))
 }
 
 fn by_size(samples: &[Sample]) -> BTreeMap<Size, Vec<usize>> {
@@ -256,19 +278,35 @@ fn evened_out(mut reg: Vec<Sample>, num_train_images: usize) -> Vec<Sample> {
     reg
 }
 
-fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> Result<(Subset, Vec<Sample>)> {
+/// The size of an image, and its caption if there is a file of it; each may be at fault by itself.
+type Looked = (Result<Header>, Result<Option<String>>);
+
+/// Looks at one image; decoded whole, so that it will be readable when its turn comes.
+fn look(path: &Path, plan: &SubsetPlan) -> Looked {
+    let header = Image::header(path).and_then(|header| Image::open(path).map(|_| header));
+    (header.map_err(Into::into), caption_file::read(path, &plan.caption_extension, plan.captions.wildcard))
+}
+
+/// `None` when the folder cannot be read at all.
+fn scan_subset(
+    plan: &SubsetPlan,
+    index: usize,
+    warnings: &mut Vec<String>,
+    faults: &mut Faults,
+) -> Option<(Subset, Vec<Sample>)> {
     let folder = &plan.image_dir;
-    let images = images_in(folder).with_context(|| format!("image folder {}", folder.display()))?;
+    let images = faults.keep(images_in(folder).with_context(|| format!("image folder {}", folder.display())))?;
+    faults.keep(caption_file::check_extension(&plan.caption_extension))?;
     let mut subset =
         Subset { plan: plan.clone(), images: images.len(), captions: 0, without_caption: vec![], tag_frequency: BTreeMap::new() };
+    let looked: Vec<Looked> = images.par_iter().map(|path| look(path, plan)).collect();
     let (mut samples, mut not_turned) = (Vec::with_capacity(images.len()), Vec::new());
-    for path in images {
-        let header = Image::header(&path)?;
+    for (path, (header, from_file)) in images.into_iter().zip(looked) {
+        let (Some(header), Some(from_file)) = (faults.keep(header), faults.keep(from_file)) else { continue };
         let upright_size = header.upright_size.filter(|_| plan.exif_orientation);
         if header.upright_size.is_some() && upright_size.is_none() {
             not_turned.push(path.clone());
         }
-        let from_file = caption_file::read(&path, &plan.caption_extension, plan.captions.wildcard)?;
         match &from_file {
             Some(_) => subset.captions += 1,
             None => subset.without_caption.push(path.clone()),
@@ -295,7 +333,7 @@ fn scan_subset(plan: &SubsetPlan, index: usize, warnings: &mut Vec<String>) -> R
     if !subset.without_caption.is_empty() && !plan.is_reg {
         warnings.push(oddities::missing_captions(&subset));
     }
-    Ok((subset, samples))
+    Some((subset, samples))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | [`stable_diffusion`] | the real one, on `driftless::pipeline` |
 //! | [`denoiser`] | its UNet: predictions and gradients |
 //! | [`place`] | where the model and the device are |
+//! | [`skeleton`] | the networks without their numbers: what can be known before they are loaded |
 //! | [`prediction`] | noise or velocity |
 //! | [`vae`] | an autoencoder that is not the model's own; which one a run has |
 
@@ -12,6 +13,7 @@ pub mod denoiser;
 mod fault;
 pub mod place;
 pub mod prediction;
+pub mod skeleton;
 pub mod stable_diffusion;
 pub mod vae;
 

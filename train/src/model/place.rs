@@ -25,6 +25,39 @@ pub fn find_at(model: &str, hub: &HubOptions) -> Result<PathBuf> {
     Ok(hub::resolve(model, hub)?)
 }
 
+/// A model that is on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// Its folder or file.
+    pub model: PathBuf,
+    /// For a checkpoint in one file, the folder with what it lacks.
+    pub base: Option<PathBuf>,
+}
+
+/// The model that `options` name, without a download; `None` when there is one to be made.
+///
+/// # Errors
+/// When it is neither here nor can be downloaded.
+pub fn here(options: &ModelOptions) -> Result<Option<Here>> {
+    let Some(model) = without_download(|hub| find(options, hub))? else { return Ok(None) };
+    let base = without_download(|hub| base(options, &model, hub))?;
+    Ok(base.map(|base| Here { model, base }))
+}
+
+/// What `look` finds without asking a hub; `None` when it has to be asked.
+///
+/// # Errors
+/// Those of `look`, unless they may be mended by asking.
+pub fn without_download<T>(look: impl FnOnce(&HubOptions) -> Result<T>) -> Result<Option<T>> {
+    let usual = HubOptions::from_env();
+    let may_ask = !usual.offline;
+    match look(&HubOptions { offline: true, ..usual }) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if may_ask && matches!(error.downcast_ref(), Some(driftless::Error::Hub { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// For a checkpoint in one file: the folder with the configurations and the tokenizer that it lacks.
 ///
 /// # Errors

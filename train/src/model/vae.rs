@@ -4,12 +4,13 @@ use super::fault::ModelFault;
 use super::place;
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result, ensure};
+use driftless::formats::open_regular;
 use driftless::hub::HubOptions;
 use driftless::layers::{WeightType, Weights};
 use driftless::model_family::Network;
-use driftless::pipeline::{self, ModelFiles};
+use driftless::pipeline;
 use driftless::vae::{Vae, VaeConfig};
-use driftless::weights::Component;
+use driftless::weights::{Component, ModelWeights};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,26 +23,38 @@ use std::sync::Arc;
 pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptions, hub: &HubOptions) -> Result<Option<Vae>> {
     let Some(place) = path(options, hub)? else { return Ok(None) };
     let named = || format!("--vae {}", place.display());
+    let (config, component) = open(options, &place, Some(model)).with_context(named)?;
     let types = WeightType::new(loading.dtype, &loading.device);
-    let weights = |component: Component| Weights::new(Arc::new(component), &loading.device, types.clone());
+    let weights = Weights::new(Arc::new(component), &loading.device, types);
+    Ok(Some(Vae::load(config, weights).with_context(named)?))
+}
+
+/// Its configuration and the header of its file, if it is on this machine; `None` without `--vae`, and when it is to be downloaded.
+///
+/// # Errors
+/// As [`load`].
+pub fn look(options: &ModelOptions, model: Option<&Path>) -> Result<Option<(VaeConfig, Component)>> {
+    let Some(Some(place)) = place::without_download(|hub| path(options, hub))? else { return Ok(None) };
+    open(options, &place, model).with_context(|| format!("--vae {}", place.display())).map(Some)
+}
+
+fn open(options: &ModelOptions, place: &Path, model: Option<&Path>) -> driftless::Result<(VaeConfig, Component)> {
+    let prefer_half = options.mixed_precision != Precision::No;
     if place.is_dir() && !place.join("vae").is_dir() {
         // A folder of the autoencoder alone: config.json and weights.
-        let component = Component::open(Network::Vae, &place, false).with_context(named)?;
-        let config = VaeConfig::from_file(&place.join("config.json")).with_context(named)?;
-        return Ok(Some(Vae::load(config, weights(component)).with_context(named)?));
+        let component = Component::open(Network::Vae, place, false)?;
+        return Ok((VaeConfig::from_file(&place.join("config.json"))?, component));
     }
     if place.is_dir() {
-        let files = ModelFiles::open(&place, None, loading.dtype != candle_core::DType::F32).with_context(named)?;
-        return Ok(Some(Vae::open(&files, loading).with_context(named)?));
+        let component = ModelWeights::open_folder(place)?.component(Network::Vae, prefer_half)?;
+        return Ok((VaeConfig::from_file(&place.join("vae/config.json"))?, component));
     }
-    let beside = |folder: &Path| folder.join("vae/config.json");
-    let folder = if model.is_dir() { model } else { model.parent().unwrap_or(model) };
-    let config = match beside(folder).is_file() {
-        true => VaeConfig::from_file(&beside(folder)).with_context(named)?,
-        false => VaeConfig::stable_diffusion_1_5(),
+    let folder = model.map(|model| if model.is_dir() { model } else { model.parent().unwrap_or(model) });
+    let config = match folder.map(|folder| folder.join("vae/config.json")).filter(|config| config.is_file()) {
+        Some(config) => VaeConfig::from_file(&config)?,
+        None => VaeConfig::stable_diffusion_1_5(),
     };
-    let component = Component::open_file(Network::Vae, &place).with_context(named)?;
-    Ok(Some(Vae::load(config, weights(component)).with_context(named)?))
+    Ok((config, Component::open_file(Network::Vae, place)?))
 }
 
 fn path(options: &ModelOptions, hub: &HubOptions) -> Result<Option<PathBuf>> {
@@ -74,7 +87,7 @@ pub fn identity(options: &ModelOptions, model: &Path) -> Result<String> {
     let files = if folder.is_dir() { weight_files(&folder) } else { vec![place] };
     ensure!(!files.is_empty(), ModelFault::NoWeights { folder: folder.to_owned() });
     for path in files {
-        let mut file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
+        let mut file = open_regular(&path)?;
         std::io::copy(&mut file, &mut hash).with_context(|| path.display().to_string())?;
     }
     let precision = match options.mixed_precision {

@@ -54,13 +54,14 @@ impl Console {
     /// A step.
     pub fn step(&self, report: &StepReport, epochs: usize, left_seconds: f64) {
         let rates: Vec<String> = report.rates.iter().map(|(name, rate)| format!("{name} {rate:.1e}")).collect();
-        let (epoch, loss, average) = (report.epoch, report.loss, report.loss_average);
+        let (epoch, average) = (report.epoch, report.loss_average);
+        let loss = report.loss.map_or_else(|| "of no image".to_owned(), |loss| format!("{loss:.4}"));
         let note = Note {
-            text: format!("epoch {epoch}/{epochs}, loss {loss:.4} (average {average:.4}), lr {}", rates.join(", ")),
+            text: format!("epoch {epoch}/{epochs}, loss {loss} (average {average:.4}), lr {}", rates.join(", ")),
             fields: Map::from_iter([
                 ("step".into(), json!(report.step)),
                 ("epoch".into(), json!(epoch)),
-                ("loss".into(), json!(loss)),
+                ("loss".into(), json!(report.loss)),
                 ("loss_average".into(), json!(average)),
             ]),
             seconds_left: Some(left_seconds),

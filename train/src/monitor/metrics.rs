@@ -111,7 +111,7 @@ mod tests {
         StepReport {
             step,
             epoch: 1,
-            loss: 0.5,
+            loss: Some(0.5),
             loss_average: 0.25,
             rates: vec![("textencoder".into(), 5e-5), ("unet".into(), 1e-4)],
             gradient_norm: 2.0,

@@ -1,21 +1,19 @@
-//! TensorBoard event files under `--logging_dir`, with kohya's folder and scalar names.
-//!
-//! `tensorboard-rs` 0.5 panics where it cannot make its folder or file, so both are tried here first; and where a disk is full, in which
-//! case the log ends and the run goes on.
+//! TensorBoard event files under `--logging_dir`, with kohya's folder and scalar names. Where a disk is full the log ends, and the run
+//! goes on.
 
+use super::event_file::EventFile;
 use super::metrics::Measurement;
 use super::time;
 use crate::options::RunOptions;
 use crate::steps::StepReport;
 use anyhow::{Context, Result};
-use driftless::vision::Rgb;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use tensorboard_rs::summary_writer::SummaryWriter;
+use std::path::{Path, PathBuf};
 
 /// The event file of a run.
+#[derive(Debug)]
 pub struct TensorBoard {
-    /// Gone once it could not write.
-    writer: Option<SummaryWriter>,
+    /// Gone once it could not be written.
+    file: Option<EventFile>,
 }
 
 impl TensorBoard {
@@ -29,29 +27,25 @@ impl TensorBoard {
         let folder = parent.join(run).join("network_train");
         let named = || format!("--logging_dir {}", folder.display());
         std::fs::create_dir_all(&folder).with_context(named)?;
-        let probe = folder.join(".probe");
-        std::fs::write(&probe, "").with_context(named)?;
-        std::fs::remove_file(&probe).with_context(named)?;
-        silence_its_panics();
-        Ok(Some(Self { writer: Some(SummaryWriter::new(&folder)) }))
+        let file = EventFile::create(&free_name(&folder), time::precisely()).with_context(named)?;
+        Ok(Some(Self { file: Some(file) }))
     }
 
     /// Whether the log has ended before the run.
     pub fn is_lost(&self) -> bool {
-        self.writer.is_none()
+        self.file.is_none()
     }
 
-    fn guarded(&mut self, work: impl FnOnce(&mut SummaryWriter)) {
-        let Some(writer) = &mut self.writer else { return };
-        if catch_unwind(AssertUnwindSafe(|| work(writer))).is_err() {
-            // Dropped, it would panic once more.
-            std::mem::forget(self.writer.take());
-        }
+    fn write(&mut self, write: impl FnOnce(&mut EventFile, f64) -> std::io::Result<()>) {
+        // A record that was cut short is where readers stop, so nothing may follow it.
+        self.file = self.file.take().and_then(|mut file| write(&mut file, time::precisely()).map(|()| file).ok());
     }
 
     /// A step's loss and rates.
     pub fn step(&mut self, report: &StepReport) {
-        self.scalar("loss/current", report.loss, report.step);
+        if let Some(loss) = report.loss {
+            self.scalar("loss/current", loss, report.step);
+        }
         self.scalar("loss/average", report.loss_average, report.step);
         for (name, rate) in &report.rates {
             self.scalar(&format!("lr/{name}"), *rate, report.step);
@@ -61,7 +55,6 @@ impl TensorBoard {
     /// The average loss at the end of an epoch.
     pub fn epoch(&mut self, epoch: usize, average: f64) {
         self.scalar("loss/epoch_average", average, epoch);
-        self.guarded(SummaryWriter::flush);
     }
 
     /// A measurement on images that do not train, at the end of an epoch or after a step.
@@ -70,36 +63,20 @@ impl TensorBoard {
         let divergence = measurement.validation_loss - measurement.training_loss;
         self.scalar(&format!("loss/validation/{kind}_average"), measurement.validation_loss, at);
         self.scalar(&format!("loss/validation/{kind}_divergence"), divergence, at);
-        self.guarded(SummaryWriter::flush);
     }
 
-    /// A sample image.
-    pub fn image(&mut self, name: &str, image: &Rgb, step: usize) {
-        // The library wants "CHW" and takes width, height and interleaved pixels.
-        self.guarded(|writer| writer.add_image(name, &image.pixels, &[3, image.width, image.height], step));
-        self.guarded(SummaryWriter::flush);
+    /// A sample image of this width and height, from its PNG file.
+    pub fn image(&mut self, name: &str, size: (usize, usize), file: &Path, step: usize) {
+        self.write(|events, now| events.image(name, size, std::fs::read(file)?, step, now));
     }
 
     /// A number under a name.
     pub fn scalar(&mut self, name: &str, value: f64, step: usize) {
-        self.guarded(|writer| writer.add_scalar(name, value as f32, step));
+        self.write(|events, now| events.scalar(name, value as f32, step, now));
     }
 }
 
-impl Drop for TensorBoard {
-    fn drop(&mut self) {
-        let writer = self.writer.take();
-        // Its own drop waits for the thread that writes, which may have ended in a panic.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(writer)));
-    }
-}
-
-/// Its panics are caught and told in a sentence; what Rust prints of them would be a second one.
-fn silence_its_panics() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !panic.location().is_some_and(|place| place.file().contains("tensorboard-rs")) {
-            usual(panic);
-        }
-    }));
+/// The name of a file that no other run has: two may begin in the same second.
+fn free_name(folder: &Path) -> PathBuf {
+    folder.join(format!("events.out.tfevents.{:010}.driftless.{}", time::now(), std::process::id()))
 }

@@ -31,6 +31,11 @@ pub fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// Seconds since 1970, with their fraction.
+pub fn precisely() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

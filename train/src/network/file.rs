@@ -42,36 +42,55 @@ impl TrainedNetwork {
     /// # Errors
     /// When the file is no adapter, or its layers or ranks are not those of this one.
     pub fn start_from(&self, path: &Path) -> Result<()> {
-        let file = AdapterFile::open(path).context("--network_weights")?;
+        self.fill(path, Scales::OfTheFile).context("--network_weights")
+    }
+
+    /// Gives the matrices back the values that [`TrainedNetwork::write`] wrote to `path` in float32 for a state of this run.
+    ///
+    /// # Errors
+    /// As [`TrainedNetwork::start_from`].
+    pub fn restore(&self, path: &Path) -> Result<()> {
+        self.fill(path, Scales::OfThisRun)
+    }
+
+    fn fill(&self, path: &Path, scales: Scales) -> Result<()> {
+        let file = AdapterFile::open(path)?;
         let mut left: BTreeMap<&(Network, String), &Adapter> = file.entries.iter().collect();
         for layer in &self.layers {
             let key = (layer.network, layer.path.clone());
             let Some(adapter) = left.remove(&key) else {
-                bail!("--network_weights {}: has nothing for {}, which is to be trained", path.display(), layer.name());
+                bail!("{}: has nothing for {}, which is to be trained", path.display(), layer.name());
             };
-            take(layer, adapter).with_context(|| format!("--network_weights {}: {}", path.display(), layer.name()))?;
+            take(layer, adapter, scales).with_context(|| format!("{}: {}", path.display(), layer.name()))?;
         }
         if let Some((network, layer)) = left.keys().next() {
-            bail!(
-                "--network_weights {}: holds an adapter for {}.{layer}, which is not trained with these options",
-                path.display(),
-                network.name()
-            );
+            bail!("{}: holds an adapter for {}.{layer}, which is not trained with these options", path.display(), network.name());
         }
         Ok(())
     }
 }
 
+/// Whose scale (alpha / rank) the numbers of an adapter's file go with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scales {
+    /// The file's, which may differ from this run's; the change of the weights must not.
+    OfTheFile,
+    /// This run's: every bit of the numbers stays, though the file's alpha was rounded to float32.
+    OfThisRun,
+}
+
 /// Gives one layer's matrices the values of an adapter of the same family and sizes.
-fn take(layer: &TrainedLayer, adapter: &Adapter) -> Result<()> {
+fn take(layer: &TrainedLayer, adapter: &Adapter, scales: Scales) -> Result<()> {
     let ours = &layer.trainable.adapter;
     let (family, expected) = (adapter.family(), ours.family());
     ensure!(family == expected, "is {family}, not {expected}");
     if let (Some(rank), Some(expected)) = (adapter.factors.rank(), ours.factors.rank()) {
         ensure!(rank == expected, "has rank {rank}, not {expected}; give --dim_from_weights, or that rank as --network_dim");
     }
-    // The file's scale may differ from this run's; the change must not.
-    let ratio = adapter.scale() / ours.scale();
+    let ratio = match scales {
+        Scales::OfTheFile => adapter.scale() / ours.scale(),
+        Scales::OfThisRun => 1.0,
+    };
     let components = adapter.components();
     for (component, variable) in &layer.trainable.variables {
         let found = components.iter().find(|(other, _)| other == component);
@@ -79,7 +98,7 @@ fn take(layer: &TrainedLayer, adapter: &Adapter) -> Result<()> {
             bail!("has no `{}` of shape {:?}, or one of another shape", component.name(), variable.dims());
         };
         let tensor = tensor.to_device(variable.device())?.to_dtype(DType::F32)?.reshape(variable.shape())?;
-        let tensor = if ours.factors.is_scaled(*component) { (tensor * ratio)? } else { tensor };
+        let tensor = if ratio != 1.0 && ours.factors.is_scaled(*component) { (tensor * ratio)? } else { tensor };
         variable.set(&tensor)?;
     }
     Ok(())

@@ -135,6 +135,19 @@ impl TrainedNetwork {
         self.layers.iter().flat_map(of_layer).collect()
     }
 
+    /// Whether all matrices hold numbers.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn is_finite(&self) -> driftless::Result<bool> {
+        for var in self.variables() {
+            if !var.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Numbers that are trained.
     pub fn parameter_count(&self) -> usize {
         self.variables().iter().map(|var| var.elem_count()).sum()

@@ -4,6 +4,7 @@
 //! that is no option is an error, where kohya ignores it.
 
 use anyhow::{Context, Result, bail};
+use driftless::formats::{FileKind, read_text};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -35,7 +36,7 @@ pub enum EntryKind {
 /// When the file cannot be read, is not TOML, or holds tables where values belong.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
     let path = existing(path);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("configuration file {}", path.display()))?;
+    let text = read_text(&path, FileKind::Configuration).context("configuration file")?;
     let table: toml::Table = text.parse().with_context(|| format!("configuration file {} is not valid TOML", path.display()))?;
     let mut entries = Vec::new();
     for (key, value) in table {

@@ -127,6 +127,11 @@ options! {
         #[arg(value_name = "DIR", requires = "cache_latents_to_disk")]
         latent_cache_dir: Option<PathBuf> => Irrelevant;
 
+        /// Images that may become unreadable during training: steps are done without them, and they are listed; one more ends the run,
+        /// with its adapter and a state saved
+        #[arg(value_name = "N", default_value_t = 10)]
+        max_skipped_images: usize => Irrelevant;
+
         /// Images per step
         #[arg(value_name = "N", default_value_t = 1)]
         train_batch_size: usize => Fixed, by "ss_batch_size_per_device";

@@ -1,23 +1,26 @@
 //! What is written and shown beside the loop: adapters, states, metrics, samples, progress.
 
 use super::comparison;
+use super::keep::Kept;
+use super::left_out::LeftOut;
 use super::plan::Plan;
 use crate::model::StableDiffusion;
 use crate::monitor::Console;
 use crate::monitor::metrics::{Measurement, Metrics};
 use crate::monitor::tensorboard::TensorBoard;
 use crate::network::TrainedNetwork;
+use crate::options::SaveFormat;
 use crate::output::When;
 use crate::output::metadata::RunMetadata;
 use crate::output::names::{epoch_to_remove, step_to_remove};
 use crate::samples::draw::{self, At};
 use crate::steps::StepReport;
 use crate::training::validation::Validation;
-use crate::training::{Hooks, Position, Trainer, state};
-use anyhow::{Context, Result};
+use crate::training::{Hooks, Position, Trainer, Unreadable, state};
+use anyhow::{Context, Result, bail};
 use driftless_cli::failure::sentence;
 use driftless_cli::{Unit, interrupt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// What the files are of.
@@ -39,19 +42,21 @@ const STEPS: Unit = Unit::new("step", "steps");
 
 /// The files of a run.
 pub struct Files<'a> {
-    parts: Parts<'a>,
+    pub(super) parts: Parts<'a>,
     metrics: Metrics,
     validations: Option<Metrics>,
     measured: Vec<Measurement>,
     tensorboard: Option<TensorBoard>,
-    console: &'a mut Console,
+    pub(super) console: &'a mut Console,
     started: Instant,
     /// Steps done before this process began.
     steps_before: usize,
     /// Steps done in all.
     steps_done: usize,
-    /// The state that was written last.
-    last_state: Option<PathBuf>,
+    /// What an interruption has left.
+    kept: Option<Kept>,
+    /// Images that cannot be read any more.
+    left_out: LeftOut,
     /// Whether it was said that metrics cannot be written.
     metrics_failed: bool,
 }
@@ -84,7 +89,8 @@ impl<'a> Files<'a> {
             started: Instant::now(),
             steps_before,
             steps_done: steps_before,
-            last_state: None,
+            kept: None,
+            left_out: LeftOut::new(options.data.max_skipped_images),
             metrics_failed: false,
         })
     }
@@ -98,7 +104,7 @@ impl<'a> Files<'a> {
         if self.parts.plan.options.samples.sample_at_first && step == 0 {
             self.draw_samples(At::Step(0));
         }
-        if step == 0 || self.validate_by_steps(trainer)? { Ok(true) } else { self.stop(trainer) }
+        Ok(step == 0 || self.validate_by_steps(trainer)? || self.stop(trainer))
     }
 
     /// The last files, and which one is best.
@@ -107,6 +113,7 @@ impl<'a> Files<'a> {
     /// When the adapter cannot be written to its place; the error tells where it is instead.
     pub fn at_end(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<()> {
         self.console.finish();
+        self.left_out.list(self.console);
         let (plan, output) = (self.parts.plan, &self.parts.plan.options.output);
         let state = match output.save_state || output.save_state_on_train_end {
             true => self.save_state(trainer, When::End),
@@ -127,71 +134,28 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Saves what there is when the loss is no number; answers where.
-    pub fn rescue(&mut self, trainer: &Trainer<StableDiffusion>) -> String {
-        self.console.finish();
-        let step = trainer.position.step;
-        if step == 0 {
-            return "nothing was trained yet".into();
-        }
-        match self.network_is_finite() {
-            Ok(true) => {}
-            _ => {
-                return format!("the adapter is spoilt by step {step} already; files that were saved before it are as they were");
-            }
-        }
-        let when = When::Step(step);
-        let adapter = self.save_adapter(when, step, trainer.position.epoch + 1);
-        let state = trainer.learner.optimizer.state().map(|_| self.save_state(trainer, when));
-        let named = |saved: Result<()>, path: PathBuf| match saved {
-            Ok(()) => path.display().to_string(),
-            Err(error) => format!("({} could not be saved: {})", path.display(), sentence(error.as_ref())),
-        };
-        let names = &self.parts.plan.names;
-        let adapter = named(adapter, names.adapter(when));
-        let state = state.map(|state| format!(", and to go on with other settings --resume {}", named(state, names.state(when))));
-        format!("the adapter as it was after step {step} is {adapter}{}", state.unwrap_or_default())
-    }
-
-    fn network_is_finite(&self) -> Result<bool> {
-        for var in self.parts.network.variables() {
-            if !var.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// An adapter that took days must not be lost to a full disk.
-    fn save_elsewhere(&mut self, error: anyhow::Error, trainer: &Trainer<StableDiffusion>) -> anyhow::Error {
-        let (plan, folder) = (self.parts.plan, std::env::temp_dir());
-        let name = plan.names.adapter(When::End);
-        let path =
-            folder.join(format!("train-{}-{}", std::process::id(), name.file_name().unwrap_or_default().to_string_lossy()));
-        match self.write_adapter(&path, trainer.position.step, plan.steps.epochs) {
-            Ok(()) => error.context(format!("the adapter could not be saved where it belongs and is {} instead", path.display())),
-            Err(_) => error.context("the adapter could not be saved"),
-        }
-    }
-
-    /// What to do after an interruption.
-    pub fn how_to_go_on(&mut self) -> String {
+    /// What an interruption has left, and how to go on from there.
+    ///
+    /// # Errors
+    /// When it could not be saved.
+    pub fn how_to_go_on(&mut self) -> Result<String> {
         self.console.finish();
         let done = format!("{} of {} steps are done", self.steps_done, self.parts.plan.steps.total);
-        match &self.last_state {
-            Some(folder) => format!("{done}; go on with the same options and --resume {}", folder.display()),
-            None => format!("{done}; without --save_state there is no state to go on from"),
+        match self.kept.take() {
+            Some(kept) if !kept.is_whole() => bail!("interrupted: {done}; {kept}"),
+            Some(kept) => Ok(format!("{done}; {kept}")),
+            None => Ok(done),
         }
     }
 
-    fn save_adapter(&mut self, when: When, steps: usize, epoch: usize) -> Result<()> {
+    pub(super) fn save_adapter(&mut self, when: When, steps: usize, epoch: usize) -> Result<()> {
         let path = self.parts.plan.names.adapter(when);
         self.write_adapter(&path, steps, epoch)?;
         self.console.info(format!("saved {}", path.display()));
         Ok(())
     }
 
-    fn write_adapter(&self, path: &Path, steps: usize, epoch: usize) -> Result<()> {
+    pub(super) fn write_adapter(&self, path: &Path, steps: usize, epoch: usize) -> Result<()> {
         let output = &self.parts.plan.options.output;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -200,11 +164,13 @@ impl<'a> Files<'a> {
         Ok(self.parts.network.write(path, output.save_model_as, output.save_precision, &metadata)?)
     }
 
-    fn save_state(&mut self, trainer: &Trainer<StableDiffusion>, when: When) -> Result<()> {
+    pub(super) fn save_state(&mut self, trainer: &Trainer<StableDiffusion>, when: When) -> Result<()> {
         let folder = self.parts.plan.names.state(when);
-        state::write(trainer, &self.parts.metadata.configuration(), &folder)?;
+        let Parts { metadata, network, .. } = self.parts;
+        let of_now = metadata.at(trainer.position.step, trainer.position.epoch + 1);
+        let adapter = |path: &Path| network.write(path, SaveFormat::Safetensors, None, &of_now);
+        state::write(trainer, &metadata.configuration(), &folder, adapter)?;
         self.console.info(format!("saved {}", folder.display()));
-        self.last_state = Some(folder);
         Ok(())
     }
 
@@ -221,15 +187,10 @@ impl<'a> Files<'a> {
         saved.is_ok()
     }
 
-    /// Interrupted: saves what it takes to go on later. Answers whether to go on all the same, which is so when only the last files
-    /// are left to be written and there is no state to come back to.
-    fn stop(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
-        let step = trainer.position.step;
-        if self.parts.plan.options.output.save_state {
-            self.save_state(trainer, When::Step(step))?;
-            return Ok(false);
-        }
-        Ok(step == self.parts.plan.steps.total)
+    /// Interrupted: saves what it takes to go on later. Answers that the run does not go on.
+    fn stop(&mut self, trainer: &Trainer<StableDiffusion>) -> bool {
+        self.kept = Some(self.keep(trainer));
+        false
     }
 
     fn validate_by_steps(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<bool> {
@@ -251,7 +212,12 @@ impl<'a> Files<'a> {
         let (unet, text_encoder) = (model.pipeline.unet.slots(), model.pipeline.text_encoder.slots());
         let measured =
             network.frozen(unet, text_encoder, || validation.loss(model, &trainer.learner.objective, interrupt::requested))?;
-        let Some(validation_loss) = measured else { return Ok(false) };
+        let Some(measured) = measured else { return Ok(false) };
+        self.left_out.note(measured.unreadable, step, self.console)?;
+        let Some(validation_loss) = measured.loss else {
+            self.console.warn(format!("nothing is measured after step {step}: no image that is held back can be read"));
+            return Ok(true);
+        };
         let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
         self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));
         if let Some(tensorboard) = &mut self.tensorboard {
@@ -281,7 +247,8 @@ impl<'a> Files<'a> {
                 for sample in samples {
                     self.console.detail(format!("drew {}", sample.path.display()));
                     if let Some(tensorboard) = &mut self.tensorboard {
-                        tensorboard.image(&format!("sample_{}", sample.index), &sample.image, self.steps_done);
+                        let size = (sample.image.width, sample.image.height);
+                        tensorboard.image(&format!("sample_{}", sample.index), size, &sample.path, self.steps_done);
                     }
                 }
             }
@@ -309,6 +276,10 @@ impl<'a> Files<'a> {
 }
 
 impl Hooks<StableDiffusion> for Files<'_> {
+    fn left_out(&mut self, trainer: &Trainer<StableDiffusion>, images: Vec<Unreadable>) -> Result<()> {
+        self.left_out.note(images, trainer.position.step, self.console)
+    }
+
     fn after_step(&mut self, trainer: &Trainer<StableDiffusion>, report: &StepReport) -> Result<bool> {
         self.steps_done = report.step;
         let plan = self.parts.plan;
@@ -339,19 +310,12 @@ impl Hooks<StableDiffusion> for Files<'_> {
         // When it is cut short, the run that goes on does it again.
         self.validate_by_steps(trainer)?;
         self.after_saving_step(trainer, report.step);
-        if interrupt::requested() { self.stop(trainer) } else { Ok(true) }
+        Ok(!interrupt::requested() || self.stop(trainer))
     }
 
     fn measure_epoch(&mut self, trainer: &Trainer<StableDiffusion>, epoch: usize) -> Result<bool> {
         let every = self.parts.plan.options.validation.validate_every_n_epochs.unwrap_or(1);
-        if !(epoch as u64).is_multiple_of(every) || self.validate(trainer, Some(epoch))? {
-            return Ok(true);
-        }
-        let go_on = self.stop(trainer)?;
-        if go_on {
-            self.console.warn(format!("the validation after epoch {epoch} was interrupted"));
-        }
-        Ok(go_on)
+        Ok(!(epoch as u64).is_multiple_of(every) || self.validate(trainer, Some(epoch))? || self.stop(trainer))
     }
 
     fn after_epoch(&mut self, trainer: &Trainer<StableDiffusion>, epoch: usize) -> Result<()> {

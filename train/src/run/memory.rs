@@ -5,19 +5,12 @@
 
 use super::plan::Plan;
 use crate::data::buckets::Size;
-use crate::model::place;
-use crate::network::TrainedNetwork;
-use crate::options::{Options, Precision};
-use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
-use driftless::formats::WeightFile;
-use driftless::layers::{TensorSource, WeightType, Weights};
-use driftless::text_encoder::{TextEncoder, TextEncoderConfig};
-use driftless::unet::{Unet, UnetConfig};
-use driftless::vae::{Vae, VaeConfig};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::model::skeleton::Skeleton;
+use crate::network::{NetworkSettings, TrainedNetwork};
+use crate::options::Precision;
+use anyhow::{Result, ensure};
+use candle_core::Device;
+use driftless::unet::UnetConfig;
 
 /// Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,58 +23,56 @@ pub struct Estimate {
     pub activations: usize,
 }
 
-/// Weights that take no memory: all zero, of whatever shape is asked for. Counts them.
-#[derive(Default)]
-struct Hollow {
-    elements: AtomicUsize,
-}
-
-impl TensorSource for Hollow {
-    fn tensor(&self, _: &str, shape: &[usize], device: &Device) -> driftless::Result<Tensor> {
-        self.elements.fetch_add(shape.iter().product(), Ordering::Relaxed);
-        Ok(Tensor::zeros((), DType::F32, device)?.broadcast_as(shape)?)
-    }
-
-    fn path(&self) -> PathBuf {
-        PathBuf::from("(sizes alone)")
-    }
-}
-
 /// The estimate for a run.
 ///
 /// # Errors
-/// When the model folder's configuration is damaged, or the adapter does not fit it.
+/// When the adapter does not fit the model.
 pub fn estimate(plan: &Plan) -> Result<Estimate> {
-    let (options, device) = (&plan.options, Device::Cpu);
-    let folder = Path::new(&options.model.pretrained_model_name_or_path);
-    let config = |part: &str| folder.join(part).join("config.json");
-    let here = config("unet").is_file();
-    let unet_config = match here {
-        true => UnetConfig::from_file(&config("unet"))?,
-        false => UnetConfig::of_family(place::family(&options.model)),
-    };
-    let vae_config = if here { VaeConfig::from_file(&config("vae"))? } else { VaeConfig::stable_diffusion_1_5() };
-    let text_config = match (here, options.model.v2) {
-        (true, _) => TextEncoderConfig::from_file(&config("text_encoder"))?,
-        (false, false) => TextEncoderConfig::stable_diffusion_1_5(),
-        (false, true) => TextEncoderConfig::stable_diffusion_2_1(),
-    };
-    let source = Arc::new(Hollow::default());
-    let weights = || Weights::new(source.clone(), &device, WeightType { storage: None, compute: DType::F32 });
-    let unet = Unet::load(unet_config.clone(), weights())?;
-    let text_encoder = TextEncoder::load(text_config, weights())?;
-    Vae::load(vae_config.clone(), weights())?;
-    let network = TrainedNetwork::attach(options, plan.seed, unet.slots(), text_encoder.slots(), &device)?;
-    // Value, gradient, and the two moments of the Adam family, all float32.
-    let adapter = network.parameter_count() * 16;
-    let weights = source.elements.load(Ordering::Relaxed) * bytes_per_weight(options, here.then_some(folder));
+    let (options, skeleton) = (&plan.options, &plan.skeleton);
+    let device = Device::Cpu;
+    let network = TrainedNetwork::attach(options, plan.seed, skeleton.unet.slots(), skeleton.text_encoder.slots(), &device)?;
+    let adapter = network.parameter_count() * BYTES_PER_PARAMETER;
+    let half = options.model.mixed_precision != Precision::No || skeleton.is_half;
+    let weights = skeleton.elements * if half { 2 } else { 4 };
+    let downscale = skeleton.vae_config.downscale();
     let training = largest_batch(plan).map_or(0, |(size, batch)| {
-        let latent = [size.0 / vae_config.downscale(), size.1 / vae_config.downscale()];
-        batch * kept(&unet_config, latent, options.optimization.gradient_checkpointing)
+        let latent = [size.0 / downscale, size.1 / downscale];
+        batch * kept(&skeleton.unet_config, latent, options.optimization.gradient_checkpointing)
     });
-    let encoding =
-        largest_batch(plan).map_or(0, |(size, _)| vae_config.block_out_channels[0] * size.0 * size.1 * ENCODER_TENSORS * 4);
+    let width = skeleton.vae_config.block_out_channels[0];
+    let encoding = largest_batch(plan).map_or(0, |(size, _)| width * size.0 * size.1 * ENCODER_TENSORS * 4);
     Ok(Estimate { weights, adapter, activations: training.max(encoding) })
+}
+
+/// Value, gradient, and the two moments of the Adam family, all float32.
+const BYTES_PER_PARAMETER: usize = 16;
+
+/// Memory that no machine has; the limit where the system does not say how much there is.
+const NO_MACHINE: u64 = 1 << 42;
+
+/// That the adapter's matrices and the optimizer's memory could fit into this machine, told from the ranks and the layers' shapes before
+/// anything is allocated.
+///
+/// # Errors
+/// When they could not.
+pub fn ensure_possible(settings: &NetworkSettings, skeleton: &Skeleton) -> Result<()> {
+    let slots = skeleton.unet.slots().all().into_iter().chain(skeleton.text_encoder.slots().all());
+    let parameters = slots.filter_map(|(_, slot)| {
+        let shape = slot.kind();
+        let (c_in, c_out) = shape.features();
+        let across = c_in.saturating_mul(shape.kernel().pow(2)).saturating_add(c_out);
+        settings.for_layer(shape).map(|layer| across.saturating_mul(layer.rank))
+    });
+    let needed = parameters.fold(0_usize, usize::saturating_add).saturating_mul(BYTES_PER_PARAMETER);
+    let there = driftless_cli::memory::installed_bytes().unwrap_or(NO_MACHINE);
+    ensure!(
+        needed as u64 <= there,
+        "--network_dim {}: an adapter of that rank takes about {} with its optimizer, and this machine has {}; ranks up to 128 are usual",
+        settings.linear.rank,
+        shown(needed),
+        shown(there as usize)
+    );
+    Ok(())
 }
 
 /// Tensors of the autoencoder's first level that are alive at once.
@@ -94,16 +85,6 @@ fn largest_batch(plan: &Plan) -> Option<(Size, usize)> {
             dataset.buckets.iter().map(|(size, entries)| (*size, entries.len().min(dataset.plan.batch_size)))
         });
     batches.max_by_key(|((width, height), batch)| width * height * batch)
-}
-
-fn bytes_per_weight(options: &Options, folder: Option<&Path>) -> usize {
-    let stored_in_half = || {
-        let file = WeightFile::open(folder?.join("unet/diffusion_pytorch_model.safetensors")).ok()?;
-        let name = file.names().next()?.to_owned();
-        Some(file.info(&name)?.tensor_dtype()? != DType::F32)
-    };
-    let half = options.model.mixed_precision != Precision::No || stored_in_half().unwrap_or(false);
-    if half { 2 } else { 4 }
 }
 
 /// Float32 numbers that a residual block keeps, per input and per output channel and position.
@@ -179,14 +160,5 @@ mod tests {
             let estimate = rest + kept(&config, [64, 64], checkpointed) as f64;
             assert!((estimate / peak - 1.0).abs() < tolerance, "{checkpointed}: {estimate:e}, not {peak:e}");
         }
-    }
-
-    #[test]
-    fn sizes_are_counted_without_memory() {
-        let source = Arc::new(Hollow::default());
-        let weights = Weights::new(source.clone(), &Device::Cpu, WeightType { storage: None, compute: DType::F32 });
-        Unet::load(UnetConfig::stable_diffusion_1_5(), weights).unwrap();
-        // diffusers 0.32: sum(p.numel() for p in UNet2DConditionModel.from_config(SD1.5).parameters()).
-        assert_eq!(source.elements.load(Ordering::Relaxed), 859_520_964);
     }
 }

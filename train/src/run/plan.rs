@@ -1,6 +1,9 @@
 //! Everything that can be known, and refused, before the model is loaded.
 
+use super::readiness;
 use crate::data::{self, DataSet};
+use crate::faults::Faults;
+use crate::model::skeleton::Skeleton;
 use crate::monitor::Console;
 use crate::network::{NetworkSettings, file};
 use crate::objective::Objective;
@@ -13,7 +16,7 @@ use crate::samples::{self, prompts};
 use crate::steps::Steps;
 use crate::training::latents::Latents;
 use crate::training::state::{self, Record};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use driftless::scheduler::SAMPLERS;
 use std::collections::BTreeSet;
 
@@ -31,44 +34,68 @@ pub struct Plan {
     pub seed: u64,
     /// The state to go on from.
     pub resume: Option<Record>,
+    /// The networks without their numbers.
+    pub skeleton: Skeleton,
 }
 
 impl Plan {
-    /// Checks everything that does not need the model, and tells what is noteworthy.
+    /// Checks everything that can be known before the model is loaded, and tells what is noteworthy.
     ///
     /// # Errors
-    /// When the run cannot be begun.
+    /// All that keeps the run from being begun, together.
     pub fn new(parsed: Parsed, console: &Console) -> Result<Self> {
         parsed.warnings.iter().for_each(|warning| console.warn(warning));
         parsed.notices.iter().for_each(|notice| console.info(notice));
-        let mut options = file::with_dimensions_of_file(&parsed.options)?;
-        let network = NetworkSettings::new(&options)?;
-        if !network.is_lora() && options.network.scale_weight_norms.take().is_some() {
+        let mut faults = Faults::default();
+        let with_dimensions = faults.keep(file::with_dimensions_of_file(&parsed.options));
+        let mut options = with_dimensions.unwrap_or_else(|| parsed.options.clone());
+        let network = faults.keep(NetworkSettings::new(&options));
+        let is_lora = network.as_ref().is_none_or(NetworkSettings::is_lora);
+        if !is_lora && options.network.scale_weight_norms.take().is_some() {
             console.warn("--scale_weight_norms limits the norms of LoRA alone; with this algo it is left out");
         }
-        Objective::new(&options)?;
-        let optimizer = Choice::new(&options.optimization)?;
-        optimizer.notice.iter().for_each(|notice| console.info(notice));
-        let saves_state = options.output.save_state || options.output.save_state_on_train_end || options.output.resume.is_some();
-        ensure!(
-            optimizer.can_resume() || !saves_state,
-            "--save_state and --resume need an optimizer that tells its state: --optimizer_type AdamW"
-        );
-        warn_of_small_rate(&parsed, console);
-        check_samples(&options, console)?;
-        let resume = options.output.resume.as_deref().map(state::read_record).transpose()?;
-        let seed = seed(&options, resume.as_ref(), console)?;
-        let data = DataSet::scan(data::plan(&options)?, seed)?;
-        data.warnings.iter().for_each(|warning| console.warn(warning));
-        if options.data.caches_latents() {
-            Latents::check(&data)?;
+        faults.keep(Objective::new(&options));
+        if let Some(optimizer) = faults.keep(Choice::new(&options.optimization)) {
+            optimizer.notice.iter().for_each(|notice| console.info(notice));
+            faults.keep(ensure_can_resume(&options, &optimizer));
         }
-        let steps = Steps::new(&options, data.batches_per_epoch())?;
-        Schedule::new(&options.optimization, steps.total)?;
+        warn_of_small_rate(&parsed, console);
+        check_samples(&options, console, &mut faults);
+        let resume = options.output.resume.as_deref().and_then(|folder| faults.keep(state::read_record(folder)));
+        let seed = faults.keep(seed(&options, resume.as_ref(), console));
+        let data = faults.keep(data::plan(&options).and_then(|plan| DataSet::scan(plan, seed.unwrap_or_default())));
+        let steps = data.as_ref().and_then(|data| {
+            data.warnings.iter().for_each(|warning| console.warn(warning));
+            if options.data.caches_latents() {
+                faults.keep(Latents::check(data));
+            }
+            faults.keep(Steps::new(&options, data.batches_per_epoch()))
+        });
+        let total = steps.map_or(options.optimization.max_train_steps, |steps| steps.total);
+        faults.keep(Schedule::new(&options.optimization, total));
         let names = Names::new(&options.output);
-        ensure_not_finished(&options, &names)?;
-        Ok(Self { options, data, steps, names, seed, resume })
+        faults.keep(ensure_not_finished(&options, &names));
+        readiness::folders(&options, &mut faults);
+        let skeleton = readiness::model(&options, network.as_ref(), console, &mut faults);
+        faults.check()?;
+        match (data, steps, seed, skeleton) {
+            (Some(data), Some(steps), Some(seed), Some(skeleton)) => {
+                Ok(Self { options, data, steps, names, seed, resume, skeleton })
+            }
+            // What is missing has left a fault.
+            _ => bail!("the run cannot be planned"),
+        }
     }
+}
+
+fn ensure_can_resume(options: &Options, optimizer: &Choice) -> Result<()> {
+    let output = &options.output;
+    let saves_state = output.save_state || output.save_state_on_train_end || output.resume.is_some();
+    ensure!(
+        optimizer.can_resume() || !saves_state,
+        "--save_state and --resume need an optimizer that tells its state: --optimizer_type AdamW"
+    );
+    Ok(())
 }
 
 /// A finished adapter may have taken days.
@@ -91,27 +118,30 @@ fn warn_of_small_rate(parsed: &Parsed, console: &Console) {
     }
 }
 
-fn check_samples(options: &Options, console: &Console) -> Result<()> {
+fn check_samples(options: &Options, console: &Console, faults: &mut Faults) {
     let samples = &options.samples;
     let asked = samples.sample_at_first || samples.sample_every_n_epochs.is_some() || samples.sample_every_n_steps.is_some();
-    if !asked {
-        return Ok(());
-    }
     let mut samplers = BTreeSet::from([samples.sample_sampler.clone()]);
-    match samples.sample_prompts.as_deref().map(prompts::read) {
-        None => console.warn("samples are asked for, but no --sample_prompts; none will be drawn"),
-        Some(Ok(prompts)) => samplers.extend(prompts.into_iter().filter_map(|prompt| prompt.sampler)),
-        // The file is read again for each drawing and may be mended meanwhile, so this is a warning.
-        Some(Err(error)) => console.warn(format!("{error:#}")),
-    }
-    for name in samplers {
-        if let Some(other) = samples::substitute(&name) {
-            console.warn(format!("sampler {name} is not supported: its samples are drawn with {other}"));
-        } else if !SAMPLERS.contains(&name.as_str()) {
-            return Err(driftless::Error::unknown("sampler", &name, SAMPLERS.iter().copied()).into());
+    match &samples.sample_prompts {
+        None if asked => console.warn("samples are asked for, but no --sample_prompts; none will be drawn"),
+        None => {}
+        Some(file) => {
+            if !asked {
+                console.warn(
+                    "--sample_prompts: nothing says when to draw them; see --sample_every_n_epochs and --sample_every_n_steps",
+                );
+            }
+            let prompts = faults.keep(prompts::read(file)).unwrap_or_default();
+            samplers.extend(prompts.into_iter().filter_map(|prompt| prompt.sampler));
         }
     }
-    Ok(())
+    for name in samplers.iter().filter(|_| asked) {
+        if let Some(other) = samples::substitute(name) {
+            console.warn(format!("sampler {name} is not supported: its samples are drawn with {other}"));
+        } else if !SAMPLERS.contains(&name.as_str()) {
+            faults.push(driftless::Error::unknown("sampler", name, SAMPLERS.iter().copied()));
+        }
+    }
 }
 
 fn seed(options: &Options, resume: Option<&Record>, console: &Console) -> Result<u64> {

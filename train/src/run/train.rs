@@ -13,10 +13,11 @@ use crate::training::latent_file::LatentFiles;
 use crate::training::latents::Latents;
 use crate::training::loader::Source;
 use crate::training::validation::Validation;
-use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
+use crate::training::{Learner, Outcome, Position, Trainer, state};
 use anyhow::{Result, anyhow};
 use driftless::hub::HubOptions;
 use driftless::pipeline::{ModelOptions, Pipeline};
+use driftless_cli::failure::sentence;
 use driftless_cli::{Ended, Unit, interrupt};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +60,8 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         average: LossAverage::default(),
     };
     if let (Some(record), Some(folder)) = (&plan.resume, &options.output.resume) {
-        let changed = state::restore(&mut trainer, record.clone(), &metadata.configuration(), folder)?;
+        let adapter = |path: &Path| network.restore(path);
+        let changed = state::restore(&mut trainer, record.clone(), &metadata.configuration(), folder, adapter)?;
         changed.iter().for_each(|change| console.warn(format!("resumed with another setting: {change}")));
         console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
     }
@@ -67,13 +69,13 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
     let mut files = Files::new(parts, trainer.position, console)?;
     if !files.at_first(&trainer)? {
-        return Ok(Ended::Interrupted(files.how_to_go_on()));
+        return Ok(Ended::Interrupted(files.how_to_go_on()?));
     }
     match trainer.run(&mut files) {
         Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Done),
-        Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on())),
-        Err(error) if error.is::<NotANumber>() => Err(anyhow!("{error}; {}", files.rescue(&trainer))),
-        Err(error) => Err(error),
+        Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on()?)),
+        // Whatever ended it, what was trained is kept.
+        Err(error) => Err(anyhow!("{}; {}", sentence(error.as_ref()), files.keep(&trainer))),
     }
 }
 
@@ -83,7 +85,10 @@ fn load(plan: &Plan, place: &Path, hub: &HubOptions, console: &Console) -> Resul
     let device = driftless_cli::device::open(options.model.device)?;
     let base = place::base(&options.model, place, hub)?;
     let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device, base };
-    prediction::check(place, options, console)?;
+    if place::here(&options.model)?.is_none_or(|here| here.model != place) {
+        // It was not here when the run was planned.
+        prediction::check(place, options, console)?;
+    }
     let mut pipeline = Pipeline::load(place, &loading)?;
     if let Some(vae) = vae::load(&options.model, place, &loading, hub)? {
         pipeline.vae = Arc::new(vae);

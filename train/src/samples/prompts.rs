@@ -4,6 +4,7 @@
 //! is not understood is reported, with its line; there it is dropped in silence.
 
 use anyhow::{Context, Result, bail, ensure};
+use driftless::formats::{FileKind, read_text};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -53,6 +54,10 @@ enum PromptFault {
     ControlImage,
     #[error("`--{flag}` is none of --n --w --h --d --l --s --ss")]
     UnknownOption { flag: String },
+    #[error("a sample of {width}x{height} pixels is asked for; {MOST_SIDE} a side is the most")]
+    TooLarge { width: usize, height: usize },
+    #[error("a guidance scale of {0} is asked for; expected a finite number")]
+    Scale(f64),
     #[error("there is no [prompt]")]
     NoPrompt,
     #[error("there is no [[prompt.subset]]")]
@@ -61,20 +66,30 @@ enum PromptFault {
     NotAList,
 }
 
+/// The longest side of a sample: what is drawn beside training must not take the memory that training needs.
+const MOST_SIDE: usize = 2048;
+
 /// The prompts in the file at `path`.
 ///
 /// # Errors
 /// When it cannot be read or understood.
 pub fn read(path: &Path) -> Result<Vec<Prompt>> {
     let named = || format!("--sample_prompts {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(named)?;
+    let text = read_text(path, FileKind::List).with_context(named)?;
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
     let written = match extension.as_str() {
         "toml" => from_toml(&text).with_context(named)?,
         "json" => serde_json::from_str(&text).with_context(named)?,
         _ => from_lines(&text).with_context(named)?,
     };
-    Ok(written.into_iter().map(Written::settled).collect())
+    let prompts: Vec<Prompt> = written.into_iter().map(Written::settled).collect();
+    for prompt in &prompts {
+        let Prompt { width, height, scale, .. } = *prompt;
+        let fault = PromptFault::TooLarge { width, height };
+        ensure!(width.max(height) <= MOST_SIDE, anyhow::Error::new(fault).context(named()));
+        ensure!(scale.is_finite(), anyhow::Error::new(PromptFault::Scale(scale)).context(named()));
+    }
+    Ok(prompts)
 }
 
 impl Written {
@@ -193,6 +208,8 @@ mod tests {
             (".txt", "a --x 3", "--x"),
             (".txt", "a --w wide", "--w wide"),
             (".txt", "a --cn b.png", "control"),
+            (".txt", "a --w 1000000000", "2048 a side"),
+            (".txt", "a --l nan", "guidance"),
             (".toml", "[prompt]\nprompt = \"a\"", "subset"),
             (".json", r#"[{"promt": "a"}]"#, "promt"),
         ] {

@@ -13,6 +13,7 @@ use crate::options::Interpolation;
 use crate::seeds::{Purpose, generator};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
+use driftless::formats::open_regular;
 use driftless::vae::Posterior;
 use sha2::{Digest, Sha256};
 use std::collections::hash_map::Entry;
@@ -203,7 +204,7 @@ impl Wanted<'_> {
 }
 
 fn content(sample: &Sample) -> Result<[u8; 32]> {
-    let mut file = std::fs::File::open(&sample.path).with_context(|| sample.path.display().to_string())?;
+    let mut file = open_regular(&sample.path)?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).with_context(|| sample.path.display().to_string())?;
     Ok(hash.finalize().into())

@@ -85,11 +85,20 @@ impl<'a, M: Model> Learner<'a, M> {
             self.generator = before;
         }
         let (losses, gradients, gradient_norm) = gradients?;
-        let factor = self.schedule.factor(done);
-        let rates: Vec<f64> = self.groups.iter().map(|group| group.rate * factor).collect();
-        self.optimizer.step(&gradients, &rates)?;
-        let rates = self.groups.iter().map(|group| group.name.clone()).zip(rates).collect();
+        let rates = self.rates(done);
+        self.optimizer.step(&gradients, &rates.iter().map(|(_, rate)| *rate).collect::<Vec<_>>())?;
         Ok(Step { losses, rates, gradient_norm })
+    }
+
+    /// The step that follows `done` others when there is nothing to learn from: it moves nothing.
+    pub fn idle(&self, done: usize) -> Step {
+        Step { losses: vec![], rates: self.rates(done), gradient_norm: 0.0 }
+    }
+
+    /// The rate of each group at the step that follows `done` others.
+    fn rates(&self, done: usize) -> Vec<(String, f64)> {
+        let factor = self.schedule.factor(done);
+        self.groups.iter().map(|group| (group.name.clone(), group.rate * factor)).collect()
     }
 
     /// Losses, clipped gradients, and their norm before.

@@ -13,7 +13,9 @@ use crate::seeds::{Purpose, generator};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use driftless::rng::Generator;
+use driftless_cli::failure::sentence;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -66,6 +68,24 @@ pub enum Images {
     Latents(Tensor),
 }
 
+/// What came of preparing a batch.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The batch without the images that cannot be read; `None` when that is all of them.
+    pub batch: Option<Prepared>,
+    /// Those images.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An image that was sound when the run began and cannot be read now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its file.
+    pub path: PathBuf,
+    /// A sentence that names it and says why.
+    pub why: String,
+}
+
 /// What batches are made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -88,7 +108,7 @@ const AHEAD: usize = 4;
 
 impl<'a> Source<'a> {
     /// Prepares the batches of `epochs` (from 0), of the first of them from the batch numbered `first` on, in a thread of `scope`.
-    pub fn spawn<'scope>(self, scope: &'scope Scope<'scope, '_>, epochs: Range<usize>, first: usize) -> Receiver<Result<Prepared>>
+    pub fn spawn<'scope>(self, scope: &'scope Scope<'scope, '_>, epochs: Range<usize>, first: usize) -> Receiver<Result<Loaded>>
     where
         'a: 'scope,
     {
@@ -111,31 +131,41 @@ impl<'a> Source<'a> {
         receiver
     }
 
-    fn prepare(&self, batch: &Batch, index: usize, moment: Moment) -> Result<Prepared> {
+    fn prepare(&self, batch: &Batch, index: usize, moment: Moment) -> Result<Loaded> {
         let dataset = &self.set.datasets[batch.dataset];
-        let (mut images, mut captions, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut images, mut captions, mut weights, mut unreadable) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut captions_are_fixed = true;
         for (position, &sample_index) in batch.samples.iter().enumerate() {
             let sample = &dataset.samples[sample_index];
             let plan = &dataset.subsets[sample.subset].plan;
             let draw_index = ((moment.epoch as u64) << 40) | ((index as u64) << 12) | position as u64;
             let mut generator = generator(self.seed, Purpose::Augmentation, draw_index);
-            captions.push(plan.captions.draw(&sample.caption, moment, &mut generator));
-            captions_are_fixed &= plan.captions.is_fixed();
+            let caption = plan.captions.draw(&sample.caption, moment, &mut generator);
             let draw = Draw::random(sample, plan, &mut generator);
             images.push(match self.latents {
                 Some(latents) => latents
                     .get(self.set, batch.dataset, sample_index, draw.flipped)
                     .cloned()
                     .with_context(|| format!("{}: has no cached latents", sample.path.display()))?,
-                None => pixels::load(sample, plan.interpolation, draw)?.to_tensor(&Device::Cpu)?.squeeze(0)?,
+                None => match pixels::load(sample, plan.interpolation, draw) {
+                    Ok(pixels) => pixels.to_tensor(&Device::Cpu)?.squeeze(0)?,
+                    Err(error) => {
+                        unreadable.push(Unreadable { path: sample.path.clone(), why: sentence(error.as_ref()) });
+                        continue;
+                    }
+                },
             });
+            captions.push(caption);
+            captions_are_fixed &= plan.captions.is_fixed();
             weights.push(if sample.is_reg { self.prior_loss_weight } else { 1.0 });
+        }
+        if images.is_empty() {
+            return Ok(Loaded { batch: None, unreadable });
         }
         let stacked = Tensor::stack(&images, 0)?;
         let images = if self.latents.is_some() { Images::Latents(stacked) } else { Images::Pixels(stacked) };
         // An epoch has fewer batches than 2^32.
         let number = ((moment.epoch as u64 - 1) << 32) | index as u64;
-        Ok(Prepared { number, images, captions, captions_are_fixed, weights })
+        Ok(Loaded { batch: Some(Prepared { number, images, captions, captions_are_fixed, weights }), unreadable })
     }
 }

@@ -20,5 +20,5 @@ pub mod trainer;
 pub mod validation;
 
 pub use learner::{Learner, NotANumber};
-pub use loader::Prepared;
+pub use loader::{Prepared, Unreadable};
 pub use trainer::{Hooks, Outcome, Position, Trainer};

@@ -3,12 +3,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `state.json` | position in the run, seed, losses of the moving average, and the configuration that the state belongs to |
-//! | `adapter.safetensors` | the adapter's matrices, float32 |
+//! | `adapter.safetensors` | the adapter in float32, in kohya's layout: what loads an adapter loads it |
 //! | `optimiser.safetensors` | the optimizer's moments, float32 |
 //! | `generator.bin` | the noise generator |
 //!
 //! The order of the data, captions and mirroring follow from seed, epoch and batch, the learning rate from the step, so nothing has to be
-//! kept for them. The format is this program's own; accelerate's, which kohya writes, cannot be read by other programs either.
+//! kept for them. The format is this program's own; accelerate's, which kohya writes, cannot be read by other programs either. States of
+//! the first format, whose adapter had names of its own, are read too.
 
 use super::average::LossAverage;
 use super::trainer::{Position, Trainer};
@@ -17,7 +18,7 @@ use crate::optimizer::{Group, State};
 use crate::options::identity::{self, Configuration, Difference};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use driftless::formats::{AtomicFolder, WeightFile, write_safetensors};
+use driftless::formats::{AtomicFolder, FileKind, WeightFile, read_bounded, write_safetensors};
 use driftless::rng::Generator;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,17 +41,24 @@ pub struct Record {
     pub configuration: Configuration,
 }
 
-const FORMAT: &str = "driftless train state 1";
+const FORMAT: &str = "driftless train state 2";
+/// The format whose adapter is under the keys of the parameters, and of no use elsewhere.
+const FIRST_FORMAT: &str = "driftless train state 1";
 const RECORD: &str = "state.json";
 const ADAPTER: &str = "adapter.safetensors";
 const OPTIMIZER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
 
-/// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole.
+/// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole; `adapter` writes the adapter's file.
 ///
 /// # Errors
 /// When the optimizer does not tell its state, or the folder cannot be written.
-pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &Configuration, folder: &Path) -> Result<()> {
+pub fn write<M: Model>(
+    trainer: &Trainer<M>,
+    configuration: &Configuration,
+    folder: &Path,
+    adapter: impl FnOnce(&Path) -> driftless::Result<()>,
+) -> Result<()> {
     let Some(state) = trainer.learner.optimizer.state() else {
         bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.learner.optimizer.description());
     };
@@ -71,7 +79,7 @@ pub fn write<M: Model>(trainer: &Trainer<M>, configuration: &Configuration, fold
     }
     let staging = AtomicFolder::create(&fresh)?;
     let inside = |name: &str| staging.path().join(name);
-    write_safetensors(inside(ADAPTER), matrices(&trainer.learner.groups)?, &BTreeMap::new())?;
+    adapter(&inside(ADAPTER))?;
     write_safetensors(inside(OPTIMIZER), on_cpu(state.tensors)?, &BTreeMap::new())?;
     std::fs::write(inside(GENERATOR), trainer.learner.generator.state()).with_context(|| folder.display().to_string())?;
     std::fs::write(inside(RECORD), serde_json::to_vec_pretty(&record)?).with_context(|| folder.display().to_string())?;
@@ -94,13 +102,19 @@ pub fn read_record(folder: &Path) -> Result<Record> {
     if folder.join("train_state.json").exists() && !path.exists() {
         bail!("{}: is a state of kohya's trainer, which only that can read; start anew, or with --network_weights", named());
     }
-    let bytes = std::fs::read(&path).with_context(named)?;
+    let bytes = read_bounded(&path, FileKind::List).with_context(named)?;
     let record: Record = serde_json::from_slice(&bytes).with_context(|| format!("{}: {RECORD} is damaged", named()))?;
-    ensure!(record.format == FORMAT, "{}: is of the format `{}`, this program reads `{FORMAT}`", named(), record.format);
+    ensure!(
+        [FORMAT, FIRST_FORMAT].contains(&record.format.as_str()),
+        "{}: is of the format `{}`, this program reads `{FORMAT}`",
+        named(),
+        record.format
+    );
     Ok(record)
 }
 
-/// Puts the state in `folder` into `trainer`. Returns the settings that have changed and may.
+/// Puts the state in `folder` into `trainer`; `adapter` gives the trained matrices the values of the adapter's file. Returns the
+/// settings that have changed and may.
 ///
 /// # Errors
 /// When the state is of another configuration, or damaged.
@@ -109,36 +123,40 @@ pub fn restore<M: Model>(
     record: Record,
     configuration: &Configuration,
     folder: &Path,
+    adapter: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<Vec<Difference>> {
-    let changed =
-        identity::compare(&record.configuration, configuration).with_context(|| format!("--resume {}", folder.display()))?;
+    let named = || format!("--resume {}", folder.display());
+    let changed = identity::compare(&record.configuration, configuration).with_context(named)?;
     let device = trainer.learner.model.device().clone();
-    let adapter = WeightFile::open(folder.join(ADAPTER))?;
-    for parameter in trainer.learner.groups.iter().flat_map(|group| &group.parameters) {
-        let tensor = adapter.tensor(&parameter.key, &device)?;
-        ensure!(
-            tensor.dims() == parameter.var.dims() && tensor.dtype() == DType::F32,
-            "--resume {}: `{}` has another shape; the state is of another network",
-            folder.display(),
-            parameter.key
-        );
-        parameter.var.set(&tensor)?;
+    match record.format == FIRST_FORMAT {
+        true => restore_by_key(&trainer.learner.groups, &folder.join(ADAPTER), &device).with_context(named)?,
+        false => adapter(&folder.join(ADAPTER)).with_context(named)?,
     }
     let optimizer = WeightFile::open(folder.join(OPTIMIZER))?;
     let names: Vec<String> = optimizer.names().map(str::to_owned).collect();
     let tensors = names.into_iter().map(|name| Ok((name.clone(), optimizer.tensor(&name, &device)?)));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     trainer.learner.optimizer.restore(State { steps: record.optimizer_steps, tensors })?;
-    let generator = std::fs::read(folder.join(GENERATOR)).with_context(|| format!("--resume {}", folder.display()))?;
+    let generator = read_bounded(folder.join(GENERATOR), FileKind::ShortText).with_context(named)?;
     trainer.learner.generator = Generator::from_state(&generator)?;
     trainer.position = Position { epoch: record.epoch, batch: record.batch, step: record.step };
     trainer.average = LossAverage::from_losses(record.losses);
     Ok(changed)
 }
 
-fn matrices(groups: &[Group]) -> driftless::Result<Vec<(String, Tensor)>> {
-    let parameters = groups.iter().flat_map(|group| &group.parameters);
-    on_cpu(parameters.map(|parameter| (parameter.key.clone(), parameter.var.as_detached_tensor())))
+/// The adapter of a state of the first format.
+fn restore_by_key(groups: &[Group], path: &Path, device: &Device) -> Result<()> {
+    let file = WeightFile::open(path)?;
+    for parameter in groups.iter().flat_map(|group| &group.parameters) {
+        let tensor = file.tensor(&parameter.key, device)?;
+        ensure!(
+            tensor.dims() == parameter.var.dims() && tensor.dtype() == DType::F32,
+            "`{}` has another shape; the state is of another network",
+            parameter.key
+        );
+        parameter.var.set(&tensor)?;
+    }
+    Ok(())
 }
 
 fn on_cpu(tensors: impl IntoIterator<Item = (String, Tensor)>) -> driftless::Result<Vec<(String, Tensor)>> {

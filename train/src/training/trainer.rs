@@ -2,7 +2,7 @@
 
 use super::average::LossAverage;
 use super::learner::{Learner, Step};
-use super::loader::{Prepared, Source};
+use super::loader::{Loaded, Source, Unreadable};
 use crate::model::Model;
 use crate::steps::{StepReport, Steps};
 use anyhow::{Context, Result};
@@ -38,6 +38,12 @@ pub struct Position {
 
 /// What happens beside the loop: files, samples, logs.
 pub trait Hooks<M> {
+    /// When images of a step could not be read, before [`Hooks::after_step`]: it was done without them.
+    ///
+    /// # Errors
+    /// Whatever ends the run.
+    fn left_out(&mut self, trainer: &Trainer<M>, images: Vec<Unreadable>) -> Result<()>;
+
     /// After every optimizer step; answers whether to go on.
     ///
     /// # Errors
@@ -72,7 +78,7 @@ impl<M: Model> Trainer<'_, M> {
     /// Trains until all steps are done or a hook says to stop.
     ///
     /// # Errors
-    /// When an image cannot be read, the loss is no number, or a hook fails.
+    /// When the loss is no number, or a hook fails.
     pub fn run(&mut self, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
         let (source, from) = (self.source, self.position);
         std::thread::scope(|scope| {
@@ -98,15 +104,18 @@ impl<M: Model> Trainer<'_, M> {
         })
     }
 
-    fn run_epoch(&mut self, prepared: &Receiver<Result<Prepared>>, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
+    fn run_epoch(&mut self, prepared: &Receiver<Result<Loaded>>, hooks: &mut impl Hooks<M>) -> Result<Outcome> {
         let count = self.steps.batches_per_epoch;
         let mut next = self.position.batch;
         while next < count && self.position.step < self.steps.total {
             let last = (next / self.steps.accumulation + 1) * self.steps.accumulation;
             let batches = next..last.min(count);
             next = batches.end;
-            let report = self.step(batches, prepared)?;
+            let (report, unreadable) = self.step(batches, prepared)?;
             self.position = Position { batch: next, step: self.position.step + 1, ..self.position };
+            if !unreadable.is_empty() {
+                hooks.left_out(self, unreadable)?;
+            }
             if !hooks.after_step(self, &report)? {
                 return Ok(Outcome::Stopped);
             }
@@ -114,23 +123,42 @@ impl<M: Model> Trainer<'_, M> {
         Ok(Outcome::Finished)
     }
 
-    /// One optimizer step over the batches with these numbers; when it fails, the trainer is as it was before.
-    fn step(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Prepared>>) -> Result<StepReport> {
+    /// One optimizer step over the batches with these numbers, and the images in them that could not be read; a step without any image
+    /// moves nothing. When it fails, the trainer is as it was before.
+    fn step(&mut self, numbers: Range<usize>, prepared: &Receiver<Result<Loaded>>) -> Result<(StepReport, Vec<Unreadable>)> {
         let started = Instant::now();
-        let batches =
-            numbers.clone().map(|_| prepared.recv().context("images are no longer prepared").and_then(convert::identity));
-        let Step { losses, rates, gradient_norm } = self.learner.step(self.position.step, batches)?;
-        for (number, loss) in numbers.zip(&losses) {
+        let (mut unreadable, mut read) = (Vec::new(), Vec::new());
+        let mut batches = numbers
+            .filter_map(|number| {
+                let loaded = prepared.recv().context("images are no longer prepared").and_then(convert::identity);
+                let batch = loaded.map(|loaded| {
+                    unreadable.extend(loaded.unreadable);
+                    loaded.batch.inspect(|_| read.push(number))
+                });
+                batch.transpose()
+            })
+            .peekable();
+        let step = match batches.peek() {
+            Some(_) => self.learner.step(self.position.step, batches)?,
+            None => {
+                drop(batches);
+                self.learner.idle(self.position.step)
+            }
+        };
+        let Step { losses, rates, gradient_norm } = step;
+        for (number, loss) in read.into_iter().zip(&losses) {
             self.average.add(number, *loss);
         }
-        Ok(StepReport {
+        let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
+        let report = StepReport {
             step: self.position.step + 1,
             epoch: self.position.epoch + 1,
-            loss: losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / losses.len() as f64,
+            loss: (!losses.is_empty()).then(|| sum / losses.len() as f64),
             loss_average: self.average.average(),
             rates,
             gradient_norm,
             seconds: started.elapsed().as_secs_f64(),
-        })
+        };
+        Ok((report, unreadable))
     }
 }

@@ -3,7 +3,7 @@
 //! Mirrors the validation loop of sd-scripts 48d368f `train_network.py`: every batch at four timesteps spread over those that train, the
 //! random numbers from a fixed seed. Deliberate difference: the seed draws the noise alone, from a generator of its own.
 
-use super::loader::Source;
+use super::loader::{Source, Unreadable};
 use crate::model::Model;
 use crate::objective::Objective;
 use anyhow::{Context, Result};
@@ -18,19 +18,30 @@ pub struct Validation<'a> {
     pub batches: usize,
 }
 
+/// What was measured.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The mean loss over batches and timesteps; `None` when no image could be read.
+    pub loss: Option<f64>,
+    /// Images that could not be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
 impl Validation<'_> {
-    /// The mean loss over batches and timesteps; `None` when `stop`, which is asked before each prediction, said so.
+    /// Measures the loss; `None` when `stop`, which is asked before each prediction, said so.
     ///
     /// # Errors
-    /// When an image cannot be read, or a tensor operation fails.
-    pub fn loss(&self, model: &impl Model, objective: &Objective, stop: impl Fn() -> bool) -> Result<Option<f64>> {
+    /// When a tensor operation fails.
+    pub fn loss(&self, model: &impl Model, objective: &Objective, stop: impl Fn() -> bool) -> Result<Option<Measured>> {
         let mut generator = Generator::manual_seed(self.source.seed);
         let source = self.source;
         std::thread::scope(|scope| {
             let prepared = source.spawn(scope, 0..1, 0);
-            let (mut sum, mut count) = (0.0, 0);
+            let (mut sum, mut count, mut unreadable) = (0.0, 0_usize, Vec::new());
             for _ in 0..self.batches {
-                let batch = prepared.recv().context("images are no longer prepared").and_then(std::convert::identity)?;
+                let loaded = prepared.recv().context("images are no longer prepared").and_then(std::convert::identity)?;
+                unreadable.extend(loaded.unreadable);
+                let Some(batch) = loaded.batch else { continue };
                 let latents = batch.latents(model, &mut generator)?;
                 let captions: Vec<&str> = batch.captions.iter().map(String::as_str).collect();
                 let text = model.encode_captions(&captions)?;
@@ -45,7 +56,7 @@ impl Validation<'_> {
                     count += 1;
                 }
             }
-            Ok(Some(sum / f64::from(count.max(1))))
+            Ok(Some(Measured { loss: (count > 0).then(|| sum / count as f64), unreadable }))
         })
     }
 }
