@@ -12,14 +12,14 @@ use driftless::taps::{LayerId, TapPlan};
 use driftless::unet::TextContext;
 use driftless::vision::Rgb;
 use driftless_cli::device::{self, set_threads};
-use driftless_cli::options::Precision;
 use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
 use features::fault::Fault;
+use features::options::Settings;
 use features::set::LayerChoice;
 use features::set::ModelChoice;
 use features::stores::{split_batch, write_npy};
 
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, Hardware};
 use crate::model;
 
 /// Calls of the UNet, as progress counts them.
@@ -31,9 +31,10 @@ const CALLS: Unit = Unit::new("call", "calls");
 /// When the request is wrong, the model cannot be loaded, or a file cannot be written.
 pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     check(args)?;
-    set_threads(args.model.threads)?;
-    let device = device::open(args.model.device.unwrap_or_default())?;
-    let dtype = args.model.dtype.map_or_else(|| device::default_dtype(&device), Precision::dtype);
+    let hardware = Hardware::of(&args.model.settings)?;
+    set_threads(args.model.settings.threads)?;
+    let device = device::open(hardware.device)?;
+    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
     let options = ModelOptions { dtype, device, base: None };
     let model = model::find(&model_choice(args), options.dtype, console)?;
     let config = model.unet_config(options.dtype)?;
@@ -78,7 +79,8 @@ fn check(args: &GenerateArgs) -> Result<(), Fault> {
 
 fn model_choice(args: &GenerateArgs) -> ModelChoice {
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    ModelChoice { model: named(&args.model.model), base: named(&args.model.base), revision: args.model.revision.clone() }
+    let Settings { model, base, revision, .. } = &args.model.settings;
+    ModelChoice { model: named(model), base: named(base), revision: revision.clone() }
 }
 
 /// The image; `None` when the user stopped it.

@@ -42,13 +42,14 @@ pub fn list(args: &LayersArgs, console: &Console) -> Result<()> {
 /// # Errors
 /// As [`list`], and when the record cannot be written.
 pub fn show_all(args: &ExtractArgs, console: &Console) -> Result<()> {
-    let config = match (&args.model.model, &args.offline_lora, &args.offline_lora_filename) {
+    let run = &args.run.settings;
+    let config = match (&run.model, &run.command.offline_lora, &run.command.offline_lora_filename) {
         (_, Some(merged), None) if merged.is_dir() => unet_config_of(&merged.to_string_lossy(), console)?,
         (Some(model), ..) => unet_config_of(model, console)?,
-        _ => UnetConfig::of_family(plan::family(args.version.as_deref())?),
+        _ => UnetConfig::of_family(plan::family(run.version.as_deref())?),
     };
     let attention = args.set.set.attention.iter().map(|name| name.parse()).collect::<driftless::Result<Vec<_>>>()?;
-    let layers = layers(&config, args.img_size.unwrap_or(DEFAULT_IMG_SIZE), &attention)?;
+    let layers = layers(&config, run.input.img_size.unwrap_or(DEFAULT_IMG_SIZE), &attention)?;
     output::print(&table(&layers));
     let record: Map<String, Value> = layers.iter().map(|(id, _)| (id.to_string(), Value::Bool(true))).collect();
     let text = serde_json::to_string(&record)?;

@@ -35,7 +35,7 @@ fn begin(call: Call) -> Result<Ended, Failure> {
         Some(Command::Layers(args)) => layers::list(args, console).map(|()| Ended::Done),
         Some(Command::Generate(args)) => generate::generate(args, console),
         Some(Command::Pca(args)) => pca::draw(args, console).map(|()| Ended::Done),
-        None if cli.extract.show_all_layers && cli.extract.config.is_none() => {
+        None if cli.extract.run.settings.command.show_all_layers && cli.extract.run.settings.command.config.is_none() => {
             layers::show_all(&cli.extract, console).map(|()| Ended::Done)
         }
         None => run::extract(&cli.extract, console),

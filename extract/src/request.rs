@@ -1,6 +1,6 @@
 //! The command line in the form of a configuration file; with `--config`, that file with what was typed put over it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use features::fault::Fault;
 
@@ -16,44 +16,27 @@ use crate::args::ExtractArgs;
 /// # Errors
 /// When the file is wrong, or an option was typed that belongs to a `[[set]]` of the file.
 pub fn from_args(args: &ExtractArgs) -> Result<Settings, Fault> {
-    let mut settings = match &args.config {
+    let mut settings = match &args.run.settings.command.config {
         Some(path) => {
             refuse_set_options(args, path)?;
             Settings::from_file(path)?
         }
         None => Settings::of_set(set_from_args(args)),
     };
-    put_over(&mut settings.version, args.version.clone());
-    put_over(&mut settings.model, args.model.model.clone());
-    put_over(&mut settings.threads, args.model.threads);
-    put_over(&mut settings.batch_size, args.batch_size);
-    put_over(&mut settings.input.images, args.input_dir.clone());
-    put_over(&mut settings.input.img_size, args.img_size);
-    put_over(&mut settings.output.dir, args.output_dir.clone());
-    put_over(&mut settings.output.split, args.split.clone());
-    settings.input.nested |= args.nested_input_dir;
-    settings.output.aggregate |= args.aggregate_output;
-    settings.output.use_original_filename |= args.use_original_filename;
-    settings.output.sample_name_first |= args.sample_name_first;
-    settings.output.overwrite |= args.overwrite;
-    for named in &args.controlnet_model {
-        settings.controlnet_model.insert(named.name.clone(), named.value.clone());
-    }
-    for named in &args.control_image_dir {
-        settings.control_image_dir.insert(named.name.clone(), PathBuf::from(&named.value));
-    }
-    settings.shard = args.shard;
-    put_over(&mut settings.base, args.model.base.clone());
-    put_over(&mut settings.revision, args.model.revision.clone());
-    put_over(&mut settings.output.dtype, args.output_dtype);
-    put_over(&mut settings.output.format, args.output_format);
-    merged_model(args, &mut settings)?;
+    args.run.put_over(&mut settings)?;
+    merged_model(&mut settings)?;
     Ok(settings)
 }
 
 /// `--offline-lora` alone takes the model's place; what was named as the model then is the base.
-fn merged_model(args: &ExtractArgs, settings: &mut Settings) -> Result<(), Fault> {
-    let (Some(merged), None) = (&args.offline_lora, &args.offline_lora_filename) else { return Ok(()) };
+fn merged_model(settings: &mut Settings) -> Result<(), Fault> {
+    let merged = match (&settings.command.offline_lora, &settings.command.offline_lora_filename) {
+        (Some(merged), None) => merged,
+        (None, Some(_)) => {
+            return Err(Fault::usage("--offline-lora-filename is the name of a file in --offline-lora DIR, which is missing"));
+        }
+        (Some(_), Some(_)) | (None, None) => return Ok(()),
+    };
     if !merged.exists() {
         let advice =
             "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
@@ -65,16 +48,11 @@ fn merged_model(args: &ExtractArgs, settings: &mut Settings) -> Result<(), Fault
     Ok(())
 }
 
-fn put_over<T>(place: &mut Option<T>, typed: Option<T>) {
-    if typed.is_some() {
-        *place = typed;
-    }
-}
-
 /// The one set that the command line asks for.
 fn set_from_args(args: &ExtractArgs) -> SetSettings {
     let mut set = args.set.set.clone();
-    if let (Some(folder), Some(name)) = (&args.offline_lora, &args.offline_lora_filename) {
+    let command = &args.run.settings.command;
+    if let (Some(folder), Some(name)) = (&command.offline_lora, &command.offline_lora_filename) {
         set.lora.insert(0, LoraFile { file: folder.join(name), scale: Finite::ONE });
     }
     set
@@ -83,8 +61,8 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
 /// With `--config` the file's sets say what to extract; an option that would be silently out of force is refused.
 fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
     let mut typed = args.set.typed.clone();
-    typed.extend(args.offline_lora_filename.as_ref().map(|_| "--offline-lora-filename".to_owned()));
-    typed.extend(args.show_all_layers.then(|| "--show-all-layers".to_owned()));
+    typed.extend(args.run.settings.command.offline_lora_filename.as_ref().map(|_| "--offline-lora-filename".to_owned()));
+    typed.extend(args.run.settings.command.show_all_layers.then(|| "--show-all-layers".to_owned()));
     match typed.is_empty() {
         true => Ok(()),
         false => Err(Fault::usage(format!(

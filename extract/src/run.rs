@@ -5,20 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use candle_core::DType;
 use driftless::pipeline::ModelOptions;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::memory::peak_rss_bytes;
-use driftless_cli::options::{DeviceChoice, Precision};
 use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
 use features::engine::Run;
-use features::fault::{Fault, both};
-use features::plan::{ControlChoice, RunPlan, Settings};
+use features::fault::both;
+use features::plan::{ControlChoice, RunPlan};
 use features::set::PassKey;
 use features::timings::Timings;
 use features::{Event, Observer};
 
-use crate::args::{ExtractArgs, from_name};
+use crate::args::{ExtractArgs, Hardware};
 use crate::{model, request};
 
 /// Beyond so many steps the original denoises in strides of ten, from a level that it takes for a hundredth.
@@ -35,10 +33,11 @@ const IMAGES: Unit = Unit::new("image", "images");
 pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     let timings = Timings::begin();
     let settings = request::from_args(args)?;
-    let ((choice, dtype), plan) = both(hardware(args, &settings), RunPlan::new(&settings))?;
+    let (hardware, plan) = both(Hardware::of(&settings), RunPlan::new(&settings))?;
+    plan.notes.iter().for_each(|note| console.warn(note));
     let threads = set_threads(settings.threads)?;
-    let device = device::open(choice)?;
-    let dtype = dtype.unwrap_or_else(|| device::default_dtype(&device));
+    let device = device::open(hardware.device)?;
+    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
     let options = ModelOptions { dtype, device, base: None };
     let models = plan.models.try_map(|_, choice| -> Result<_> {
         let model = model::find(choice, dtype, console)?;
@@ -57,30 +56,17 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     interrupt::finish_first("the images in hand", console);
     let terminal = Terminal { console, progress: Mutex::default() };
     let outcome = run.execute(&controls, &timings, &terminal)?;
-    if let Some(path) = &args.timings {
+    if let Some(path) = &settings.command.timings {
         timings.write(path, outcome.images, threads, peak_rss_bytes()).context("--timings")?;
     }
     Ok(conclude(&plan, outcome, &timings, console))
 }
 
-/// Where to compute and in which type.
-fn hardware(args: &ExtractArgs, settings: &Settings) -> Result<(DeviceChoice, Option<DType>), Fault> {
-    let dtype = match &settings.dtype {
-        Some(name) => Some(from_name::<Precision>(name).map_err(|problem| Fault::failure(format!("dtype: {problem}")))?),
-        None => None,
-    };
-    let device = match &settings.device {
-        Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}")))?,
-        None => DeviceChoice::default(),
-    };
-    Ok((args.model.device.unwrap_or(device), args.model.dtype.or(dtype).map(Precision::dtype)))
-}
-
 fn announce(plan: &RunPlan, run: &Run, console: &Console) {
     let images = run.images();
-    let mine = match plan.samples.len() == plan.image_count {
-        true => format!("{} images", plan.image_count),
-        false => format!("{} of {} images", plan.samples.len(), plan.image_count),
+    let mine = match plan.samples.len() == plan.all.len() {
+        true => counted(plan.all.len()),
+        false => format!("{} of {}", plan.samples.len(), counted(plan.all.len())),
     };
     let there = match plan.samples.len() - images {
         0 => String::new(),
@@ -102,6 +88,11 @@ fn announce(plan: &RunPlan, run: &Run, console: &Console) {
     }
 }
 
+/// `1 image`, `2 images`.
+fn counted(images: usize) -> String {
+    if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
+}
+
 /// `12.3 MB`.
 fn size_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -120,11 +111,11 @@ fn conclude(plan: &RunPlan, outcome: features::engine::Outcome, timings: &Timing
     }
     let written = outcome.images - outcome.failed.min(outcome.images);
     let seconds = timings.wall_seconds();
-    console.info(format!("{written} images written to {} in {seconds:.1} s", plan.output.dir.display()));
+    console.info(format!("{} written to {} in {seconds:.1} s", counted(written), plan.output.dir.display()));
     match outcome.failed {
         0 => Ended::Done,
         count => {
-            console.error(format!("{count} images failed; they are listed in {}", plan.failures.display()));
+            console.error(format!("{} failed; see the list in {}", counted(count), plan.failures.display()));
             Ended::SomeFailed
         }
     }

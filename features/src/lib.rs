@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | [`engine`] | the pass over the images, whatever several sets share computed once | `plan`, `set`, `inputs`, `stores`, `ids`, `fault`, `timings` |
 //! | [`plan`] | what is meant: sets, models, images, output; all faults before any work | `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
-//! | [`options`] | the options of a feature set, a row each: names, what they are for, what they change | `set`, `fault` |
+//! | [`options`] | the options of a run and of a feature set, a row each: names, what they are for, what they change | `set`, `inputs`, `stores`, `fault` |
 //! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it | `inputs`, `ids`, `fault` |
 //! | [`inputs`] | images with their names, prompts and condition images | `fault` |
 //! | [`stores`] | pooling, aggregation, layouts, files | |
@@ -44,7 +44,7 @@
 //!     lora: vec![format!("{lora}:0.5").parse()?],
 //!     ..SetSettings::default()
 //! });
-//! settings.input.images = Some(here("images").display().to_string());
+//! settings.input.images = vec![here("images")];
 //! settings.input.img_size = Some(64);
 //! settings.output.dir = Some(here("out"));
 //!

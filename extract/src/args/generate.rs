@@ -7,7 +7,7 @@ use driftless::taps::AttentionCategory;
 use features::set::LoraFile;
 use features::stores::OutputPrecision;
 
-use super::{ModelArgs, non_empty_path};
+use super::{ANY, ModelArgs, non_empty_path, whole};
 
 /// Options of `extract generate`.
 #[derive(Debug, Args)]
@@ -26,23 +26,23 @@ pub struct GenerateArgs {
     #[arg(long, default_value = "", value_name = "TEXT", help_heading = "Image")]
     pub negative_prompt: String,
     /// Denoising steps of the model's own scheduler
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Image")]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole::<u32>(1..=1000), allow_negative_numbers = true, help_heading = "Image")]
     pub steps: u32,
     /// Weight of the prompt against the negative prompt; 1 or less turns guidance off
-    #[arg(long, default_value_t = 7.5, value_name = "X", help_heading = "Image")]
+    #[arg(long, default_value_t = 7.5, value_name = "X", allow_negative_numbers = true, help_heading = "Image")]
     pub guidance_scale: f64,
     /// Seed of the noise
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Image")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole::<u64>(ANY), allow_negative_numbers = true, help_heading = "Image")]
     pub seed: u64,
     /// Height in pixels, a multiple of 8
-    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Image")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Image")]
     pub height: usize,
     /// Width in pixels, a multiple of 8
-    #[arg(long, default_value_t = 512, value_name = "PIXELS", help_heading = "Image")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Image")]
     pub width: usize,
 
     /// Calls of the UNet, from 1, at which features are kept; PNDM makes one more than there are steps
-    #[arg(long, required = true, value_delimiter = ',', num_args = 1.., value_name = "N,N,...", help_heading = "What to extract")]
+    #[arg(long, required = true, value_delimiter = ',', num_args = 1.., value_name = "N,N,...", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "What to extract")]
     pub at_steps: Vec<usize>,
     /// JSON file of layers [default: all layers]
     #[arg(long, value_name = "FILE", value_parser = non_empty_path, help_heading = "What to extract")]
@@ -51,7 +51,7 @@ pub struct GenerateArgs {
     #[arg(long, num_args = 1.., value_name = "CATEGORY", help_heading = "What to extract")]
     pub attention: Vec<AttentionCategory>,
     /// Average features over squares of this many pixels
-    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "What to extract")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "What to extract")]
     pub feature_resize: usize,
 
     /// Folder of picture.png and LAYER-CALL-ROW.npy; with guidance row 0 is the negative prompt's and 1 the prompt's, else 0 the prompt's

@@ -6,6 +6,7 @@ mod extract;
 mod generate;
 mod model;
 mod pca;
+mod rows;
 mod set;
 mod values;
 
@@ -16,10 +17,10 @@ use driftless_cli::Logging;
 
 pub use extract::ExtractArgs;
 pub use generate::GenerateArgs;
-pub use model::ModelArgs;
+pub use model::{Hardware, ModelArgs};
 pub use pca::PcaArgs;
 pub use set::SetArgs;
-pub use values::{Named, from_name};
+pub use values::{ANY, from_name, whole};
 
 /// Writes features of Stable Diffusion 1.5 for images: inner activations at one noise level, steered by prompts, ControlNets and
 /// LoRA adapters.
@@ -81,7 +82,7 @@ pub struct LayersArgs {
     #[arg(long, value_name = "VERSION", conflicts_with = "model")]
     pub version: Option<String>,
     /// Side of the image in pixels
-    #[arg(long, default_value_t = 512, value_name = "PIXELS")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = whole::<usize>(8..=8192), allow_negative_numbers = true)]
     pub img_size: usize,
     /// Also list the aggregate of these attention maps
     #[arg(long, num_args = 1.., value_name = "CATEGORY")]
@@ -119,9 +120,10 @@ mod tests {
             "--layer ./feature/configs/config_15_practical.json --version 1-5 --img_size 512 --input_dir data/* \
              --batch_size 2 --t 50 --use_original_filename --sample_name_first",
         );
-        assert_eq!(cli.extract.img_size, Some(512));
+        assert_eq!(cli.extract.run.settings.input.img_size, Some(512));
         assert_eq!(cli.extract.set.set.t, Some(50));
-        assert!(cli.extract.use_original_filename && cli.extract.sample_name_first);
+        let output = cli.extract.run.settings.output;
+        assert!(output.use_original_filename && output.sample_name_first);
     }
 
     #[test]
@@ -130,8 +132,35 @@ mod tests {
         let set = cli.extract.set.set;
         assert_eq!(set.control.iter().map(|control| control.kind.as_str()).collect::<Vec<_>>(), ["canny", "depth"]);
         assert_eq!(set.attention.len(), 2);
-        assert_eq!(cli.extract.batch_size, Some(3));
+        assert_eq!(cli.extract.run.settings.batch_size, Some(3));
         assert_eq!(set.prompt_file, Some("my_prompt.txt".into()));
+    }
+
+    /// What belongs to an output's identity is read off the rows, so an option that has none would escape it.
+    #[test]
+    fn every_option_has_a_row_with_its_identity() {
+        use clap::CommandFactory;
+        use features::options::{RUN_OPTIONS, SET_OPTIONS};
+        let of_sets = SET_OPTIONS.iter().filter_map(|option| option.flag.as_ref());
+        let rows: Vec<&str> = RUN_OPTIONS.iter().map(|option| &option.flag).chain(of_sets).map(|flag| flag.name).collect();
+        // Of the program itself: what is told, and its own version.
+        let others = ["quiet", "verbose", "log-json", "program_version"];
+        for argument in Cli::command().get_arguments() {
+            let name = argument.get_long().unwrap_or(argument.get_id().as_str());
+            assert!(rows.contains(&name) || others.contains(&name), "--{name} has no row in features::options");
+        }
+        assert_eq!(Cli::command().get_arguments().count(), rows.len() + others.len());
+    }
+
+    #[test]
+    fn a_shells_list_and_faults_together() {
+        let cli = parse("--input_dir a.png b.png c.png --t 50");
+        assert_eq!(cli.extract.run.settings.input.images.len(), 3);
+        let words = "extract --t -5 --seed x --feature_resize y".split_whitespace().map(OsString::from);
+        let message = Cli::try_parse_from(with_dashes(words)).unwrap_err().to_string();
+        for part in ["--t -5: expected a whole number, 0 to 999", "--seed x", "--feature-resize y"] {
+            assert!(message.contains(part), "{part} is missing in: {message}");
+        }
     }
 
     #[test]
@@ -142,7 +171,19 @@ mod tests {
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for line in ["--t fifty", "--t 1000", "--nonsense", "--attention left_cross", "--shard 3/3", "--dtype float8"] {
+        for line in [
+            "--t fifty",
+            "--t -5",
+            "--img-size 5x",
+            "--device abacus",
+            "--output-format nyp",
+            "--controlnet-model canny",
+            "--t 1000",
+            "--nonsense",
+            "--attention left_cross",
+            "--shard 3/3",
+            "--dtype float8",
+        ] {
             let words = std::iter::once("extract").chain(line.split_whitespace()).map(OsString::from);
             assert_eq!(Cli::try_parse_from(with_dashes(words)).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,27 +1,79 @@
 //! Options that say which model computes, where and how: the same for extracting from images and while an image is generated.
 
-use clap::Args;
+use candle_core::DType;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use driftless_cli::options::{DeviceChoice, Precision};
+use features::fault::{Fault, both};
+use features::options::{RUN_OPTIONS, RunOption, Settings};
+
+use super::{from_name, rows};
+
+/// Those of a run's options that a generation has, too.
+const SHARED: [&str; 6] = ["model", "base", "revision", "dtype", "device", "threads"];
 
 /// Options of the model.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Default)]
 pub struct ModelArgs {
-    /// Diffusers folder, checkpoint file or hub id [default: stable-diffusion-v1-5/stable-diffusion-v1-5]
-    #[arg(long, alias = "pretrained-model-name-or-path", value_name = "DIR|FILE|ID", help_heading = "Model")]
-    pub model: Option<String>,
-    /// For a checkpoint file: folder or hub id with its configurations and tokenizer [default: stable-diffusion-v1-5's]
-    #[arg(long, value_name = "DIR|ID", help_heading = "Model")]
-    pub base: Option<String>,
-    /// Branch, tag or commit of a hub id [default: main]
-    #[arg(long, value_name = "REVISION", help_heading = "Model")]
-    pub revision: Option<String>,
-    /// Compute type [default: float16 on a GPU, float32 on a CPU]
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Model")]
-    pub dtype: Option<Precision>,
-    /// auto, cpu, cuda, cuda:N or metal [default: auto]
-    #[arg(long, value_name = "DEVICE", help_heading = "Model")]
-    pub device: Option<DeviceChoice>,
-    /// Threads of the CPU [default: all]
-    #[arg(long, value_name = "N", help_heading = "Running")]
-    pub threads: Option<usize>,
+    /// What was typed.
+    pub settings: Settings,
+}
+
+fn shared() -> impl Iterator<Item = &'static RunOption> {
+    RUN_OPTIONS.iter().filter(|option| SHARED.contains(&option.flag.name))
+}
+
+impl Args for ModelArgs {
+    fn augment_args(command: Command) -> Command {
+        rows::augment(command, shared())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ModelArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (settings, _) = rows::read(matches, shared())?;
+        Hardware::typed(&settings)?;
+        Ok(Self { settings })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Where to compute and in which type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hardware {
+    /// Where.
+    pub device: DeviceChoice,
+    /// In which type; `None` for the device's own.
+    pub dtype: Option<DType>,
+}
+
+impl Hardware {
+    /// By the names that settings have for them.
+    ///
+    /// # Errors
+    /// For a name that neither has.
+    pub fn of(settings: &Settings) -> Result<Self, Fault> {
+        let dtype = match &settings.dtype {
+            Some(name) => from_name::<Precision>(name).map(Some).map_err(|problem| Fault::failure(format!("dtype: {problem}"))),
+            None => Ok(None),
+        };
+        let device = match &settings.device {
+            Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}"))),
+            None => Ok(DeviceChoice::default()),
+        };
+        let (device, dtype) = both(device, dtype)?;
+        Ok(Self { device, dtype: dtype.map(Precision::dtype) })
+    }
+
+    /// The same of what was typed, where a wrong name is wrong usage.
+    pub(super) fn typed(settings: &Settings) -> Result<Self, clap::Error> {
+        Self::of(settings).map_err(|fault| rows::wrong_usage(fault.of("--")))
+    }
 }

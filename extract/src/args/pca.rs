@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::non_empty_path;
+use super::{ANY, non_empty_path, whole};
 
 /// Options of `extract pca`.
 #[derive(Debug, Args)]
@@ -16,27 +16,27 @@ pub struct PcaArgs {
     #[arg(long, value_name = "DIR", value_parser = non_empty_path)]
     pub output: PathBuf,
     /// Channels of each layer in an aggregated file, in order; every layer becomes an image [default: all channels are one layer]
-    #[arg(long, num_args = 1.., value_name = "N")]
+    #[arg(long, num_args = 1.., value_name = "N", value_parser = whole::<usize>(ANY))]
     pub channels: Vec<usize>,
     /// Attention categories that follow the layers in an aggregated file, in order; drawn piece by piece and token by token
     #[arg(long, num_args = 1.., value_name = "CATEGORY")]
     pub attention: Vec<driftless::taps::AttentionCategory>,
     /// Text tokens of a cross-attention map
-    #[arg(long, default_value_t = 77, value_name = "N")]
+    #[arg(long, default_value_t = 77, value_name = "N", value_parser = whole::<usize>(ANY))]
     pub tokens: usize,
     /// Side of the images in pixels
-    #[arg(long, default_value_t = 512, value_name = "PIXELS")]
+    #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = whole::<usize>(ANY))]
     pub size: usize,
     /// The images themselves, a folder or pattern: a first column of the sheet, and what attention is laid over; by file name
-    #[arg(long, value_name = "PATTERN")]
-    pub images: Option<String>,
+    #[arg(long, value_name = "PATTERN", num_args = 1.., value_parser = non_empty_path)]
+    pub images: Vec<PathBuf>,
     /// Tokens, counted from 0, whose attention is laid over the images where there are cross-attention maps [default: all but the start]
-    #[arg(long, num_args = 1.., value_name = "N", requires = "images")]
+    #[arg(long, num_args = 1.., value_name = "N", value_parser = whole::<usize>(ANY), requires = "images")]
     pub token: Vec<usize>,
     /// Where several inputs are put side by side, a column each [default: OUTPUT/sheet.png when there are several inputs]
     #[arg(long, value_name = "FILE.png", value_parser = non_empty_path)]
     pub sheet: Option<PathBuf>,
     /// Most rows of the sheet
-    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = whole::<usize>(ANY))]
     pub sheet_rows: usize,
 }

@@ -1,6 +1,6 @@
 //! Values that options take.
 
-use std::str::FromStr;
+use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 
@@ -12,35 +12,43 @@ pub fn from_name<T: ValueEnum>(text: &str) -> Result<T, String> {
     })
 }
 
-/// `NAME=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// Before the equals sign.
-    pub name: String,
-    /// Behind it.
-    pub value: String,
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(Self { name: name.into(), value: value.into() }),
-            _ => Err("expected KIND=PLACE, for instance canny=models/canny".to_owned()),
-        }
+/// Parses a whole number in a range. The standard library's error speaks of digits in strings.
+pub fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, NotWhole> + Clone {
+    move |text| {
+        let number = text.trim().parse::<u64>().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| NotWhole { range: range.clone() })
     }
 }
+
+/// A text that is no whole number of a range.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("expected a whole number, {}", shown(.range))]
+pub struct NotWhole {
+    range: RangeInclusive<u64>,
+}
+
+fn shown(range: &RangeInclusive<u64>) -> String {
+    match *range.end() {
+        u64::MAX => format!("{} or more", range.start()),
+        end => format!("{} to {end}", range.start()),
+    }
+}
+
+/// Any whole number.
+pub const ANY: RangeInclusive<u64> = 0..=u64::MAX;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn places_by_name() {
-        assert_eq!("canny=a=b".parse(), Ok(Named { name: "canny".into(), value: "a=b".into() }));
-        for wrong in ["canny", "=a", "canny="] {
-            assert!(wrong.parse::<Named>().is_err(), "{wrong}");
+    fn whole_numbers() {
+        assert_eq!(whole::<u32>(1..=10)("10").unwrap(), 10);
+        for wrong in ["0", "11", "-1", "x", "", "1.5"] {
+            let message = whole::<u32>(1..=10)(wrong).unwrap_err().to_string();
+            assert_eq!(message, "expected a whole number, 1 to 10");
         }
+        assert!(whole::<usize>(ANY)("-5").unwrap_err().to_string().contains("0 or more"));
     }
 }

@@ -37,7 +37,7 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
         return Err(Fault::usage(format!("--size {}: expected 1 to 8192 pixels", args.size)).into());
     }
     let sources = sources::find(&args.inputs)?;
-    let images = args.images.as_deref().map(images_by_name).transpose()?;
+    let images = if args.images.is_empty() { None } else { Some(images_by_name(&args.images)?) };
     let mut sets: Vec<String> = Vec::new();
     for source in &sources {
         if !sets.contains(&source.set) {
@@ -155,7 +155,7 @@ impl Drawing<'_> {
 }
 
 /// Image files by their name without extension.
-fn images_by_name(pattern: &str) -> Result<BTreeMap<String, PathBuf>> {
-    let paths = find_images(pattern, true)?;
-    Ok(paths.into_iter().filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path.clone()))).collect())
+fn images_by_name(patterns: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>> {
+    let found = find_images(patterns, true)?;
+    Ok(found.paths.into_iter().filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path.clone()))).collect())
 }

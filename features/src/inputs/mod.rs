@@ -2,17 +2,17 @@
 //!
 //! As the original: `--input_dir` is a glob pattern, `**` goes into all folders, hidden names are passed over unless the pattern spells
 //! the dot, and the result is sorted as plain strings. Differences: a folder without a pattern means the images in it (the original
-//! tries to open the folder as an image), folders that a pattern matches are passed over, and no match is an error (the original
+//! tries to open the folder as an image), folders that a pattern matches are passed over, and so are files that are no images by their
+//! names where others are; several patterns, or the files that a shell made of one, are one list; no match is an error (the original
 //! loads its model, writes nothing and succeeds).
 
 mod folder;
 mod names;
+mod pattern;
 mod prompts;
 mod table;
 
 use std::path::{Path, PathBuf};
-
-use glob::MatchOptions;
 
 pub use folder::{depends_on_folder, with_folder};
 pub use names::{NameRule, Sample, name_samples};
@@ -24,31 +24,89 @@ use crate::fault::Fault;
 /// Extensions of images, for folders given without a pattern.
 const IMAGES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
-/// The files that a pattern, a folder or a file name stands for, sorted as plain strings.
+/// The images that were found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Their files, sorted as plain strings.
+    pub paths: Vec<PathBuf>,
+    /// What was passed over, for the user.
+    pub notes: Vec<String>,
+}
+
+/// The files that patterns, folders or file names stand for together.
 ///
-/// `subfolders` takes the images in the folder's immediate subfolders too, when it is a folder.
+/// `subfolders` takes the images in a folder's immediate subfolders too. Folders beside files, as a shell makes of `photos/*`, are passed
+/// over.
 ///
 /// # Errors
-/// When the pattern is malformed, a folder cannot be read, or nothing is found.
-pub fn find_images(pattern: &str, subfolders: bool) -> Result<Vec<PathBuf>, Fault> {
-    let place = Path::new(pattern);
-    let mut found = if place.is_file() {
-        vec![place.to_owned()]
-    } else if place.is_dir() {
-        images_in(place, usize::from(subfolders))?
-    } else {
-        matches(pattern)?
-    };
-    if found.is_empty() {
-        let problem = match place.is_dir() {
-            true => format!("{pattern}: no image in this folder (looked for *.{})", IMAGES.join(", *.")),
-            false => format!("{pattern}: no file matches; put the pattern in quotes, so that the shell leaves it alone"),
-        };
-        return Err(Fault::failure(problem));
+/// When a pattern is malformed, a folder cannot be read, or nothing is found.
+pub fn find_images(patterns: &[PathBuf], subfolders: bool) -> Result<Found, Fault> {
+    let mut found = Found::default();
+    let beside_files = patterns.iter().any(|pattern| pattern.is_file());
+    for pattern in patterns {
+        let shown = pattern.display();
+        let before = found.paths.len();
+        if pattern.is_file() {
+            found.paths.push(pattern.clone());
+        } else if pattern.is_dir() && beside_files {
+            continue;
+        } else if pattern.is_dir() {
+            found.paths.extend(images_in(pattern, usize::from(subfolders))?);
+            if found.paths.len() == before && patterns.len() == 1 {
+                let looked_for = IMAGES.join(", *.");
+                return Err(Fault::failure(format!("{shown}: no image in this folder (looked for *.{looked_for})")));
+            }
+        } else {
+            found.add_matches(pattern)?;
+            if found.paths.len() == before {
+                let why = found.notes.iter().map(|note| format!("; {note}")).collect::<String>();
+                return Err(Fault::failure(format!("{shown}: no file matches{why}")));
+            }
+        }
     }
-    found.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
-    found.dedup();
+    if found.paths.is_empty() {
+        return Err(Fault::failure("--input-dir: no image in these folders"));
+    }
+    let is_one_file = patterns.len() == 1 && patterns[0].is_file();
+    if !is_one_file {
+        found.pass_over_others();
+    }
+    found.paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    found.paths.dedup();
     Ok(found)
+}
+
+impl Found {
+    fn add_matches(&mut self, pattern: &Path) -> Result<(), Fault> {
+        let matches = pattern::matches(pattern)
+            .map_err(|problem| Fault::usage(format!("--input-dir: `{}`: {problem}", pattern.display())))?;
+        self.notes.extend(matches.unreadable.into_iter().map(|problem| format!("{problem}; its images are left out")));
+        for path in matches.paths.into_iter().filter(|path| !path.is_dir()) {
+            // Opening a pipe would wait for somebody to write into it.
+            match path.is_file() {
+                true => self.paths.push(path),
+                false => self.notes.push(format!("{}: is no regular file and passed over", path.display())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out what is no image by its name, if anything is.
+    fn pass_over_others(&mut self) {
+        let (images, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.paths).into_iter().partition(|path| is_image(path));
+        match (images.is_empty(), others.first()) {
+            (true, _) => self.paths = others,
+            (false, Some(first)) => {
+                let files = match others.len() {
+                    1 => "1 file that is no image by its name is".to_owned(),
+                    count => format!("{count} files that are no images by their names are"),
+                };
+                self.notes.push(format!("{files} passed over, the first is {}", first.display()));
+                self.paths = images;
+            }
+            (false, None) => self.paths = images,
+        }
+    }
 }
 
 fn images_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
@@ -75,16 +133,6 @@ pub fn is_image(path: &Path) -> bool {
     extension.is_some_and(|extension| IMAGES.contains(&extension.as_str()))
 }
 
-fn matches(pattern: &str) -> Result<Vec<PathBuf>, Fault> {
-    // The library's `**` at the end matches folders alone, Python's files as well.
-    let whole = if pattern == "**" || pattern.ends_with("/**") { format!("{pattern}/*") } else { pattern.to_owned() };
-    let options = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let found = glob::glob_with(&whole, options).map_err(|error| Fault::usage(format!("--input-dir: `{pattern}`: {error}")))?;
-    // A folder that may not be read hides its images; that is an error, not a shorter list.
-    let found = found.map(|path| path.map_err(|error| Fault::failure(error.to_string()))).collect::<Result<Vec<_>, _>>()?;
-    Ok(found.into_iter().filter(|path| !path.is_dir()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,10 +147,14 @@ mod tests {
         folder
     }
 
+    fn find(pattern: &str, subfolders: bool) -> Result<Vec<PathBuf>, Fault> {
+        find_images(&[PathBuf::from(pattern)], subfolders).map(|found| found.paths)
+    }
+
     fn found(folder: &tempfile::TempDir, pattern: &str) -> Vec<String> {
         let root = folder.path().to_str().unwrap();
         let pattern = if pattern.is_empty() { root.to_owned() } else { format!("{root}/{pattern}") };
-        let paths = find_images(&pattern, false).unwrap();
+        let paths = find(&pattern, false).unwrap();
         paths.iter().map(|path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
     }
 
@@ -114,7 +166,9 @@ mod tests {
         assert_eq!(found(&folder, "x/**"), ["x/c.png", "x/y/d.png"]);
         assert_eq!(found(&folder, "[ab].png"), ["a.png", "b.png"]);
         assert_eq!(found(&folder, "a.png"), ["a.png"]);
-        assert_eq!(found(&folder, "*"), ["B.png", "a.png", "a.txt", "b.png"]);
+        // The issue that asked for it: what is no image by its name is passed over.
+        assert_eq!(found(&folder, "*"), ["B.png", "a.png", "b.png"]);
+        assert_eq!(found(&folder, "*.txt"), ["a.txt"]);
     }
 
     #[test]
@@ -128,7 +182,7 @@ mod tests {
     fn a_folder_stands_for_its_images() {
         let folder = tree(&["b.JPG", "a.png", "a.txt", "x/c.png"]);
         assert_eq!(found(&folder, ""), ["a.png", "b.JPG"]);
-        let nested = find_images(folder.path().to_str().unwrap(), true).unwrap();
+        let nested = find(folder.path().to_str().unwrap(), true).unwrap();
         assert_eq!(nested.len(), 3);
     }
 
@@ -136,14 +190,53 @@ mod tests {
     fn nothing_found_is_an_error() {
         let folder = tree(&["a.txt"]);
         let root = folder.path().to_str().unwrap();
-        assert!(find_images(root, false).unwrap_err().to_string().contains("no image in this folder"));
-        assert!(find_images(&format!("{root}/*.png"), false).unwrap_err().to_string().contains("no file matches"));
-        assert!(find_images(&format!("{root}/***"), false).is_err());
+        assert!(find(root, false).unwrap_err().to_string().contains("no image in this folder"));
+        assert!(find(&format!("{root}/*.png"), false).unwrap_err().to_string().contains("no file matches"));
+        assert!(find(&format!("{root}/***"), false).is_err());
     }
 
     #[test]
     fn a_name_with_brackets_is_itself_if_it_exists() {
         let folder = tree(&["img[1].png", "img1.png"]);
         assert_eq!(found(&folder, "img[1].png"), ["img[1].png"]);
+    }
+
+    #[test]
+    fn what_a_shell_made_of_a_pattern() {
+        let folder = tree(&["b.png", "a.png", "a.txt", "x/c.png"]);
+        let listed = ["a.png", "a.txt", "b.png", "x"].map(|name| folder.path().join(name));
+        let found = find_images(&listed, false).unwrap();
+        assert_eq!(found.paths, [listed[0].clone(), listed[2].clone()]);
+        assert!(found.notes[0].contains("1 file") && found.notes[0].contains("a.txt"), "{:?}", found.notes);
+        let pattern = find_images(&[folder.path().join("*")], false).unwrap();
+        assert_eq!(pattern.paths, found.paths);
+        let folders = find_images(&[folder.path().join("x"), folder.path().to_owned()], false).unwrap();
+        assert_eq!(folders.paths.len(), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_are_passed_over() {
+        let folder = tree(&["a.png"]);
+        let pipe = std::process::Command::new("mkfifo").arg(folder.path().join("b.png")).status();
+        assert!(pipe.unwrap().success());
+        let found = find_images(&[folder.path().join("*")], false).unwrap();
+        assert!(found.paths.len() == 1 && found.notes[0].contains("no regular file"), "{found:?}");
+    }
+
+    /// One folder that may not be read does not end a run over all others.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_may_not_be_read_is_noted() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tree(&["a/x.png", "b/y.png"]);
+        let closed = folder.path().join("b");
+        let permit = |mode| std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(mode)).unwrap();
+        permit(0o000);
+        // The superuser may read it all the same.
+        let may_read = std::fs::read_dir(&closed).is_ok();
+        let found = find_images(&[folder.path().join("**/*.png")], false).unwrap();
+        permit(0o700);
+        assert_eq!((found.paths.len(), found.notes.len()), if may_read { (2, 0) } else { (1, 1) }, "{found:?}");
     }
 }

@@ -60,6 +60,11 @@ pub fn name_samples(paths: Vec<PathBuf>, rule: &NameRule) -> Result<Vec<Sample>,
 pub fn original_name(path: &Path, nested: bool) -> Result<String, Fault> {
     let no_text = || Fault::failure(format!("{}: the name is not valid Unicode; rename the file", path.display()));
     let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(no_text)?;
+    // They would be folders, the second one outside of the output.
+    if stem == "." || stem == ".." {
+        let problem = format!("without its extension the name is `{stem}`, which no file can have");
+        return Err(Fault::failure(format!("{}: {problem}; rename the file", path.display())));
+    }
     if !nested {
         return Ok(stem.to_owned());
     }
@@ -114,5 +119,8 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let above = here.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
         assert_eq!(names(&["../x.png"], true, true).unwrap(), [format!("{above}/x")]);
+        for wrong in ["a/...png", "a/..png"] {
+            assert!(names(&[wrong], true, false).unwrap_err().to_string().contains("rename the file"), "{wrong}");
+        }
     }
 }

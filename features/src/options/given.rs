@@ -39,6 +39,14 @@ impl Given<'_> {
         }
     }
 
+    /// A fault that says in its own words what was expected.
+    pub fn wrong_because(&self, problem: &str) -> Fault {
+        match self {
+            Self::Typed { flag, .. } => Fault::usage(format!("--{flag}: {problem}")),
+            Self::Read { key, .. } => Fault::failure(format!("{key}: {problem}")),
+        }
+    }
+
     /// Yes or no; being typed means yes.
     ///
     /// # Errors
@@ -120,11 +128,56 @@ impl Given<'_> {
         self.items()?.iter().map(Self::text).collect()
     }
 
+    /// Paths: one text, or a list of them.
+    ///
+    /// # Errors
+    /// When one is none.
+    pub fn paths(&self) -> Result<Vec<PathBuf>, Fault> {
+        match self {
+            Self::Read { value: toml::Value::String(_), .. } => Ok(vec![self.path()?]),
+            Self::Typed { .. } | Self::Read { .. } => self.items()?.iter().map(Self::path).collect(),
+        }
+    }
+
+    /// Values by name: `NAME=VALUE`, or a table of a configuration file.
+    ///
+    /// # Errors
+    /// When they are none, or one of the two is empty.
+    pub fn named(&self) -> Result<Vec<(String, String)>, Fault> {
+        let wrong = || self.wrong("KIND=PLACE, for instance canny=models/canny");
+        let pairs: Option<Vec<(String, String)>> = match self {
+            Self::Typed { words, .. } => {
+                let pair = |word: &OsString| word.to_str()?.split_once('=').map(|(name, value)| (name.into(), value.into()));
+                words.iter().map(pair).collect()
+            }
+            Self::Read { value, .. } => {
+                let pair = |(name, value): (&String, &toml::Value)| Some((name.clone(), value.as_str()?.to_owned()));
+                value.as_table().ok_or_else(|| self.wrong("a table, KIND = \"PLACE\""))?.iter().map(pair).collect()
+            }
+        };
+        let is_whole = |(name, value): &(String, String)| !name.is_empty() && !value.is_empty();
+        pairs.filter(|pairs| pairs.iter().all(is_whole)).ok_or_else(wrong)
+    }
+
     /// A table of a configuration file; `None` if it is something else or has other keys.
     pub fn table<T: DeserializeOwned>(&self) -> Option<T> {
         match self {
             Self::Typed { .. } => None,
             Self::Read { value, .. } => (*value).clone().try_into().ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_by_name() {
+        let read = |text: &str| Given::Typed { flag: "controlnet-model", words: &[text.into()] }.named();
+        assert_eq!(read("canny=a=b").unwrap(), [("canny".to_owned(), "a=b".to_owned())]);
+        for wrong in ["canny", "=a", "canny="] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

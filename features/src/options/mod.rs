@@ -1,29 +1,66 @@
-//! The options of a feature set, a row each: its name on the command line and its key in a `[[set]]`, what it is for, and its identity.
-//! Command lines, configuration files, refusals and what a later run has to agree with are read off the rows.
+//! The options of a run and of a feature set, a row each: its name on the command line, its key in a configuration file, what it is for,
+//! and its identity. Command lines, configuration files, refusals and what a later run has to agree with are read off the rows.
 
+mod facts;
 mod given;
+mod request;
+mod run;
 mod set;
 mod settings;
+mod shard;
 
+pub use facts::{RunFacts, SetFacts};
 pub use given::Given;
+pub use request::{CommandSettings, InputSettings, OutputSettings, Settings};
+pub use run::RUN_OPTIONS;
 pub use set::SET_OPTIONS;
 pub use settings::{ControlSetting, LayerSetting, SetSettings};
+pub use shard::{NotAShard, Shard};
 
 use std::ffi::OsString;
 
-use crate::fault::{Fault, Faults};
+use serde_json::Value;
 
-/// What another value of an option makes other.
+use crate::fault::{Fault, Faults};
+use crate::set::Fusion;
+
+/// What another value of an option of a set makes other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// What the network computes: part of [`PassKey`](crate::set::PassKey). Files made under another value are other features.
     Pass,
     /// What is kept of that: part of [`Keep`](crate::set::Keep). Files made under another value are other features.
     Keep,
-    /// What is made of several sets: part of [`Fusion`](crate::set::Fusion). Files made under another value are other features.
+    /// What is made of several sets: part of [`Fusion`]. Files made under another value are other features.
     Fusion,
     /// Where files go, and nothing in them.
     Place,
+}
+
+/// Where the value of a set's option stands in `extract.json`.
+#[derive(Clone, Copy)]
+pub enum Record {
+    /// Under the option's own name, for a set that is extracted.
+    Set(fn(&SetFacts) -> Value),
+    /// Under the option's own name, for a set that is made of others.
+    Fusion(fn(&Fusion) -> Value),
+    /// In the record of another option, or of each image, as the text says.
+    Within(&'static str),
+    /// Nowhere, for the reason that the text gives.
+    Nowhere(&'static str),
+}
+
+/// What another value of an option of the run means for files that are there already.
+#[derive(Clone, Copy)]
+pub enum RunIdentity {
+    /// They are other features, or stand elsewhere. The value is recorded, and a run with another one is refused.
+    Fixed(fn(&RunFacts) -> Value),
+    /// They differ by rounding alone. The value is recorded, and a run with another one is told so.
+    MayChange(fn(&RunFacts) -> Value),
+    /// They may be other features; what counts is recorded elsewhere, as the text says.
+    Within(&'static str),
+    /// Nothing.
+    Irrelevant,
 }
 
 /// One option of a feature set.
@@ -36,10 +73,25 @@ pub struct SetOption {
     pub doc: &'static str,
     /// What another value makes other.
     pub identity: Identity,
+    /// Where its value is recorded.
+    pub record: Record,
     /// Whether a `[[set]]` without it has the value of the set extracted before, so that techniques that are compared differ in
     /// nothing by accident.
     pub inherited: bool,
     read: fn(&mut SetSettings, Given<'_>) -> Result<(), Fault>,
+}
+
+/// One option of a run.
+pub struct RunOption {
+    /// Its key in a configuration file, `table.key` where it stands in a table; `None` where the command line alone has it.
+    pub key: Option<&'static str>,
+    /// Its name on the command line.
+    pub flag: Flag,
+    /// What it is for.
+    pub doc: &'static str,
+    /// What another value means for files that are there already.
+    pub identity: RunIdentity,
+    read: fn(&mut Settings, Given<'_>) -> Result<(), Fault>,
 }
 
 /// How an option is typed.
@@ -47,6 +99,10 @@ pub struct SetOption {
 pub struct Flag {
     /// Its name without dashes in front, `-` between words.
     pub name: &'static str,
+    /// Its name of one letter.
+    pub short: Option<char>,
+    /// Another name that it has.
+    pub alias: Option<&'static str>,
     /// What stands for its value in the help.
     pub value: &'static str,
     /// What follows the name.
@@ -66,15 +122,88 @@ pub enum Takes {
     Each,
     /// One value or more; all options are in force.
     Many,
+    /// One value or more; of several options the last is in force.
+    Several,
 }
 
-impl SetOption {
-    /// Reads what was typed.
+impl Flag {
+    const fn new(name: &'static str, value: &'static str, takes: Takes, heading: &'static str) -> Self {
+        Self { name, short: None, alias: None, value, takes, heading }
+    }
+}
+
+/// An option with a name on the command line, which is read into settings of type `S`.
+pub trait Row<S> {
+    /// Its name.
+    fn flag(&self) -> Option<&Flag>;
+
+    /// What it is for.
+    fn doc(&self) -> &'static str;
+
+    /// Reads what was typed behind its name.
     ///
     /// # Errors
     /// [`Fault::Usage`] when it is no value of the option.
-    pub fn read_typed(&self, flag: &Flag, set: &mut SetSettings, words: &[OsString]) -> Result<(), Fault> {
+    fn read_typed(&self, settings: &mut S, flag: &Flag, words: &[OsString]) -> Result<(), Fault>;
+}
+
+impl Row<SetSettings> for SetOption {
+    fn flag(&self) -> Option<&Flag> {
+        self.flag.as_ref()
+    }
+
+    fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    fn read_typed(&self, set: &mut SetSettings, flag: &Flag, words: &[OsString]) -> Result<(), Fault> {
         (self.read)(set, Given::Typed { flag: flag.name, words })
+    }
+}
+
+impl Row<Settings> for RunOption {
+    fn flag(&self) -> Option<&Flag> {
+        Some(&self.flag)
+    }
+
+    fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    fn read_typed(&self, settings: &mut Settings, flag: &Flag, words: &[OsString]) -> Result<(), Fault> {
+        (self.read)(settings, Given::Typed { flag: flag.name, words })
+    }
+}
+
+/// Reads a configuration file's keys outside of `[[set]]`.
+///
+/// # Errors
+/// Every key that does not exist, with the nearest that does; every value that is none of its option's.
+fn read_run(table: &toml::Table, settings: &mut Settings) -> Result<(), Fault> {
+    let mut faults = Faults::default();
+    for (key, value) in table {
+        let inside = format!("{key}.");
+        let is_table = RUN_OPTIONS.iter().filter_map(|option| option.key).any(|known| known.starts_with(&inside));
+        match value.as_table().filter(|_| is_table) {
+            Some(table) => {
+                for (name, value) in table {
+                    faults.keep(read_run_key(&format!("{inside}{name}"), value, settings));
+                }
+            }
+            None if is_table => faults.push(Fault::failure(format!("{key} = {value}: expected a table, [{key}]"))),
+            None => drop(faults.keep(read_run_key(key, value, settings))),
+        }
+    }
+    faults.check()
+}
+
+fn read_run_key(key: &str, value: &toml::Value, settings: &mut Settings) -> Result<(), Fault> {
+    match RUN_OPTIONS.iter().find(|option| option.key == Some(key)) {
+        Some(option) => (option.read)(settings, Given::Read { key, value }),
+        None => {
+            let keys = RUN_OPTIONS.iter().filter_map(|option| option.key).chain(["set"]);
+            Err(Fault::failure(driftless::Error::unknown("key", key, keys).to_string()))
+        }
     }
 }
 

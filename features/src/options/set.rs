@@ -2,21 +2,32 @@
 
 use driftless::taps::AttentionCategory;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{ControlSetting, Flag, Given, Identity, LayerSetting, SetOption, SetSettings, Takes};
+use super::{ControlSetting, Flag, Given, Identity, LayerSetting, Record, SetFacts, SetOption, SetSettings, Takes};
 use crate::fault::Fault;
+use crate::inputs::PromptSource;
 use crate::set::{Finite, FusionMode, LoraFile};
+use Record::{Nowhere, Set, Within};
 
 const WHAT: &str = "What to extract";
 const PROMPT: &str = "Prompt and ControlNet";
 const MODEL: &str = "Model";
 
 /// An option that changes what the network computes, the same on the command line and in a `[[set]]`; other rows say how they differ.
-const PASS: SetOption =
-    SetOption { key: None, flag: None, doc: "", identity: Identity::Pass, inherited: false, read: |_, _| Ok(()) };
+const PASS: SetOption = SetOption {
+    key: None,
+    flag: None,
+    doc: "",
+    identity: Identity::Pass,
+    // Every row has a place of its own; a test fails for one that has not.
+    record: Nowhere(""),
+    inherited: false,
+    read: |_, _| Ok(()),
+};
 
 const fn flag(name: &'static str, value: &'static str, takes: Takes, heading: &'static str) -> Option<Flag> {
-    Some(Flag { name, value, takes, heading })
+    Some(Flag::new(name, value, takes, heading))
 }
 
 /// All options of a feature set.
@@ -25,12 +36,14 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("name"),
         doc: "The set's folder in the output",
         identity: Identity::Place,
+        record: Nowhere("it is the name of the record"),
         read: |set, given| given.text().map(|name| set.name = Some(name)),
         ..PASS
     },
     SetOption {
         key: Some("model"),
         doc: "A merged model in the place of the run's: folder, checkpoint file or hub id",
+        record: Set(|facts| facts.model.clone()),
         read: |set, given| given.text().map(|model| set.model = Some(model)),
         ..PASS
     },
@@ -39,6 +52,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("lora", "FILE[:SCALE]", Takes::Each, MODEL),
         doc: "Adapter of any family, with a strength [default strength: 1]; {folder} in its name stands for the name of the folder \
               that an image is in; repeatable",
+        record: Set(adapters),
         read: |set, given| all(given, lora_file).map(|values| set.lora = values),
         ..PASS
     },
@@ -48,6 +62,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         doc: "JSON file of layers: {\"id\": true, ...} or [\"id\", ...] [default: all layers]",
         identity: Identity::Keep,
         inherited: true,
+        record: Set(|facts| facts.layers.iter().map(ToString::to_string).collect()),
         read: |set, given| layer(given).map(|layer| set.layer = Some(layer)),
     },
     SetOption {
@@ -55,6 +70,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("t", "T", Takes::One, WHAT),
         doc: "Noise level, 0 to 999; needed",
         inherited: true,
+        record: Set(|facts| json!(facts.set.pass.t)),
         read: |set, given| given.size(0..=999).map(|t| set.t = Some(t)),
         ..PASS
     },
@@ -62,6 +78,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("denoising_from"),
         flag: flag("denoising-from", "D", Takes::One, WHAT),
         doc: "Start at this noise level and denoise down to --t",
+        record: Set(|facts| json!(facts.set.pass.denoising_from)),
         read: |set, given| given.size(1..=999).map(|from| set.denoising_from = Some(from)),
         ..PASS
     },
@@ -69,6 +86,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("use_ddim_inversion"),
         flag: flag("use-ddim-inversion", "", Takes::Nothing, WHAT),
         doc: "Noise the image by inverting the sampler instead of adding random noise",
+        record: Set(|facts| json!(facts.set.pass.use_ddim_inversion)),
         read: |set, given| given.switch().map(|inverts| set.use_ddim_inversion = inverts),
         ..PASS
     },
@@ -77,6 +95,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("attention", "CATEGORY", Takes::Many, WHAT),
         doc: "Aggregated attention maps as one more layer, `attn`: down_cross mid_cross up_cross down_self mid_self up_self",
         identity: Identity::Keep,
+        record: Set(|facts| facts.set.keep.attention.iter().map(ToString::to_string).collect()),
         read: |set, given| attention(given).map(|names| set.attention = names),
         ..PASS
     },
@@ -85,6 +104,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("feature-resize", "N", Takes::One, WHAT),
         doc: "Average features over squares of this many pixels [default: 1]",
         identity: Identity::Keep,
+        record: Set(|facts| json!(facts.set.keep.feature_resize)),
         read: |set, given| given.size(0..=u64::MAX).map(|side| set.feature_resize = Some(side)),
         ..PASS
     },
@@ -93,6 +113,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("seed", "N", Takes::One, WHAT),
         doc: "Image number i draws its noise from this + i [default: 0]",
         inherited: true,
+        record: Set(|facts| json!(facts.set.pass.seed)),
         read: |set, given| given.number(0..=u64::MAX).map(|seed| set.seed = Some(seed)),
         ..PASS
     },
@@ -100,6 +121,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("write"),
         doc: "Whether its features are written; false for a set that only goes into others by `fuse` [default: true]",
         identity: Identity::Keep,
+        record: Nowhere("a set that is not written has no files"),
         read: |set, given| given.switch().map(|write| set.write = Some(write)),
         ..PASS
     },
@@ -107,6 +129,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("fuse"),
         doc: "Names of the sets that this one is made of; it has nothing else but a name and a `fuse_mode`",
         identity: Identity::Fusion,
+        record: Within("`of`: the records of the sets that it is made of"),
         read: |set, given| given.texts().map(|sources| set.fuse = sources),
         ..PASS
     },
@@ -114,6 +137,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("fuse_mode"),
         doc: "`mean`, or `concat` for the channels behind each other [default: mean]",
         identity: Identity::Fusion,
+        record: Record::Fusion(|fusion| json!(fusion.mode.name())),
         read: |set, given| {
             let mode = FusionMode::named(&given.text()?).ok_or_else(|| given.wrong("mean or concat"))?;
             set.fuse_mode = Some(mode);
@@ -125,6 +149,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("prompt"),
         flag: flag("prompt", "TEXT", Takes::One, PROMPT),
         doc: "One prompt for all images; {folder} in it stands for the name of the folder that an image is in",
+        record: Set(prompt),
         read: |set, given| given.text().map(|prompt| set.prompt = Some(prompt)),
         ..PASS
     },
@@ -132,6 +157,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("prompt_file"),
         flag: flag("prompt-file", "FILE", Takes::One, PROMPT),
         doc: "File that holds the one prompt [default: prompt.txt]",
+        record: Within("`prompt`"),
         read: |set, given| given.path().map(|path| set.prompt_file = Some(path)),
         ..PASS
     },
@@ -139,6 +165,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("caption_dir"),
         flag: flag("caption-dir", "DIR", Takes::One, PROMPT),
         doc: "Folder with a prompt per image, NAME.txt",
+        record: Within("`prompts` of each image"),
         read: |set, given| given.path().map(|path| set.caption_dir = Some(path)),
         ..PASS
     },
@@ -146,6 +173,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("prompt_csv"),
         flag: flag("prompt-csv", "FILE", Takes::One, PROMPT),
         doc: "Table of prompts, with a header line: one column `image` (path, file name, or file name without extension), one `prompt`",
+        record: Within("`prompts` of each image"),
         read: |set, given| given.path().map(|path| set.prompt_csv = Some(path)),
         ..PASS
     },
@@ -153,6 +181,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         key: Some("control"),
         flag: flag("control", "KIND", Takes::Many, PROMPT),
         doc: "ControlNets to steer with: canny, depth, or any name that --controlnet-model and --control-image-dir explain",
+        record: Set(controls),
         read: |set, given| all(given, control).map(|values| set.control = values),
         ..PASS
     },
@@ -160,22 +189,49 @@ pub const SET_OPTIONS: &[SetOption] = &[
     SetOption {
         flag: flag("control-scale", "KIND=SCALE", Takes::Each, PROMPT),
         doc: "Strength of a kind's ControlNet [default: 1]; repeatable",
+        record: Within("`control`"),
         read: |set, given| of_kinds(set, given, |control, scale| control.scale = Some(scale)),
         ..PASS
     },
     SetOption {
         flag: flag("control-start", "KIND=SHARE", Takes::Each, PROMPT),
         doc: "Share of the denoising steps after which a kind's ControlNet begins to steer [default: 0]; repeatable",
+        record: Within("`control`"),
         read: |set, given| of_kinds(set, given, |control, start| control.start = Some(start)),
         ..PASS
     },
     SetOption {
         flag: flag("control-end", "KIND=SHARE", Takes::Each, PROMPT),
         doc: "Share of the denoising steps after which a kind's ControlNet no longer steers [default: 1]; repeatable",
+        record: Within("`control`"),
         read: |set, given| of_kinds(set, given, |control, end| control.end = Some(end)),
         ..PASS
     },
 ];
+
+/// The prompt for all images, or that each has its own.
+fn prompt(facts: &SetFacts) -> Value {
+    match &facts.set.pass.prompt {
+        PromptSource::Text(text) => json!(text),
+        PromptSource::Captions(_) | PromptSource::Table(_) => json!({ "of": "each image" }),
+    }
+}
+
+/// Adapters by what their files hold.
+fn adapters(facts: &SetFacts) -> Value {
+    let pairs = facts.set.pass.lora.iter().zip(facts.adapters);
+    pairs.map(|(lora, contents)| json!({ "scale": lora.scale.get(), "contents": contents })).collect()
+}
+
+/// ControlNets by what their files hold.
+fn controls(facts: &SetFacts) -> Value {
+    let steering = facts.set.pass.control.iter();
+    let one = steering.map(|one| {
+        let (scale, start, end) = (one.scale.get(), one.start.get(), one.end.get());
+        json!({ "kind": one.kind, "scale": scale, "start": start, "end": end, "contents": facts.controls.get(&one.kind) })
+    });
+    one.collect()
+}
 
 /// Every value of a list.
 fn all<T>(given: Given, read: impl Fn(Given) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Sets, Settings};
-use crate::options::{Identity, SET_OPTIONS, SetOption, SetSettings, read_sets};
+use crate::options::{Identity, Row, SET_OPTIONS, SetOption, SetSettings, read_sets};
 
 /// Two values of an option, as a configuration file has them; `here` is a folder with the files that some name.
 fn two_values(key: &str, here: &Path) -> [toml::Value; 2] {
@@ -71,7 +71,7 @@ fn two_sets(option: &SetOption, here: &Path) -> Vec<SetSettings> {
     let mut sets = read_sets(pair.into_iter().chain(others).chain(user).collect()).unwrap();
     if let (None, Some(flag)) = (option.key, &option.flag) {
         for (set, word) in sets.iter_mut().zip(two_words(flag.name)) {
-            option.read_typed(flag, set, &[OsString::from(word)]).unwrap();
+            option.read_typed(set, flag, &[OsString::from(word)]).unwrap();
         }
     }
     sets

@@ -8,15 +8,11 @@ mod fusion;
 mod identity;
 mod models;
 mod sets;
-mod settings;
-mod shard;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use settings::{InputSettings, OutputSettings, Settings};
-pub use shard::{NotAShard, Shard};
-
+pub use crate::options::{InputSettings, NotAShard, OutputSettings, Settings, Shard};
 use driftless::model_family::{FAMILIES, ModelFamily, sd15};
 
 use crate::fault::{Fault, Faults};
@@ -57,8 +53,8 @@ pub struct RunPlan {
     pub img_size: usize,
     /// This shard's images.
     pub samples: Vec<Sample>,
-    /// Images of all shards.
-    pub image_count: usize,
+    /// The images of all shards.
+    pub all: Vec<Sample>,
     /// The feature sets that are extracted, in order.
     pub sets: IdMap<FeatureSet, FeatureSet>,
     /// The feature sets that are made of these.
@@ -75,6 +71,8 @@ pub struct RunPlan {
     pub batch_size: usize,
     /// The list of images that failed.
     pub failures: PathBuf,
+    /// What was passed over, for the user.
+    pub notes: Vec<String>,
 }
 
 impl RunPlan {
@@ -87,7 +85,7 @@ impl RunPlan {
         let img_size = settings.input.img_size.unwrap_or(DEFAULT_IMG_SIZE);
         let batch_size = settings.batch_size.unwrap_or(2);
         check_numbers(settings, img_size, batch_size, &mut faults);
-        let (samples, image_count) = faults.take(find_samples(settings, batch_size));
+        let Samples { mine: samples, all, notes } = faults.take(find_samples(settings, batch_size));
         let nested = settings.input.nested;
         let family = faults.keep(family(settings.version.as_deref())).unwrap_or(&sd15::FAMILY);
         let Sets { models, sets, fusions } = faults.take(Sets::new(settings, family, img_size, &samples));
@@ -104,7 +102,7 @@ impl RunPlan {
             models,
             img_size,
             samples,
-            image_count,
+            all,
             sets,
             fusions,
             family,
@@ -113,6 +111,7 @@ impl RunPlan {
             output,
             batch_size,
             failures,
+            notes,
         })
     }
 }
@@ -172,26 +171,34 @@ fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults
     }
 }
 
-/// This shard's images, and the number of all.
-fn find_samples(settings: &Settings, batch_size: usize) -> Result<(Vec<Sample>, usize), Fault> {
-    let Some(pattern) = &settings.input.images else {
+/// The images of a run.
+#[derive(Default)]
+struct Samples {
+    /// This shard's.
+    mine: Vec<Sample>,
+    /// Those of all shards.
+    all: Vec<Sample>,
+    /// What was passed over.
+    notes: Vec<String>,
+}
+
+fn find_samples(settings: &Settings, batch_size: usize) -> Result<Samples, Fault> {
+    if settings.input.images.is_empty() {
         return Err(match &settings.file {
             Some(path) => Fault::failure(format!("{}: [input] names no images", path.display())),
-            None => Fault::usage("--input-dir is needed: a pattern such as \"photos/*.jpg\" in quotes, a folder, or a file"),
+            None => Fault::usage("--input-dir is needed: a pattern such as photos/*.jpg, a folder, a file, or several of these"),
         });
-    };
+    }
     let rule = NameRule {
         split: settings.output.split.clone().unwrap_or_else(|| "train".to_owned()),
         original: settings.output.use_original_filename,
         nested: settings.input.nested,
     };
-    let mut samples = name_samples(find_images(pattern, rule.nested)?, &rule)?;
-    let count = samples.len();
-    if let Some(shard) = settings.shard {
-        // Whole batches, so that an image is computed beside the same others however the work is cut.
-        samples.retain(|sample| shard.takes(sample.index / batch_size.max(1)));
-    }
-    Ok((samples, count))
+    let found = find_images(&settings.input.images, rule.nested)?;
+    let all = name_samples(found.paths, &rule)?;
+    // Whole batches, so that an image is computed beside the same others however the work is cut.
+    let is_mine = |sample: &&Sample| settings.shard.is_none_or(|shard| shard.takes(sample.index / batch_size.max(1)));
+    Ok(Samples { mine: all.iter().filter(is_mine).cloned().collect(), all, notes: found.notes })
 }
 
 /// The ControlNets that any set uses.

@@ -13,6 +13,14 @@ pub enum FusionMode {
 }
 
 impl FusionMode {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Concat => "concat",
+        }
+    }
+
     /// The mode of this name.
     pub fn named(name: &str) -> Option<Self> {
         match name {

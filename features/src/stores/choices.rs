@@ -3,11 +3,9 @@
 use std::str::FromStr;
 
 use candle_core::DType;
-use serde::Deserialize;
 
 /// The type of stored numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputPrecision {
     /// 16 bits, the original's.
     #[default]
@@ -27,14 +25,23 @@ impl OutputPrecision {
 }
 
 /// The format of feature files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
     /// NumPy arrays.
     #[default]
     Npy,
     /// One safetensors file per image, layer ids as keys.
     Safetensors,
+}
+
+impl OutputFormat {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Npy => "npy",
+            Self::Safetensors => "safetensors",
+        }
+    }
 }
 
 /// A name that is none of the choices.
@@ -68,21 +75,5 @@ impl FromStr for OutputFormat {
             "safetensors" => Ok(Self::Safetensors),
             _ => Err(UnknownChoice { found: text.to_owned(), expected: "npy, safetensors" }),
         }
-    }
-}
-
-impl TryFrom<String> for OutputPrecision {
-    type Error = UnknownChoice;
-
-    fn try_from(text: String) -> Result<Self, UnknownChoice> {
-        text.parse()
-    }
-}
-
-impl TryFrom<String> for OutputFormat {
-    type Error = UnknownChoice;
-
-    fn try_from(text: String) -> Result<Self, UnknownChoice> {
-        text.parse()
     }
 }

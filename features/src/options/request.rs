@@ -1,20 +1,15 @@
-//! What was asked for, in the form of a configuration file.
-//!
-//! The configuration file's keys are the fields' names; those of a `[[set]]` stand in [`options`](crate::options).
+//! What was asked for, in the form of a configuration file: [`RUN_OPTIONS`](super::RUN_OPTIONS) and [`SET_OPTIONS`](super::SET_OPTIONS) read
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use super::Shard;
-use crate::fault::Fault;
-use crate::options::{SetSettings, read_sets};
+use super::{SetSettings, Shard, read_run, read_sets};
+use crate::fault::{Fault, both};
 use crate::stores::{OutputFormat, OutputPrecision};
 
-/// A whole configuration file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A whole configuration file, and what the command line has besides.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Version of Stable Diffusion by the original extractor's name: 1-5 or 2-1.
     pub version: Option<String>,
@@ -24,77 +19,77 @@ pub struct Settings {
     pub base: Option<String>,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
-    /// Compute type.
+    /// Compute type, by its name.
     pub dtype: Option<String>,
-    /// Where to compute.
+    /// Where to compute, by its name.
     pub device: Option<String>,
     /// Threads of the CPU.
     pub threads: Option<usize>,
     /// Images computed together.
     pub batch_size: Option<usize>,
     /// The images.
-    #[serde(default)]
     pub input: InputSettings,
     /// The features' files.
-    #[serde(default)]
     pub output: OutputSettings,
     /// ControlNet by kind: folder or hub id.
-    #[serde(default)]
     pub controlnet_model: BTreeMap<String, String>,
     /// Folder of ready-made condition images by kind.
-    #[serde(default)]
     pub control_image_dir: BTreeMap<String, PathBuf>,
     /// The feature sets.
-    #[serde(skip)]
     pub sets: Vec<SetSettings>,
-    /// The same before they are read.
-    #[serde(default, rename = "set")]
-    pub(crate) tables: Vec<toml::Table>,
     /// The file that this was read from: there every set has a name and a folder of its own.
-    #[serde(skip)]
     pub file: Option<PathBuf>,
     /// The part of the images that is wanted; `None` for all of them.
-    #[serde(skip)]
     pub shard: Option<Shard>,
+    /// What configuration files have no key for.
+    pub command: CommandSettings,
 }
 
 /// `[input]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub struct InputSettings {
-    /// Pattern, folder or file.
-    pub images: Option<String>,
+    /// Patterns, folders or files.
+    pub images: Vec<PathBuf>,
     /// Side in pixels.
     pub img_size: Option<usize>,
     /// Whether the parent folder's name belongs to a name.
-    #[serde(default)]
     pub nested: bool,
 }
 
 /// `[output]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub struct OutputSettings {
     /// Folder.
     pub dir: Option<PathBuf>,
     /// One file per image.
-    #[serde(default)]
     pub aggregate: bool,
     /// Files named after the images.
-    #[serde(default)]
     pub use_original_filename: bool,
     /// First part of numbered names.
     pub split: Option<String>,
     /// `NAME/LAYER` instead of `LAYER/NAME`.
-    #[serde(default)]
     pub sample_name_first: bool,
     /// `float16` or `float32`.
     pub dtype: Option<OutputPrecision>,
     /// `npy` or `safetensors`.
     pub format: Option<OutputFormat>,
     /// Make anew what is there.
-    #[serde(default)]
     pub overwrite: bool,
+}
+
+/// What the command line alone has, for the command to act on.
+#[derive(Clone, Debug, Default)]
+pub struct CommandSettings {
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Where the stages' times go.
+    pub timings: Option<PathBuf>,
+    /// A merged model, or the folder of an adapter.
+    pub offline_lora: Option<PathBuf>,
+    /// The adapter's file in that folder.
+    pub offline_lora_filename: Option<String>,
+    /// Layers are listed instead of extracted.
+    pub show_all_layers: bool,
 }
 
 impl Settings {
@@ -115,12 +110,18 @@ impl Settings {
     }
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let mut settings: Self = toml::from_str(text).map_err(|error| Fault::failure(error.to_string().trim_end()))?;
-        let tables = std::mem::take(&mut settings.tables);
-        if tables.is_empty() {
-            return Err(Fault::failure("has no [[set]]; each [[set]] is one feature set"));
-        }
-        settings.sets = read_sets(tables)?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| Fault::failure(error.to_string().trim_end()))?;
+        let sets = match table.remove("set") {
+            Some(sets) => sets.try_into::<Vec<toml::Table>>().map_err(|_| Fault::failure("set: expected tables, [[set]]"))?,
+            None => Vec::new(),
+        };
+        let mut settings = Self::default();
+        let read = match sets.is_empty() {
+            true => Err(Fault::failure("has no [[set]]; each [[set]] is one feature set")),
+            false => read_sets(sets),
+        };
+        let ((), sets) = both(read_run(&table, &mut settings), read)?;
+        settings.sets = sets;
         Ok(settings)
     }
 }
@@ -171,6 +172,23 @@ mod tests {
         let message = Settings::from_text(&CONTRACT.replace("denoising_from", "denoise_from")).unwrap_err().to_string();
         assert!(message.contains("denoise_from") && message.contains("denoising_from"), "{message}");
         assert!(Settings::from_text("model = \"x\"").unwrap_err().to_string().contains("[[set]]"));
+    }
+
+    #[test]
+    fn keys_of_the_run_and_faults_together() {
+        let read = |text: &str| Settings::from_text(&format!("{text}\n[[set]]\nname = 'a'\n"));
+        let settings =
+            read("[input]\nimages = ['a/*.png', 'b']\n[output]\nformat = 'safetensors'\n[controlnet_model]\ncanny = 'c'")
+                .unwrap();
+        assert_eq!(settings.input.images, [Path::new("a/*.png"), Path::new("b")]);
+        assert_eq!((settings.output.format, settings.controlnet_model["canny"].as_str()), (Some(OutputFormat::Safetensors), "c"));
+        let text = "batch_size = 'two'\nthread = 2\n[input]\nimg_size = -1\n[output]\nformat = 'nyp'\nsplti = 'x'\n[controlnet_model]\ncanny = 3";
+        let message = read(text).unwrap_err().to_string();
+        for part in ["batch_size = \"two\"", "`threads`", "input.img_size = -1", "npy, safetensors", "`output.split`", "canny"] {
+            assert!(message.contains(part), "{part} is missing in: {message}");
+        }
+        assert!(read("input = 3").unwrap_err().to_string().contains("[input]"));
+        assert!(Settings::from_text("set = 3").unwrap_err().to_string().contains("[[set]]"));
     }
 
     #[test]
