@@ -15,7 +15,7 @@ use driftless::model_family::{Network, sd15};
 use driftless::weights::Component;
 use place::*;
 use serde_json::Value;
-use testkit::{files, message, miniature_sd2, names, relative_error};
+use testkit::{message, miniature_sd2, relative_error};
 
 #[test]
 fn layouts_and_restart() {

@@ -9,7 +9,7 @@ use candle_core::DType;
 use driftless::miniature::{Size, write_images, write_model};
 use place::*;
 use serde_json::Value;
-use testkit::{files, fixture};
+use testkit::fixture;
 
 const LAYER: &str = "layer = [\"up-level1-upsampler-out\"]";
 

@@ -1,6 +1,7 @@
 //! What the tests of the `extract` command share: the seeded miniature model with images, the binary, and how its results are read.
 #![allow(dead_code)] // every test binary uses its own part
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 use std::sync::OnceLock;
@@ -8,7 +9,7 @@ use std::sync::OnceLock;
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::WeightFile;
 use driftless::miniature::{Size, write_images, write_model};
-use testkit::{Program, files, message};
+use testkit::{Program, message};
 
 pub const LAYERS: &str = r#"{"up-level1-upsampler-out": true, "up-level1-repeat1-vit-block0-cross-q": true}"#;
 
@@ -52,6 +53,18 @@ pub fn extract(folder: &Path, more: &[&str]) -> Output {
     }
     arguments.extend(more);
     bare(&arguments, folder)
+}
+
+/// The files of a folder without `extract.json` and its lock, which say what made the others.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = testkit::files(folder);
+    files.retain(|name, _| !name.ends_with("extract.json") && !name.ends_with(".extract.lock"));
+    files
+}
+
+/// The names of [`files`].
+pub fn names(folder: &Path) -> Vec<String> {
+    files(folder).into_keys().collect()
 }
 
 #[track_caller]

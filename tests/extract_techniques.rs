@@ -10,7 +10,7 @@ use driftless::formats::WeightFile;
 use driftless::miniature::write_images;
 use place::*;
 use serde_json::Value;
-use testkit::{files, fixture, message, names, relative_error};
+use testkit::{fixture, message, relative_error};
 
 /// Command-line options that ask for a case of the oracle.
 fn case_options(case: &Value, folder: &Path) -> Vec<String> {

@@ -22,6 +22,9 @@ use features::stores::{split_batch, write_npy};
 use crate::args::{GenerateArgs, Hardware};
 use crate::model;
 
+/// The noisiest level that the model was trained at.
+const LAST_TIMESTEP: f64 = 999.0;
+
 /// Calls of the UNet, as progress counts them.
 const CALLS: Unit = Unit::new("call", "calls");
 
@@ -88,6 +91,10 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
     let mut scheduler = scheduler::from_config(&pipeline.scheduler_config)?;
     let steps = args.steps as usize;
     scheduler.set_timesteps(steps)?;
+    if let Some(first) = scheduler.timesteps().first().filter(|first| **first > LAST_TIMESTEP) {
+        let problem = format!("this model's scheduler would begin at timestep {first}, beyond the last, {LAST_TIMESTEP}");
+        return Err(Fault::failure(format!("--steps {steps}: {problem}; give fewer")).into());
+    }
     let calls = scheduler.timesteps().len();
     if let Some(beyond) = args.at_steps.iter().find(|call| **call > calls) {
         return Err(Fault::failure(format!("--at-steps {beyond}: {steps} steps make {calls} calls of the UNet")).into());
@@ -116,7 +123,7 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
 
 fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, console: &Console) -> Result<()> {
     let folder = &args.output_dir;
-    std::fs::create_dir_all(folder).map_err(|error| anyhow!("{}: {error}", folder.display()))?;
+    std::fs::create_dir_all(folder).map_err(|error| anyhow!("--output-dir {}: {error}", folder.display()))?;
     let guided = kept.iter().any(|call| call.negative);
     let mut files = 0;
     for WatchedCall { call, negative, mut features, attention } in kept {

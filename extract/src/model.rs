@@ -9,6 +9,7 @@ use driftless::model_family::ModelFamily;
 use driftless::model_family::Network;
 use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
+use driftless::weights::ModelWeights;
 use driftless_cli::Console;
 use features::engine::LocalModel;
 use features::set::ModelChoice;
@@ -22,7 +23,11 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
     let path = hub::resolve(&choice.model, &hub).context("--model")?;
     let base = match ModelFiles::is_complete(&path) {
         true => None,
-        false => Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?),
+        false => {
+            // What is no checkpoint is told before anything is fetched for it.
+            ModelWeights::open(&path).context("--model")?;
+            Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?)
+        }
     };
     Ok(LocalModel { path, base })
 }

@@ -1,5 +1,9 @@
 //! What can go wrong with an extraction.
 
+use std::path::PathBuf;
+
+use driftless::taps::LayerId;
+
 use crate::fault::Fault;
 
 /// Why features could not be extracted.
@@ -23,6 +27,17 @@ pub enum Error {
         /// Why.
         #[source]
         cause: driftless::Error,
+    },
+    /// What the networks gave is no number.
+    #[error(
+        "{}: `{layer}` holds numbers that are not finite: weights of the model or of an adapter are damaged, a strength is too large, or \
+         --dtype has too small a range", image.display()
+    )]
+    NotFinite {
+        /// The image.
+        image: PathBuf,
+        /// The first layer, in forward order.
+        layer: LayerId,
     },
     /// The network did not give what it was asked for, which is a fault of this program.
     #[error("the network did not give {missing} as it was asked for; this is a bug")]

@@ -9,11 +9,12 @@ mod pieces;
 mod sheet;
 mod sources;
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use driftless::formats::remove_stale;
 use driftless::vision::{Image, Rgb};
 use driftless_cli::Console;
 use features::fault::Fault;
@@ -53,6 +54,7 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
         sheet: Sheet::new(columns),
         images: images.unwrap_or_default(),
         count: Cell::new(0),
+        swept: RefCell::default(),
     };
     for source in &sources {
         let folder = if several { args.output.join(&source.set) } else { args.output.clone() };
@@ -66,7 +68,11 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
         drawing.save(&drawing.sheet.draw(), &place)?;
         beside = format!(", side by side in {}", place.display());
     }
-    console.info(format!("{} images written to {}{beside}", drawing.count.get(), args.output.display()));
+    let images = match drawing.count.get() {
+        1 => "1 image".to_owned(),
+        count => format!("{count} images"),
+    };
+    console.info(format!("{images} written to {}{beside}", args.output.display()));
     Ok(())
 }
 
@@ -79,6 +85,8 @@ struct Drawing<'a> {
     images: BTreeMap<String, PathBuf>,
     /// Images written so far.
     count: Cell<usize>,
+    /// Folders that were looked through for what a killed run left.
+    swept: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Drawing<'_> {
@@ -146,7 +154,11 @@ impl Drawing<'_> {
 
     fn save(&self, image: &Rgb, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            std::fs::create_dir_all(folder).with_context(|| format!("--output {}", folder.display()))?;
+            if self.swept.borrow_mut().insert(folder.to_owned()) {
+                // What a run that was killed left here.
+                remove_stale([folder]);
+            }
         }
         image.save_png(path)?;
         self.count.set(self.count.get() + 1);

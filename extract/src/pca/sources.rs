@@ -1,11 +1,13 @@
 //! Which features are to be drawn.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use driftless::formats::WeightFile;
+use driftless_cli::escape;
 use features::stores::{AGGREGATE_KEY, Array, Feature, read_npy};
 
 /// One feature: a file, or an entry of one.
@@ -103,7 +105,8 @@ fn entries(set: &str, root: &Path, path: PathBuf) -> Result<Vec<Source>> {
     let relative = path.strip_prefix(root).unwrap_or(&path).with_extension("");
     // Aggregated names keep dots of their own: only the last extension goes.
     let name = relative.to_string_lossy().replace('\\', "/");
-    let source = |name: String, key: Option<String>| Source { set: set.to_owned(), name, path: path.clone(), key };
+    let source =
+        |name: String, key: Option<String>| Source { set: harmless(set), name: harmless(&name), path: path.clone(), key };
     if path.extension().is_some_and(|extension| extension == "npy") {
         return Ok(vec![source(name, None)]);
     }
@@ -118,6 +121,12 @@ fn entries(set: &str, root: &Path, path: PathBuf) -> Result<Vec<Source>> {
         false => source(format!("{name}/{key}"), Some(key)),
     };
     Ok(keys.into_iter().map(entry).collect())
+}
+
+/// A name for files and messages: keys come from strangers' files, and control characters in them act on terminals.
+fn harmless(name: &str) -> String {
+    let acts = |letter: char| matches!(escape::one_line(letter.encode_utf8(&mut [0; 4])), Cow::Owned(_));
+    name.chars().map(|letter| if acts(letter) { '_' } else { letter }).collect()
 }
 
 fn refuse_equal_names(sources: &[Source]) -> Result<()> {

@@ -73,7 +73,7 @@ impl Noise {
         let mut posterior = Vec::with_capacity(samples.len());
         let mut diffusion = Vec::with_capacity(samples.len());
         for sample in samples {
-            let mut generator = Generator::manual_seed(seed.wrapping_add(sample.index as u64));
+            let mut generator = Generator::manual_seed(seed.wrapping_add(sample.number as u64));
             posterior.push(generator.randn_tensor(&shape, &Device::Cpu)?.to_dtype(DType::F32)?);
             diffusion.push(generator.randn_tensor(&shape, &Device::Cpu)?.to_dtype(DType::F32)?);
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn sample(index: usize) -> Sample {
-        Sample { index, path: "x.png".into(), name: "x".to_owned() }
+        Sample { index, number: index, path: "x.png".into(), name: "x".to_owned() }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod adapters;
 mod batch;
 mod contexts;
+mod door;
 mod failures;
 mod fuse;
 mod images;
@@ -42,6 +43,7 @@ use crate::timings::{Stage, Timings};
 use crate::{Event, Observer, Result};
 
 use batch::Computing;
+use door::Door;
 use failures::Failures;
 use loader::{Loader, READ_AHEAD, ReadBatch};
 use networks::Networks;
@@ -93,10 +95,9 @@ impl<'a> Run<'a> {
         selection::bytes_per_image(self.plan, &self.selections)
     }
 
-    /// The ControlNets that are needed for what is missing, by kind.
+    /// The ControlNets that the sets use, by kind. What they hold is part of what makes features, also where none is missing.
     pub fn controls(&self) -> BTreeMap<&'a str, &'a ControlChoice> {
-        let needed = self.models.ids().filter(|model| !self.batches_of(*model).is_empty());
-        let passes: Vec<&PassKey> = needed.flat_map(|model| self.passes_of(model)).collect();
+        let passes: Vec<&PassKey> = self.plan.sets.values().map(|set| &set.pass).collect();
         networks::kinds(&passes).into_iter().map(|kind| (kind, &self.plan.controls[kind])).collect()
     }
 
@@ -113,12 +114,13 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a model cannot be loaded or a file cannot be written. An image that cannot be read is no error but listed in the failures.
     pub fn execute(&self, controls: &BTreeMap<String, PathBuf>, timings: &Timings, observer: &dyn Observer) -> Result<Outcome> {
+        let mut door = self.door(controls, observer)?;
         let mut failures = Failures::begin(&self.plan.failures)?;
         remove_stale(work::folders(self.plan, &self.selections, &self.batches).iter().map(PathBuf::as_path));
         for model in self.models.ids() {
             let mine = self.batches_of(model);
             if !mine.is_empty() && !observer.wants_stop() {
-                self.model(model, &mine, controls, &mut failures, timings, observer)?;
+                self.model(model, &mine, controls, (&mut failures, &mut door), timings, observer)?;
             }
         }
         Ok(Outcome { images: self.images(), failed: failures.count() })
@@ -130,7 +132,7 @@ impl<'a> Run<'a> {
         model: ModelId,
         batches: &[Batch],
         controls: &BTreeMap<String, PathBuf>,
-        failures: &mut Failures,
+        (failures, door): (&mut Failures, &mut Door),
         timings: &Timings,
         observer: &dyn Observer,
     ) -> Result<()> {
@@ -140,16 +142,24 @@ impl<'a> Run<'a> {
         let decodes = passes.iter().any(passes::Pass::vae_out);
         let networks = Networks::load(&keys, &self.models[model], controls, self.options, decodes)?;
         timings.note(Stage::Load, start.elapsed().as_secs_f64());
+        self.enter(door)?;
         observer.event(Event::Began { images: batches.iter().map(Batch::pending_images).sum() });
         let loader = Loader { plan: self.plan, kinds: networks::kinds(&keys), timings, observer };
         let computing = Computing { plan: self.plan, selections: &self.selections, passes: &passes, networks, timings, observer };
-        let result = self.threads(&loader, computing, batches, failures);
+        let result = self.threads(&loader, computing, batches, failures, door);
         observer.event(Event::Ended);
         result
     }
 
     /// Reading, computing and writing, each on a thread of its own.
-    fn threads(&self, loader: &Loader, computing: Computing, batches: &[Batch], failures: &mut Failures) -> Result<()> {
+    fn threads(
+        &self,
+        loader: &Loader,
+        computing: Computing,
+        batches: &[Batch],
+        failures: &mut Failures,
+        door: &Door,
+    ) -> Result<()> {
         let (timings, observer) = (computing.timings, computing.observer);
         std::thread::scope(|scope| {
             let (read, to_compute) = sync_channel(READ_AHEAD);
@@ -157,7 +167,17 @@ impl<'a> Run<'a> {
             let (computed, jobs) = sync_channel(0);
             scope.spawn(move || loader.run(batches, &read));
             let failed_before = failures.count();
-            let writer = Writer { plan: self.plan, timings, failures, observer, sources: HashMap::new(), failed_before, jobs };
+            let writer = Writer {
+                plan: self.plan,
+                door,
+                timings,
+                failures,
+                observer,
+                sources: HashMap::new(),
+                wrote: false,
+                failed_before,
+                jobs,
+            };
             let writer = scope.spawn(move || writer.run());
             let computed = compute(computing, batches, to_compute, computed);
             let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -17,6 +17,7 @@ use crate::stores::{ImageFeatures, image_of_batch};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Event, Observer, Result};
 
+use super::door::Door;
 use super::failures::Failures;
 use super::fuse::fuse;
 use super::work::Missing;
@@ -55,11 +56,14 @@ pub enum Job<'a> {
 /// The thread's tools.
 pub struct Writer<'a, 'b> {
     pub plan: &'b RunPlan,
+    pub door: &'b Door<'b>,
     pub timings: &'b Timings,
     pub failures: &'b mut Failures,
     pub observer: &'b dyn Observer,
     /// Features of the batch in hand that fusions are made of, by set.
     pub sources: HashMap<SetId, SetFeatures>,
+    /// Whether an image's features were written.
+    pub wrote: bool,
     /// Failures before the batch in hand.
     pub failed_before: usize,
     pub jobs: Receiver<Job<'a>>,
@@ -137,12 +141,21 @@ impl Writer<'_, '_> {
         Ok(Vec::new())
     }
 
-    fn write_image(&mut self, set: Option<&str>, sample: &Sample, features: &ImageFeatures) -> driftless::Result<()> {
+    fn write_image(&mut self, set: Option<&str>, sample: &Sample, features: &ImageFeatures) -> Result<()> {
         let output = &self.plan.output;
+        if let Some((layer, _)) = features.iter().find(|(_, feature)| feature.overflows(DType::F32)) {
+            let problem = Error::NotFinite { image: sample.path.clone(), layer: *layer };
+            // With nothing finite so far, the next image would fare no better.
+            return if self.wrote { Ok(self.fail(sample, &problem.to_string())?) } else { Err(problem) };
+        }
+        let metadata = self.door.metadata(set, sample);
         warn_of_overflow(sample, features, output.dtype, self.observer);
-        match self.timings.measure(Stage::Write, || output.write(set, &sample.name, features)) {
-            Ok(()) => self.observer.event(Event::Wrote { image: &sample.path, layers: features.len() }),
-            Err(error) if is_the_disks(&error) => return Err(error),
+        match self.timings.measure(Stage::Write, || output.write_with(set, &sample.name, features, &metadata)) {
+            Ok(()) => {
+                self.wrote = true;
+                self.observer.event(Event::Wrote { image: &sample.path, layers: features.len() });
+            }
+            Err(error) if is_the_disks(&error) => return Err(error.into()),
             Err(error) => self.fail(sample, &error.to_string())?,
         }
         Ok(())

@@ -26,6 +26,21 @@ pub enum InputFault {
     NoColumn { expected: &'static str },
     #[error("has two prompts for `{image}`")]
     TwoPrompts { image: String },
+    #[error("no image in this folder (looked for *.{})", looked_for.join(", *."))]
+    NoImage { looked_for: &'static [&'static str] },
+    #[error("--input-dir: no image in these folders")]
+    NoImages,
+    /// `notes` say what was passed over.
+    #[error("no file matches{}", notes.iter().map(|note| format!("; {note}")).collect::<String>())]
+    NoMatch { notes: Vec<String> },
+    #[error("`**` has to stand alone between slashes")]
+    Recursive,
+    #[error(transparent)]
+    Pattern(#[from] globset::Error),
+    #[error("wildcards stand in a name that is not valid Unicode")]
+    WildNotUtf8,
+    #[error("without its extension the name is `{stem}`, which no file can have; rename the file")]
+    Dots { stem: String },
     #[error(transparent)]
     Csv(#[from] csv::Error),
 }

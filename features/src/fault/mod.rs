@@ -3,6 +3,7 @@
 mod cause;
 mod input;
 mod layers;
+mod manifest;
 mod set;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::path::Path;
 pub use cause::FaultCause;
 pub use input::InputFault;
 pub use layers::LayerFault;
+pub use manifest::{MANIFEST, ManifestFault, Unusable};
 pub use set::SetFault;
 
 /// A request that cannot be carried out.

@@ -9,6 +9,8 @@ use driftless::taps::LayerId;
 pub enum SetFault {
     #[error("the name is a folder's and cannot be a path")]
     NameIsAPath,
+    #[error("the name is that of a file which a run writes beside its sets; give the set another")]
+    NameTaken,
     #[error("two sets have this name")]
     NameTwice,
     #[error("[[set]] number {number} has no name; its folder is called after it")]
@@ -25,8 +27,6 @@ pub enum SetFault {
     PooledAway { ratio: usize, layer: LayerId, shape: String },
     #[error("a ControlNet needs an image size that is a multiple of 8, not {found}")]
     ControlNetSize { found: usize },
-    #[error("--control names `{kind}` twice")]
-    ControlTwice { kind: String },
     #[error("the scale of `{kind}` is not finite")]
     ControlScale { kind: String },
     #[error("`{kind}` steers from {start} to {end}; expected shares of the steps, 0 <= start < end <= 1")]

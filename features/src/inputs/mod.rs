@@ -19,10 +19,10 @@ pub use names::{NameRule, Sample, name_samples};
 pub use prompts::{Companions, Prompt, PromptSource};
 pub use table::PromptTable;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, InputFault};
 
 /// Extensions of images, for folders given without a pattern.
-const IMAGES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
+static IMAGES: [&str; 9] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
 /// The images that were found.
 #[derive(Debug, Default)]
@@ -44,7 +44,6 @@ pub fn find_images(patterns: &[PathBuf], subfolders: bool) -> Result<Found, Faul
     let mut found = Found::default();
     let beside_files = patterns.iter().any(|pattern| pattern.is_file());
     for pattern in patterns {
-        let shown = pattern.display();
         let before = found.paths.len();
         if pattern.is_file() {
             found.paths.push(pattern.clone());
@@ -53,19 +52,17 @@ pub fn find_images(patterns: &[PathBuf], subfolders: bool) -> Result<Found, Faul
         } else if pattern.is_dir() {
             found.paths.extend(images_in(pattern, usize::from(subfolders))?);
             if found.paths.len() == before && patterns.len() == 1 {
-                let looked_for = IMAGES.join(", *.");
-                return Err(Fault::failure(format!("{shown}: no image in this folder (looked for *.{looked_for})")));
+                return Err(Fault::of_file(pattern, InputFault::NoImage { looked_for: &IMAGES }));
             }
         } else {
             found.add_matches(pattern)?;
             if found.paths.len() == before {
-                let why = found.notes.iter().map(|note| format!("; {note}")).collect::<String>();
-                return Err(Fault::failure(format!("{shown}: no file matches{why}")));
+                return Err(Fault::of_file(pattern, InputFault::NoMatch { notes: found.notes }));
             }
         }
     }
     if found.paths.is_empty() {
-        return Err(Fault::failure("--input-dir: no image in these folders"));
+        return Err(Fault::failure(InputFault::NoImages));
     }
     let is_one_file = patterns.len() == 1 && patterns[0].is_file();
     if !is_one_file {
@@ -79,7 +76,7 @@ pub fn find_images(patterns: &[PathBuf], subfolders: bool) -> Result<Found, Faul
 impl Found {
     fn add_matches(&mut self, pattern: &Path) -> Result<(), Fault> {
         let matches = pattern::matches(pattern)
-            .map_err(|problem| Fault::usage(format!("--input-dir: `{}`: {problem}", pattern.display())))?;
+            .map_err(|fault| Fault::usage(fault).of(&format!("--input-dir: `{}`: ", pattern.display())))?;
         self.notes.extend(matches.unreadable.into_iter().map(|problem| format!("{problem}; its images are left out")));
         for path in matches.paths.into_iter().filter(|path| !path.is_dir()) {
             // Opening a pipe would wait for somebody to write into it.

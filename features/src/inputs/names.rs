@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, InputFault};
 
 /// How images are named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct NameRule {
 pub struct Sample {
     /// Number among all images, from 0, before sharding.
     pub index: usize,
+    /// Its noise is drawn from `seed + number`: its index when the output first listed it.
+    pub number: usize,
     /// The image file.
     pub path: PathBuf,
     /// Name in the output, `/` between the parent folder's name and the file's.
@@ -51,7 +53,7 @@ pub fn name_samples(paths: Vec<PathBuf>, rule: &NameRule) -> Result<Vec<Sample>,
             let (first, second) = (samples[first].path.display(), path.display());
             return Err(Fault::failure(format!("{first} and {second} would both be written as `{name}`; {advice}")));
         }
-        samples.push(Sample { index, path, name });
+        samples.push(Sample { index, number: index, path, name });
     }
     Ok(samples)
 }
@@ -62,8 +64,7 @@ pub fn original_name(path: &Path, nested: bool) -> Result<String, Fault> {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(no_text)?;
     // They would be folders, the second one outside of the output.
     if stem == "." || stem == ".." {
-        let problem = format!("without its extension the name is `{stem}`, which no file can have");
-        return Err(Fault::failure(format!("{}: {problem}; rename the file", path.display())));
+        return Err(Fault::of_file(path, InputFault::Dots { stem: stem.to_owned() }));
     }
     if !nested {
         return Ok(stem.to_owned());

@@ -9,19 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
-/// What is wrong with a pattern.
-#[derive(Debug, thiserror::Error)]
-pub enum NoPattern {
-    /// `***`, or `a**`.
-    #[error("`**` has to stand alone between slashes")]
-    Recursive,
-    /// A bracket without its partner, and the like.
-    #[error("{0}")]
-    Syntax(#[from] globset::Error),
-    /// Wildcards in a name that is no text.
-    #[error("wildcards stand in a name that is not valid Unicode")]
-    NoText,
-}
+use crate::fault::InputFault;
 
 /// What a pattern found.
 #[derive(Debug, Default)]
@@ -46,7 +34,7 @@ enum Part {
 ///
 /// # Errors
 /// When it is no pattern. Folders that cannot be read are noted.
-pub fn matches(pattern: &Path) -> Result<Matches, NoPattern> {
+pub fn matches(pattern: &Path) -> Result<Matches, InputFault> {
     let mut parts: Vec<Part> = Vec::new();
     for component in pattern.components() {
         let part = match component {
@@ -66,16 +54,16 @@ pub fn matches(pattern: &Path) -> Result<Matches, NoPattern> {
     Ok(matches)
 }
 
-fn part(name: &OsStr) -> Result<Part, NoPattern> {
+fn part(name: &OsStr) -> Result<Part, InputFault> {
     if name == "**" {
         return Ok(Part::Folders);
     }
     if !name.as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte)) {
         return Ok(Part::Name(name.to_owned()));
     }
-    let text = name.to_str().ok_or(NoPattern::NoText)?;
+    let text = name.to_str().ok_or(InputFault::WildNotUtf8)?;
     if text.contains("**") {
-        return Err(NoPattern::Recursive);
+        return Err(InputFault::Recursive);
     }
     let glob = GlobBuilder::new(&without_braces(text)).backslash_escape(false).build()?;
     Ok(Part::Wild { matcher: glob.compile_matcher(), hidden: text.starts_with('.') })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use driftless::formats::{FileKind, read_bounded};
+
 use super::folder::with_folder;
 use super::names::original_name;
 use super::table::PromptTable;
@@ -71,13 +73,10 @@ impl PromptSource {
 }
 
 fn read_text(path: &Path) -> Result<String, FaultCause> {
-    std::fs::read_to_string(path).map_err(|error| {
-        let cause = match error.kind() {
-            std::io::ErrorKind::InvalidData => InputFault::PromptNotUtf8.into(),
-            _ => error.into(),
-        };
-        FaultCause::File { path: path.to_owned(), cause: Box::new(cause) }
-    })
+    // Its own error names the file.
+    let bytes = read_bounded(path, FileKind::ShortText)?;
+    let not_text = || FaultCause::File { path: path.to_owned(), cause: Box::new(InputFault::PromptNotUtf8.into()) };
+    String::from_utf8(bytes).map_err(|_| not_text())
 }
 
 /// A folder with a file for each image: captions `NAME.txt`, condition images `NAME.png`. NAME is the image's file name without its
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     fn sample(path: &str) -> Sample {
-        Sample { index: 0, path: path.into(), name: "train0".to_owned() }
+        Sample { index: 0, number: 0, path: path.into(), name: "train0".to_owned() }
     }
 
     #[test]

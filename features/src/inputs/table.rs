@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use driftless::formats::{FileKind, read_bounded};
+
 use super::Sample;
 use crate::fault::{Fault, InputFault};
 
@@ -25,7 +27,8 @@ impl PromptTable {
     /// # Errors
     /// When it cannot be read, lacks a column, or has two prompts for one image.
     pub fn read(path: &Path) -> Result<Self, Fault> {
-        let text = std::fs::read(path).map_err(|error| Fault::of_file(path, error))?;
+        // Its own error names the file.
+        let text = read_bounded(path, FileKind::List).map_err(Fault::failure)?;
         Self::parse(path, &text).map_err(|fault| Fault::of_file(path, fault))
     }
 
@@ -80,7 +83,7 @@ mod tests {
     }
 
     fn sample(path: &str) -> Sample {
-        Sample { index: 0, path: path.into(), name: "train0".to_owned() }
+        Sample { index: 0, number: 0, path: path.into(), name: "train0".to_owned() }
     }
 
     #[test]

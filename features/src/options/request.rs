@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use driftless::formats::{FileKind, read_text};
+
 use super::{SetSettings, Shard, read_run, read_sets};
 use crate::fault::{Fault, both};
 use crate::stores::{OutputFormat, OutputPrecision};
@@ -99,7 +101,8 @@ impl Settings {
     /// When it cannot be read, is no TOML, or has no `[[set]]`; otherwise every key that does not exist and every wrong value.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let place = format!("{}: ", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| Fault::failure(error.to_string()).of(&place))?;
+        // Its own error names the file.
+        let text = read_text(path, FileKind::Configuration).map_err(Fault::failure)?;
         let settings = Self::from_text(&text).map_err(|fault| fault.of(&place))?;
         Ok(Self { file: Some(path.to_owned()), ..settings })
     }

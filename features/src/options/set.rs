@@ -266,7 +266,9 @@ fn attention(given: Given) -> Result<Vec<String>, Fault> {
     let names = given.texts()?;
     if let Given::Typed { flag, .. } = given {
         for name in &names {
-            name.parse::<AttentionCategory>().map_err(|error| Fault::usage(format!("--{flag}: {error}")))?;
+            let there_are = || AttentionCategory::ALL.map(|category| category.to_string()).join(", ");
+            name.parse::<AttentionCategory>()
+                .map_err(|error| Fault::usage(format!("--{flag}: {error}; there are {}", there_are())))?;
         }
     }
     Ok(names)

@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Sets, Settings};
-use crate::options::{Identity, Row, SET_OPTIONS, SetOption, SetSettings, read_sets};
+use crate::manifest::set_record;
+use crate::options::{Identity, Record, Row, SET_OPTIONS, SetFacts, SetOption, SetSettings, read_sets};
+use crate::set::{FeatureSet, LayerChoice};
+use driftless::taps::LayerId;
 
 /// Two values of an option, as a configuration file has them; `here` is a folder with the files that some name.
 fn two_values(key: &str, here: &Path) -> [toml::Value; 2] {
@@ -95,6 +98,26 @@ fn every_option_has_the_identity_of_its_row() {
         let (first, second) = (sets.next().unwrap(), sets.next().unwrap());
         let fusions: Vec<_> = planned.fusions.values().map(|fusion| (fusion.first, &fusion.others, fusion.mode)).collect();
         let names = [first, second].map(|set| set.name.as_deref());
+        // What another value makes other is another record, unless the row says why it has none.
+        let record = |set: &FeatureSet| {
+            let contents: Vec<serde_json::Value> = set.pass.lora.iter().map(|_| "contents".into()).collect();
+            let model = serde_json::json!(format!("{:?}", set.pass.model));
+            let layers = match &set.keep.layers {
+                LayerChoice::Listed { ids, .. } if ids[0].0 == "unet-out" => [LayerId::UnetOut],
+                LayerChoice::Listed { .. } | LayerChoice::Everything => [LayerId::UnetIn],
+            };
+            let controls = Default::default();
+            set_record(&SetFacts { set, layers: &layers, model: &model, adapters: &contents, controls: &controls })
+        };
+        match (option.record, option.identity) {
+            (Record::Set(_), Identity::Pass | Identity::Keep) => assert_ne!(record(first), record(second), "{:?}", option.key),
+            (Record::Fusion(of), Identity::Fusion) => {
+                let mut fusions = planned.fusions.values();
+                assert_ne!(fusions.next().map(of), fusions.next().map(of), "{:?}", option.key);
+            }
+            (Record::Within(place) | Record::Nowhere(place), _) => assert!(!place.is_empty(), "{:?}", option.key),
+            (Record::Set(_), Identity::Fusion | Identity::Place) | (Record::Fusion(_), _) => panic!("{:?}", option.key),
+        }
         let changed = match option.identity {
             Identity::Fusion => (false, false, false, fusions[0] != fusions[1]),
             Identity::Pass | Identity::Keep | Identity::Place => {

@@ -4,8 +4,6 @@
 //! configuration is read, still before its weights.
 
 mod fusion;
-#[cfg(test)]
-mod identity;
 mod models;
 mod sets;
 
@@ -18,6 +16,7 @@ use driftless::model_family::{FAMILIES, ModelFamily, sd15};
 use crate::fault::{Fault, Faults};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
+use crate::manifest::Manifest;
 use crate::set::{FeatureSet, Fusion, ModelChoice};
 use crate::stores::OutputRule;
 
@@ -195,7 +194,11 @@ fn find_samples(settings: &Settings, batch_size: usize) -> Result<Samples, Fault
         nested: settings.input.nested,
     };
     let found = find_images(&settings.input.images, rule.nested)?;
-    let all = name_samples(found.paths, &rule)?;
+    let mut all = name_samples(found.paths, &rule)?;
+    if rule.original && !settings.output.overwrite {
+        let numbers = Manifest::numbers(&output_dir(settings));
+        all.iter_mut().for_each(|sample| sample.number = numbers.get(&sample.name).copied().unwrap_or(sample.number));
+    }
     // Whole batches, so that an image is computed beside the same others however the work is cut.
     let is_mine = |sample: &&Sample| settings.shard.is_none_or(|shard| shard.takes(sample.index / batch_size.max(1)));
     Ok(Samples { mine: all.iter().filter(is_mine).cloned().collect(), all, notes: found.notes })
@@ -255,13 +258,17 @@ fn control_choice(
     Ok(ControlChoice { model, source })
 }
 
+fn output_dir(settings: &Settings) -> PathBuf {
+    settings.output.dir.clone().unwrap_or_else(|| PathBuf::from("./output/"))
+}
+
 fn output_rule(settings: &Settings) -> Result<OutputRule, Fault> {
     let split = settings.output.split.as_deref().unwrap_or("train");
     if !is_plain_name(&format!("{split}0")) {
         return Err(Fault::usage(format!("--split {split}: is the first part of file names and cannot hold a path")));
     }
     Ok(OutputRule {
-        dir: settings.output.dir.clone().unwrap_or_else(|| PathBuf::from("./output/")),
+        dir: output_dir(settings),
         aggregate: settings.output.aggregate,
         sample_name_first: settings.output.sample_name_first,
         dtype: settings.output.dtype.unwrap_or_default().dtype(),
@@ -273,3 +280,6 @@ fn output_rule(settings: &Settings) -> Result<OutputRule, Fault> {
 fn is_plain_name(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\\', '\0'])
 }
+
+#[cfg(test)]
+mod identity;

@@ -8,6 +8,7 @@ use super::{Settings, is_plain_name};
 use crate::fault::{Fault, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
+use crate::manifest::{LOCK, MANIFEST};
 use crate::options::{ControlSetting, LayerSetting, SetSettings};
 use crate::set::{FeatureSet, Finite, Keep, LayerChoice, LoraFile, PassKey, Steering};
 
@@ -47,10 +48,17 @@ fn check_name<'a>(set: &'a SetSettings, number: usize, names: &mut HashSet<&'a s
     match set.name.as_deref() {
         Some(name) => {
             faults.require(is_plain_name(name), || Fault::failure(SetFault::NameIsAPath).of(&format!("set `{name}`: ")));
+            faults.require(!is_own_file(name), || Fault::failure(SetFault::NameTaken).of(&format!("set `{name}`: ")));
             faults.require(names.insert(name), || Fault::failure(SetFault::NameTwice).of(&format!("set `{name}`: ")));
         }
         None => faults.push(Fault::failure(SetFault::NoName { number: number + 1 })),
     }
+}
+
+/// Whether a run writes a file of this name into its output.
+fn is_own_file(name: &str) -> bool {
+    let is_list = name.starts_with("failed") && name.ends_with(".jsonl");
+    name == MANIFEST || name == LOCK || is_list
 }
 
 fn feature_set(
@@ -81,10 +89,6 @@ fn feature_set(
     let lora = set.lora.clone();
     for lora in &lora {
         faults.keep(check_adapter(lora, samples).map_err(|fault| fault.of(context)));
-    }
-    let mut kinds = HashSet::new();
-    for control in &set.control {
-        faults.require(kinds.insert(&control.kind), || wrong(SetFault::ControlTwice { kind: control.kind.clone() }));
     }
     let control = set.control.iter().map(|control| steering(control).map_err(|fault| fault.of(context)));
     let control = faults.take(control.collect());

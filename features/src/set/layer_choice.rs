@@ -5,6 +5,7 @@
 //! exist is an error that names the nearest one, where the original drops it without a word. The `cross-k` and `cross-v` ids that the
 //! original's files map to false are passed over; mapped to true they are an error, since no such layer can be extracted.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use driftless::formats::read_config;
@@ -106,17 +107,21 @@ fn parse_all(layout: &Layout, origin: &str, ids: &[(String, bool)]) -> Result<Ve
     /// Ids that are told of many that do not exist.
     const SHOWN: usize = 5;
     let (mut wanted, mut shown, mut count) = (Vec::new(), Vec::new(), 0);
+    let known: HashMap<String, LayerId> =
+        layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]).map(|id| (id.to_string(), id)).collect();
     for (id, is_wanted) in ids {
         let depends_on_text = id.ends_with("cross-k") || id.ends_with("cross-v");
         if !is_wanted && depends_on_text {
             continue;
         }
-        match layout.parse(id) {
-            Ok(id) if *is_wanted => wanted.push(id),
-            Ok(_) => {}
-            Err(error) => {
+        match known.get(id) {
+            Some(id) if *is_wanted => wanted.push(*id),
+            Some(_) => {}
+            None => {
                 count += 1;
-                shown.extend((count <= SHOWN).then_some(error));
+                // The nearest names of all would take a minute to find for thousands.
+                let error = (count <= SHOWN).then(|| layout.parse(id).err());
+                shown.extend(error.flatten());
             }
         }
     }

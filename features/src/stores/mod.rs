@@ -9,6 +9,7 @@ mod feature;
 mod npy;
 mod safetensors;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
@@ -45,6 +46,11 @@ impl OutputRule {
 
     /// The files of an image in a set.
     pub fn files(&self, set: Option<&str>, sample: &str, layers: &[LayerId]) -> Vec<PathBuf> {
+        self.files_named(set, sample, &layers.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    /// The same with the names of the layers.
+    pub fn files_named(&self, set: Option<&str>, sample: &str, layers: &[String]) -> Vec<PathBuf> {
         self.format().files(self, &self.set_dir(set), sample, layers)
     }
 
@@ -58,9 +64,23 @@ impl OutputRule {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, set: Option<&str>, sample: &str, features: &[(LayerId, Feature)]) -> driftless::Result<()> {
+        self.write_with(set, sample, features, &BTreeMap::new())
+    }
+
+    /// The same with metadata, for formats that have a place for it.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_with(
+        &self,
+        set: Option<&str>,
+        sample: &str,
+        features: &[(LayerId, Feature)],
+        metadata: &BTreeMap<String, String>,
+    ) -> driftless::Result<()> {
         let joined = self.aggregate.then(|| aggregate(features));
-        let contents = joined.as_ref().map_or(Contents::Layers(features), Contents::Joined);
-        self.format().write(self, &self.set_dir(set), sample, &contents)
+        let values = joined.as_ref().map_or(Values::Layers(features), Values::Joined);
+        self.format().write(self, &self.set_dir(set), sample, &Contents { values, metadata })
     }
 
     fn format(&self) -> &'static dyn Format {
@@ -72,7 +92,13 @@ impl OutputRule {
 }
 
 /// What is written about an image in a set.
-enum Contents<'a> {
+struct Contents<'a> {
+    values: Values<'a>,
+    /// What made it, for formats that have a place for it.
+    metadata: &'a BTreeMap<String, String>,
+}
+
+enum Values<'a> {
     /// Its layers, in the order of the store.
     Layers(&'a [(LayerId, Feature)]),
     /// All of them in one.
@@ -82,7 +108,7 @@ enum Contents<'a> {
 /// A format of files: which there are for an image, and how they are written. `set` is the folder of the set.
 trait Format {
     /// The files of an image with these layers.
-    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[LayerId]) -> Vec<PathBuf>;
+    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[String]) -> Vec<PathBuf>;
 
     /// Writes them, each whole or not at all.
     fn write(&self, rule: &OutputRule, set: &Path, sample: &str, contents: &Contents) -> driftless::Result<()>;

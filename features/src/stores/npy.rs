@@ -7,21 +7,20 @@ use std::path::{Path, PathBuf};
 use candle_core::DType;
 use driftless::error::FileCause;
 use driftless::formats::write_atomically;
-use driftless::taps::LayerId;
 use driftless::{Error, Result};
 use half::f16;
 use npyz::{Order, TypeStr, WriteOptions, WriterBuilder};
 
-use super::{Contents, Feature, Format, OutputRule, make_folder_of};
+use super::{Contents, Feature, Format, OutputRule, Values, make_folder_of};
 
 /// A file per layer, or one for their aggregate.
 pub struct Npy;
 
 impl Format for Npy {
-    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[LayerId]) -> Vec<PathBuf> {
+    fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[String]) -> Vec<PathBuf> {
         match rule.aggregate {
             true => vec![joined_file(set, sample)],
-            false => layers.iter().map(|layer| layer_file(rule, set, sample, *layer)).collect(),
+            false => layers.iter().map(|layer| layer_file(rule, set, sample, layer)).collect(),
         }
     }
 
@@ -30,10 +29,10 @@ impl Format for Npy {
             make_folder_of(&path)?;
             write_npy(&path, feature, rule.dtype)
         };
-        match contents {
-            Contents::Joined(feature) => write(joined_file(set, sample), feature),
-            Contents::Layers(layers) => {
-                layers.iter().try_for_each(|(layer, feature)| write(layer_file(rule, set, sample, *layer), feature))
+        match &contents.values {
+            Values::Joined(feature) => write(joined_file(set, sample), feature),
+            Values::Layers(layers) => {
+                layers.iter().try_for_each(|(layer, feature)| write(layer_file(rule, set, sample, layer), feature))
             }
         }
     }
@@ -43,7 +42,7 @@ fn joined_file(set: &Path, sample: &str) -> PathBuf {
     set.join(format!("{sample}.npy"))
 }
 
-fn layer_file(rule: &OutputRule, set: &Path, sample: &str, layer: LayerId) -> PathBuf {
+fn layer_file(rule: &OutputRule, set: &Path, sample: &str, layer: impl std::fmt::Display) -> PathBuf {
     match rule.sample_name_first {
         true => set.join(sample).join(format!("{layer}.npy")),
         false => set.join(layer.to_string()).join(format!("{sample}.npy")),

@@ -52,6 +52,13 @@ pub fn remove_stale<'a>(folders: impl IntoIterator<Item = &'a Path>) -> usize {
     temporary.filter(|entry| remove_if_unlocked(&entry.path()).is_ok()).count()
 }
 
+/// The temporary files and folders right in a folder: of processes that live, once [`remove_stale`] has removed the others.
+pub fn unfinished_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
+    let temporary = |name: &str| name.starts_with(NAME.0) && name.ends_with(NAME.1);
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(temporary)).map(|entry| entry.path()).collect()
+}
+
 fn remove_if_unlocked(path: &Path) -> std::io::Result<()> {
     // A stranger's pipe may have such a name.
     let opened = without_waiting().open(path)?;

@@ -30,7 +30,7 @@ mod shown;
 mod weight_file;
 
 pub use crate::error::ElementError;
-pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, write_atomically};
+pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, unfinished_in, write_atomically};
 pub use config_file::read_config;
 pub use elements::{cast, require_finite};
 pub use pickle::write_torch_streaming;

@@ -158,6 +158,11 @@ impl WeightFile {
         &self.path
     }
 
+    /// The files that hold tensors: this one, or the shards.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PositionedFile::path)
+    }
+
     /// All tensors' names, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

@@ -1,7 +1,7 @@
 //! ControlNets at work: which condition images steer a step, and what they add to it.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -69,6 +69,17 @@ impl ControlNet {
         let config = ControlNetConfig::from_file(&folder.join("config.json"))?;
         let source = Component::open(Network::ControlNet, folder, options.prefer_half())?;
         Self::load(&config, Weights::new(Arc::new(source), &options.device, options.types()))
+    }
+
+    /// The files that [`Self::open`] reads, each with its name in the folder.
+    ///
+    /// # Errors
+    /// When the weights are missing or damaged.
+    pub fn sources(folder: &Path, options: &ModelOptions) -> Result<Vec<(String, PathBuf)>> {
+        let source = Component::open(Network::ControlNet, folder, options.prefer_half())?;
+        let paths = std::iter::once(folder.join("config.json")).chain(source.file().files().map(Path::to_owned));
+        let name = |path: PathBuf| Some((path.file_name()?.to_string_lossy().into_owned(), path));
+        Ok(paths.filter_map(name).collect())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{FileCause, ModelFileCause};
 use crate::layers::TensorSource;
 use crate::model_family::{ModelFamily, Network};
+use crate::tokenizer::Tokenizer;
 use crate::weights::ModelWeights;
 use crate::{Error, Result};
 
@@ -65,6 +66,34 @@ impl ModelFiles {
     /// The scheduler's configuration.
     pub fn scheduler_config(&self) -> PathBuf {
         self.folder.join("scheduler/scheduler_config.json")
+    }
+
+    /// The files that a pipeline is loaded from, each with its name in the model: `unet/config.json`, or `checkpoint` for the one file that
+    /// has the weights.
+    ///
+    /// # Errors
+    /// As [`Self::weights`].
+    pub fn sources(&self) -> Result<Vec<(String, PathBuf)>> {
+        let mut paths = vec![self.scheduler_config()];
+        paths.extend(Tokenizer::files(&self.tokenizer()));
+        for network in Network::PIPELINE {
+            paths.push(self.config(network));
+            let weights = self.weights.component(network, self.prefer_half)?;
+            paths.extend(weights.file().files().map(Path::to_owned));
+        }
+        paths.retain(|path| path.is_file());
+        let mut named: Vec<(String, PathBuf)> = paths.into_iter().map(|path| (self.name_of(&path), path)).collect();
+        named.sort();
+        named.dedup();
+        Ok(named)
+    }
+
+    fn name_of(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.folder).ok().filter(|_| path != self.weights.path());
+        match inside {
+            Some(inside) => inside.to_string_lossy().replace('\\', "/"),
+            None => "checkpoint".to_owned(),
+        }
     }
 
     /// The tensors of a network.

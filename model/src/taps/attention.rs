@@ -22,16 +22,10 @@ pub enum AttentionCategory {
     UpSelf,
 }
 
-const CATEGORIES: [AttentionCategory; 6] = [
-    AttentionCategory::DownCross,
-    AttentionCategory::MidCross,
-    AttentionCategory::UpCross,
-    AttentionCategory::DownSelf,
-    AttentionCategory::MidSelf,
-    AttentionCategory::UpSelf,
-];
-
 impl AttentionCategory {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::DownCross, Self::MidCross, Self::UpCross, Self::DownSelf, Self::MidSelf, Self::UpSelf];
+
     /// Whether its maps are of the cross-attention, whose keys are the text's tokens.
     pub fn is_cross(self) -> bool {
         match self {
@@ -68,8 +62,8 @@ impl std::str::FromStr for AttentionCategory {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = CATEGORIES.into_iter().find(|category| category.name() == text);
-        found.ok_or_else(|| Error::unknown("attention", text, CATEGORIES.map(Self::name)))
+        let found = AttentionCategory::ALL.into_iter().find(|category| category.name() == text);
+        found.ok_or_else(|| Error::unknown("attention", text, AttentionCategory::ALL.map(Self::name)))
     }
 }
 

@@ -36,7 +36,7 @@ pub use miniature::{Padding, write_miniature};
 use crate::error::{ArgumentCause, ConfigCause, Error, FileCause, Result, TokenizerCause};
 use crate::formats::{self, FileKind, no_such_file};
 use added_tokens::AddedTokens;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
@@ -62,6 +62,19 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// The files that [`Self::from_folder`] reads, whether they are there or not.
+    pub fn files(tokenizer_dir: &Path) -> Vec<PathBuf> {
+        const NAMES: [&str; 6] = [
+            "vocab.json",
+            "merges.txt",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "tokenizer.json",
+        ];
+        NAMES.map(|name| tokenizer_dir.join(name)).to_vec()
+    }
+
     /// Reads `vocab.json` and `merges.txt`, and where they exist `tokenizer_config.json`, `special_tokens_map.json`,
     /// `added_tokens.json` and `tokenizer.json` (the last for its added tokens only).
     ///

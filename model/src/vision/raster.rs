@@ -1,6 +1,7 @@
 //! Plain 8-bit rasters: interleaved [`Rgb`] and single-channel [`Gray`].
 
 use crate::error::{ArgumentCause, Error, Result};
+use crate::formats::write_atomically;
 use std::path::Path;
 
 /// An 8-bit color image, interleaved R, G, B, row by row from the top.
@@ -93,24 +94,10 @@ fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], color: ima
     let (Ok(columns @ 1..), Ok(rows @ 1..)) = sides else {
         return Err(Error::argument("image to save as PNG", ArgumentCause::PngSize { width, height }));
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = temporary().tempfile_in(folder).map_err(Error::io(path))?;
-    image::codecs::png::PngEncoder::new(std::io::BufWriter::new(&mut file))
+    // Into memory first: what the encoder's own writer still holds when it is dropped is lost without a word on a full disk.
+    let mut bytes = Vec::new();
+    image::codecs::png::PngEncoder::new(&mut bytes)
         .write_image(pixels, columns, rows, color)
         .map_err(|problem| Error::io(path)(std::io::Error::other(problem)))?;
-    file.persist(path).map_err(|failed| Error::io(path)(failed.error))?;
-    Ok(())
-}
-
-/// Temporary files are private by default; this one becomes an ordinary file.
-fn temporary() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), allow(unused_mut))]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Less what the umask takes away.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
+    write_atomically(path, |file| file.write_bytes(&bytes))
 }
