@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
+use driftless::adapter::families::Norm;
 use driftless::adapter::files::{Entries, Network};
 use driftless::adapter::{Adapter, Factors, Full, Loha, Lora};
 use driftless::formats::WeightFile;
@@ -184,6 +185,87 @@ fn biases_are_not_dropped_in_silence() {
     // kohya's format holds them.
     done(folder, &["kohya", "full.safetensors", "--output", "two.safetensors"]);
     assert_changes(folder, &folder.join("two.safetensors"), &entries, 0.0);
+}
+
+/// Trained norms on both networks beside the LoRA of `lora.safetensors`, in one file.
+fn write_norms(folder: &Path) -> Entries {
+    let mut entries = write(folder, "lora.safetensors", lora);
+    let mut generator = Generator::manual_seed(8);
+    for (network, path) in [(Network::Unet, "conv_norm_out"), (Network::TextEncoder, "text_model.final_layer_norm")] {
+        let shape = weight(&folder.join("model"), network, &format!("{path}.weight")).dims().to_vec();
+        let mut draw = || generator.randn_tensor(&shape, &Device::Cpu).unwrap();
+        let norm = Norm { weight: draw(), bias: Some(draw()) };
+        entries.insert((network, path.to_owned()), Factors::Norm(norm).into());
+    }
+    AdapterFile::write_kohya(folder.join("norms.safetensors"), &entries, &BTreeMap::new(), None).unwrap();
+    entries
+}
+
+#[test]
+fn trained_norms_are_merged_and_refused_where_only_lora_goes() {
+    let place = place();
+    let folder = place.path();
+    let entries = write_norms(folder);
+    for command in ["diffusers", "peft"] {
+        let message = refused(folder, &[command, "norms.safetensors", "--output", "out.safetensors"]);
+        assert!(message.contains("conv_norm_out") && message.contains("--drop-norms"), "{message}");
+    }
+    let said = done(folder, &["diffusers", "norms.safetensors", "--output", "one.safetensors", "--drop-norms"]);
+    assert!(said.contains("the differences of 2 norms are left out"), "{said}");
+    let without: Entries =
+        entries.iter().filter(|(_, adapter)| !adapter.factors.is_norm()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    assert_changes(folder, &folder.join("one.safetensors"), &without, 1e-6);
+    // kohya's format holds them, and its metadata say so as LyCORIS' do.
+    done(folder, &["kohya", "norms.safetensors", "--output", "two.safetensors"]);
+    assert_changes(folder, &folder.join("two.safetensors"), &entries, 0.0);
+    assert!(
+        WeightFile::open(folder.join("two.safetensors")).unwrap().metadata()["ss_network_args"]
+            .contains("\"train_norm\":\"True\"")
+    );
+    done(folder, &["merge", "--base", "model", "norms.safetensors:0.5", "--output", "merged"]);
+    for ((network, path), adapter) in entries.iter().filter(|(_, adapter)| adapter.factors.is_norm()) {
+        for (name, (_, change)) in ["weight", "bias"].iter().zip(adapter.components()) {
+            let name = format!("{path}.{name}");
+            let expected = (weight(&folder.join("model"), *network, &name) + (change * 0.5).unwrap()).unwrap();
+            assert!(error(&weight(&folder.join("merged"), *network, &name), &expected) <= 1e-7, "{name}");
+        }
+    }
+}
+
+/// cloneofsimo's files go wherever others do.
+#[test]
+fn lists_without_names_are_converted() {
+    let place = place();
+    let folder = place.path();
+    let fixture = |name: &str| format!("{}/../tests/fixtures/adapters/{name}", env!("CARGO_MANIFEST_DIR"));
+    let file = AdapterFile::open(fixture("list.safetensors")).unwrap();
+    let networks = |found: &AdapterFile| found.entries.keys().cloned().collect::<Vec<_>>();
+    for (command, output) in
+        [("kohya", "kohya.safetensors"), ("diffusers", "diffusers.safetensors"), ("peft", "peft.safetensors")]
+    {
+        done(folder, &[command, &fixture("list.safetensors"), "--output", output]);
+        let found = AdapterFile::open(folder.join(output)).unwrap();
+        assert_eq!(networks(&found), networks(&file));
+        for (layer, adapter) in &found.entries {
+            let zeros = Tensor::zeros(adapter.factors.weight_shape(None).unwrap(), DType::F32, &Device::Cpu).unwrap();
+            let (found, expected) = (adapter.delta(&zeros).unwrap(), file.entries[layer].delta(&zeros).unwrap());
+            assert_eq!(error(&found, &expected), 0.0, "{command}: {layer:?}");
+        }
+    }
+    let list: serde_json::Value = serde_json::from_str(&done(folder, &["inspect", &fixture("list_unet.pt"), "--json"])).unwrap();
+    assert_eq!((list["kind"].as_str(), list["format"].as_str()), (Some("adapter"), Some("cloneofsimo (without names)")));
+}
+
+#[test]
+fn merging_beyond_the_largest_number_is_refused() {
+    let place = place();
+    let folder = place.path();
+    write(folder, "lora.safetensors", lora);
+    for output in ["out", "out.safetensors"] {
+        let message = refused(folder, &["merge", "--base", "model", "lora.safetensors:1e39", "--output", output]);
+        let named = LAYERS.iter().any(|(network, path)| message.contains(&format!("`{network}.{path}.weight`")));
+        assert!(message.contains("no longer finite") && named, "{message}");
+    }
 }
 
 #[test]

@@ -219,7 +219,20 @@ fn adapters() -> Vec<Case> {
         case("two families", of(&[down, up, ("diff", &[8, 8])], 1.0), &["diff", "full difference"]),
         case("magnitudes of a matrix", of(&[down, up, ("dora_scale", &[8, 8])], 1.0), &["dora_scale"]),
         case("magnitudes alone", of(&[("dora_scale", &[8, 1])], 1.0), &["without the factors"]),
-        case("another type", of(&[("oft_blocks", &[1, 2, 4, 4])], 1.0), &["BOFT"]),
+        case("another type", of(&[("bm.weight", &[2, 2])], 1.0), &["GLoRA with a core"]),
+        case("butterflies of an odd size", of(&[("oft_blocks", &[1, 2, 3, 3])], 1.0), &["oft_blocks", "powers of two"]),
+        case("butterflies of too many stages", of(&[("oft_blocks", &[70, 2, 4, 4])], 1.0), &["oft_blocks", "powers of two"]),
+        case("norms on a linear layer", of(&[("w_norm", &[8])], 1.0), &["w_norm", "is no norm"]),
+        case(
+            "lora on a norm",
+            tensors(
+                &[("lora_unet_conv_norm_out.lora_down.weight", &[2, 8]), ("lora_unet_conv_norm_out.lora_up.weight", &[8, 2])],
+                1.0,
+            ),
+            &["conv_norm_out", "is a norm"],
+        ),
+        case("half a norm", tensors(&[("lora_unet_conv_norm_out.b_norm", &[8])], 1.0), &["b_norm", "missing"]),
+        case("half a list", tensors(&[("0", &[8, 2]), ("1", &[2, 8])], 1.0), &["cloneofsimo"]),
         case("an unknown part", of(&[down, up, ("executed", &[1])], 1.0), &["not understood"]),
         case("no layer of the model", tensors(&[("lora_unet_executed.lora_down.weight", &[2, 8])], 1.0), &[]),
         case(

@@ -4,7 +4,6 @@ use candle_core::DType;
 use clap::{Args, ValueEnum};
 use driftless::error::ArgumentCause;
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 /// How much is told, and in which form.
@@ -99,46 +98,9 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// An adapter file with its strength: `FILE[:SCALE]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScaledFile {
-    /// The file.
-    pub file: PathBuf,
-    /// What the adapter's term is multiplied with.
-    pub scale: f64,
-}
-
-impl FromStr for ScaledFile {
-    type Err = &'static str;
-
-    /// `FILE` or `FILE:SCALE`; a last part that is no number belongs to the name.
-    ///
-    /// # Errors
-    /// Without a file, or with a scale that is not finite.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let scaled = text.rsplit_once(':').and_then(|(file, scale)| Some((file, scale.parse::<f64>().ok()?)));
-        let (file, scale) = scaled.unwrap_or((text, 1.0));
-        if file.is_empty() || !scale.is_finite() {
-            return Err("expected FILE or FILE:SCALE with a finite scale");
-        }
-        Ok(Self { file: file.into(), scale })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_with_and_without_strength() {
-        let parse = |text: &str| text.parse::<ScaledFile>().map(|scaled| (scaled.file, scaled.scale));
-        assert_eq!(parse("a.safetensors"), Ok(("a.safetensors".into(), 1.0)));
-        assert_eq!(parse("a.safetensors:0.5"), Ok(("a.safetensors".into(), 0.5)));
-        assert_eq!(parse("C:\\a.safetensors"), Ok(("C:\\a.safetensors".into(), 1.0)));
-        for wrong in ["a:nan", "a:inf", ":2", ""] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn devices() {

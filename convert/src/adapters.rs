@@ -21,6 +21,8 @@ pub fn to_kohya(options: &AdapterOptions, console: &Console) -> Result<()> {
     if options.rank.is_some() {
         plain(options, base.as_ref()).apply(&mut adapter, console)?;
         forget_network(&mut adapter.metadata);
+    } else if options.drop_norms {
+        plain(options, base.as_ref()).leave_out_norms(&mut adapter, console)?;
     }
     output::prepare(&options.input, &options.output)?;
     AdapterFile::write_kohya(&options.output, &adapter.entries, &adapter.metadata, options.dtype.map(|dtype| dtype.dtype()))?;
@@ -41,7 +43,7 @@ pub fn to_peft(options: &AdapterOptions, console: &Console) -> Result<()> {
         console.result("one file under PEFT's names for both networks, scale folded in; a folder's name as --output gives PEFT's own folders");
         return Ok(());
     }
-    if options.rank.is_some() || !files::fits_peft(&adapter.entries) {
+    if options.rank.is_some() || options.drop_norms || !files::fits_peft(&adapter.entries) {
         plain(options, base.as_ref()).apply(&mut adapter, console)?;
     }
     output::prepare(&options.input, target)?;
@@ -81,7 +83,7 @@ pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, console: &Conso
 }
 
 fn plain<'a>(options: &AdapterOptions, base: Option<&'a Model>) -> Plain<'a> {
-    Plain { rank: options.rank.map(|rank| rank as usize), base, drop_biases: options.drop_biases }
+    Plain { rank: options.rank.map(|rank| rank as usize), base, drop_biases: options.drop_biases, drop_norms: options.drop_norms }
 }
 
 /// Takes out what described the family that an adapter was before it became plain.

@@ -1,9 +1,10 @@
 //! What was typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use driftless::adapter::ScaledFile;
 use driftless::model_family::Prediction;
 use driftless_cli::Logging;
-use driftless_cli::options::{Precision, ScaledFile};
+use driftless_cli::options::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -107,6 +108,9 @@ pub struct AdapterOptions {
     /// Leaves out differences of biases (diff_b), which LoRA cannot hold, in the place of failing.
     #[arg(long)]
     pub drop_biases: bool,
+    /// Leaves out trained norms (w_norm, b_norm), which LoRA cannot hold, in the place of failing.
+    #[arg(long)]
+    pub drop_norms: bool,
     /// Warns of keys that are not understood, and leaves them out, in the place of failing.
     #[arg(long)]
     pub allow_unknown: bool,

@@ -7,14 +7,14 @@ use crate::args::MergeOptions;
 use crate::model::Model;
 use crate::pipeline_folder::{Chosen, Folder};
 use crate::{adapters, checkpoint_file, output};
-use candle_core::{DType, Tensor};
-use driftless::adapter::Adapter;
-use driftless::adapter::AdapterFile;
+use candle_core::Tensor;
+use driftless::adapter::{Adapter, AdapterFile, ScaledFile, merged_bias, merged_weight};
+use driftless::error::AdapterCause;
+use driftless::formats::require_finite;
 use driftless::model_family::Network;
 use driftless::weights::Component;
 use driftless::{Error, Result};
 use driftless_cli::Console;
-use driftless_cli::options::ScaledFile;
 use std::collections::BTreeMap;
 
 /// Adapters of one layer, by network and module path.
@@ -31,7 +31,14 @@ pub fn run(options: &MergeOptions, console: &Console) -> Result<()> {
         output::prepare(&scaled.file, &options.output)?;
     }
     output::prepare(&base.path, &options.output)?;
-    let transform = |network: Network, name: &str, tensor: Tensor| merged(&changes, network, name, tensor);
+    let transform = |network: Network, name: &str, tensor: Tensor| {
+        let changed = merged(&changes, network, name, tensor)?;
+        match require_finite(&changed) {
+            Ok(()) => Ok(changed),
+            // The base's own numbers were found finite when they were read.
+            Err(_) => Err(Error::tensor(&base.path, format!("{network}.{name}"), AdapterCause::Overflow)),
+        }
+    };
     let dtype = options.dtype.map(|dtype| dtype.dtype());
     let present: Vec<&Component> = Network::PIPELINE.iter().filter_map(|network| base.network(*network)).collect();
     if looks_like_a_file(options) {
@@ -68,7 +75,7 @@ fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Conso
     console.result(format!("{} at {}: {}", scaled.file.display(), scaled.scale, adapters::summary(&file)));
     for ((network, path), adapter) in file.entries {
         let has_bias = base.network(network).is_some_and(|component| component.info(&format!("{path}.bias")).is_some());
-        if adapter.bias.is_some() && !has_bias {
+        if adapter.bias_change()?.is_some() && !has_bias {
             let problem = "changes a bias, and the base model has none there";
             return Err(Error::tensor(&scaled.file, format!("{network}.{path}"), problem));
         }
@@ -77,18 +84,13 @@ fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Conso
     Ok(())
 }
 
-/// A weight with all changes; others as they are.
+/// A weight or bias with all changes, float32; others as they are.
 fn merged(changes: &Changes, network: Network, name: &str, tensor: Tensor) -> Result<Tensor> {
     let Some((path, parameter)) = name.rsplit_once('.') else { return Ok(tensor) };
     let Some(adapters) = changes.get(&(network, path.to_owned())) else { return Ok(tensor) };
-    let base = tensor.to_dtype(DType::F32)?;
-    let mut sum = base.clone();
-    for adapter in adapters {
-        match (parameter, &adapter.bias) {
-            ("weight", _) => sum = (sum + adapter.delta(&base)?)?,
-            ("bias", Some(change)) => sum = (sum + (change.to_dtype(DType::F32)? * adapter.strength)?)?,
-            _ => {}
-        }
+    match parameter {
+        "weight" => merged_weight(&tensor, adapters),
+        "bias" => Ok(merged_bias(Some(&tensor), adapters)?.unwrap_or(tensor)),
+        _ => Ok(tensor),
     }
-    Ok(sum)
 }

@@ -44,7 +44,12 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console)
         let problem = "is a whole checkpoint, which holds no tokenizer and no configurations";
         return Err(Error::file(file.path(), problem, "name a diffusers folder of its base model with --base"));
     };
-    for (given, option) in [(options.adapter.rank.is_some(), "--rank"), (options.adapter.drop_biases, "--drop-biases")] {
+    let for_adapters = [
+        (options.adapter.rank.is_some(), "--rank"),
+        (options.adapter.drop_biases, "--drop-biases"),
+        (options.adapter.drop_norms, "--drop-norms"),
+    ];
+    for (given, option) in for_adapters {
         if given {
             return Err(Error::argument(option, "is for adapters, and the input is a whole checkpoint"));
         }

@@ -19,11 +19,14 @@ pub struct Plain<'a> {
     pub base: Option<&'a Model>,
     /// Whether differences of biases may be left out.
     pub drop_biases: bool,
+    /// Whether differences of norms may be left out.
+    pub drop_norms: bool,
 }
 
 impl Plain<'_> {
     /// Replaces every layer that is not plain LoRA, and with a rank those of a larger one.
     pub fn apply(&self, file: &mut AdapterFile, console: &Console) -> Result<()> {
+        self.leave_out_norms(file, console)?;
         let as_it_is = |adapter: &Adapter| {
             let lora = adapter.as_plain_lora();
             lora.is_some_and(|lora| self.rank.is_none_or(|rank| lora.rank() <= rank))
@@ -56,6 +59,28 @@ impl Plain<'_> {
         for Made { layer, adapter, .. } in made {
             file.entries.insert(layer, adapter);
         }
+        Ok(())
+    }
+
+    /// Takes out trained norms, where that is wanted.
+    pub fn leave_out_norms(&self, file: &mut AdapterFile, console: &Console) -> Result<()> {
+        let norms = file.entries.values().filter(|adapter| adapter.factors.is_norm()).count();
+        let Some(((network, path), _)) = file.entries.iter().find(|(_, adapter)| adapter.factors.is_norm()) else {
+            return Ok(());
+        };
+        if !self.drop_norms || norms == file.entries.len() {
+            let advice = if self.drop_norms {
+                "and nothing else is changed"
+            } else {
+                "and --drop-norms leaves norms as they are in the base"
+            };
+            let problem = format!(
+                "is a trained norm, as {norms} layers are, which LoRA cannot hold; `convert merge` and `convert kohya` without --rank can, {advice}"
+            );
+            return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
+        }
+        file.entries.retain(|_, adapter| !adapter.factors.is_norm());
+        console.warn(format!("the differences of {norms} norms are left out"));
         Ok(())
     }
 

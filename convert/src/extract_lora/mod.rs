@@ -16,7 +16,7 @@ use crate::told::LAYERS;
 use candle_core::{DType, Device};
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::Entries;
-use driftless::model_family::{Network, layer_kind};
+use driftless::model_family::{LayerKind, Network, layer_kind};
 use driftless::weights::Component;
 use driftless::{Error, Result};
 use driftless_cli::{Console, Progress};
@@ -79,7 +79,8 @@ fn compare<'a>(network: Network, tuned: &'a Component, base: &'a Component, work
             let problem = format!("has shape {:?}, the base model's has {:?}", found.shape, wanted.shape);
             return Err(Error::tensor(tuned.file().path(), tuned.stored_name(name).unwrap_or(name), problem));
         }
-        let path = name.strip_suffix(".weight").filter(|path| layer_kind(network, path).is_some());
+        let path =
+            name.strip_suffix(".weight").filter(|path| layer_kind(network, path).is_some_and(|kind| kind != LayerKind::Norm));
         match path {
             Some(path) => work.push(Layer { network, path: path.to_owned(), tuned, base }),
             None => {

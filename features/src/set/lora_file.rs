@@ -1,7 +1,9 @@
-//! An adapter file with its strength, as it is written in options and configuration files.
+//! An adapter file with its strength, as part of what decides a pass.
 
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use driftless::adapter::{NotAScaledFile, ScaledFile};
 
 use super::Finite;
 
@@ -14,27 +16,13 @@ pub struct LoraFile {
     pub scale: Finite,
 }
 
-/// A text that is no adapter file with a strength.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected FILE or FILE:SCALE with a finite scale")]
-pub struct NotALoraFile;
-
 impl FromStr for LoraFile {
-    type Err = NotALoraFile;
+    type Err = NotAScaledFile;
 
-    /// `FILE` or `FILE:SCALE`; a last part that is no number belongs to the name.
-    fn from_str(text: &str) -> Result<Self, NotALoraFile> {
-        let (file, scale) = match text.rsplit_once(':') {
-            Some((file, scale)) => match scale.parse::<f64>() {
-                Ok(scale) => (file, scale),
-                Err(_) => (text, 1.0),
-            },
-            None => (text, 1.0),
-        };
-        match Finite::new(scale) {
-            Some(scale) if !file.is_empty() => Ok(Self { file: file.into(), scale }),
-            _ => Err(NotALoraFile),
-        }
+    /// As [`ScaledFile`].
+    fn from_str(text: &str) -> Result<Self, NotAScaledFile> {
+        let ScaledFile { file, scale } = text.parse()?;
+        Ok(Self { file, scale: Finite::new(scale).ok_or(NotAScaledFile)? })
     }
 }
 

@@ -13,7 +13,7 @@ use driftless::taps::AttentionCategory;
 pub use finite::Finite;
 pub use fusion::{Fusion, FusionMode};
 pub use layer_choice::LayerChoice;
-pub use lora_file::{LoraFile, NotALoraFile};
+pub use lora_file::LoraFile;
 
 use crate::fault::Fault;
 use crate::ids::Id;

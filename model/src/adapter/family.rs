@@ -22,8 +22,10 @@ pub(super) trait Family: Sized {
     const COMPONENTS: &'static [Component];
     /// The components that carry a change of scale, of which each adapter has one.
     const SCALED: &'static [Component];
-    /// LyCORIS' `algo` in the metadata of its files.
+    /// LyCORIS' `algo` in the metadata of its files; a change of norms goes beside another there, by a switch.
     const METADATA: &'static str;
+    /// Whether it stands on norms, and on nothing else; such a change has no LoRA form.
+    const ON_NORMS: bool = false;
     /// Whether DoRA's magnitudes go with it.
     const TAKES_MAGNITUDES: bool;
     /// How it is trained, where it is.
@@ -34,6 +36,11 @@ pub(super) trait Family: Sized {
     /// # Errors
     /// [`crate::Error::Tensor`] with the key, for a component that is missing, of another shape, or that disagrees with another.
     fn read(layer: &StoredLayer) -> Result<Self>;
+
+    /// LyCORIS' `algo` of this very adapter, where a family has several.
+    fn algorithm(&self) -> &'static str {
+        Self::METADATA
+    }
 
     /// The name of this very adapter, where a family has several.
     fn name(&self) -> &'static str {

@@ -19,6 +19,11 @@ pub enum LayerShape {
         /// Height and width of the kernel.
         kernel: usize,
     },
+    /// A group or layer normalization, scale and shift `[channels]`.
+    Norm {
+        /// Channels or features.
+        channels: usize,
+    },
 }
 
 impl LayerShape {
@@ -26,6 +31,7 @@ impl LayerShape {
     pub fn features(self) -> (usize, usize) {
         match self {
             Self::Linear { c_in, c_out } | Self::Conv2d { c_in, c_out, .. } => (c_in, c_out),
+            Self::Norm { channels } => (channels, channels),
         }
     }
 
@@ -34,22 +40,15 @@ impl LayerShape {
         match self {
             Self::Linear { c_in, c_out } => vec![c_out, c_in],
             Self::Conv2d { c_in, c_out, kernel } => vec![c_out, c_in, kernel, kernel],
+            Self::Norm { channels } => vec![channels],
         }
     }
 
-    /// Height and width of the kernel; 1 for linear layers.
+    /// Height and width of the kernel; 1 where there is none.
     pub fn kernel(self) -> usize {
         match self {
-            Self::Linear { .. } => 1,
+            Self::Linear { .. } | Self::Norm { .. } => 1,
             Self::Conv2d { kernel, .. } => kernel,
-        }
-    }
-
-    /// The shapes of LoRA's `down` and `up` matrices at a rank.
-    pub fn lora_shapes(self, rank: usize) -> (Vec<usize>, Vec<usize>) {
-        match self {
-            Self::Linear { c_in, c_out } => (vec![rank, c_in], vec![c_out, rank]),
-            Self::Conv2d { c_in, c_out, kernel } => (vec![rank, c_in, kernel, kernel], vec![c_out, rank, 1, 1]),
         }
     }
 }

@@ -9,9 +9,11 @@
 //! | [`decorators`] | what goes with any family: DoRA, dropout |
 //! | [`Component`], `stored_layer` | the names under which tensors are stored, and what a file holds for one layer |
 //! | [`files`] | the files of kohya and LyCORIS, diffusers and PEFT: reading and writing |
+//! | [`merged_weight`], [`merged_bias`] | the one place where changes are added to what they change |
 //! | `rebuilt` | terms of families whose change is as large as the weight |
 //! | [`Algorithm`], [`Trainable`] | training: names, arguments, first values, variables |
 //! | [`plain`], [`low_rank`] | plain LoRA in place of any family |
+//! | [`ScaledFile`] | `FILE[:SCALE]`, as options have it |
 //! | [`targets`] | which layers |
 
 #[expect(clippy::module_inception, reason = "the type that the room is about")]
@@ -24,9 +26,11 @@ mod family;
 pub mod files;
 mod layer_shape;
 pub mod low_rank;
+mod merged;
 mod misfit;
 pub mod plain;
 mod rebuilt;
+mod scaled_file;
 mod stored_layer;
 pub mod targets;
 mod trainable;
@@ -38,6 +42,8 @@ pub use decorators::{BatchClock, Dropout, DropoutRates, DropoutStyle};
 pub use families::{Factors, Full, Ia3, KroneckerFactor, Loha, Lokr, LokrOptions, Lora};
 pub use files::AdapterFile;
 pub use layer_shape::LayerShape;
+pub use merged::{merged_bias, merged_weight};
 pub use misfit::Misfit;
+pub use scaled_file::{NotAScaledFile, ScaledFile};
 pub use trainable::Trainable;
 pub use training::{Algorithm, Argument, TrainableOptions, Value};

@@ -34,9 +34,12 @@ impl Adapter {
     /// change does not depend on it, anything of its shape. A difference of the bias is left out: it is the caller's to tell.
     ///
     /// # Errors
-    /// When the shapes disagree.
+    /// When the shapes disagree, or the change is one of a norm.
     pub fn to_plain(&self, weight: &Tensor, rank: Option<usize>) -> Result<Plain> {
         self.check(weight.dims()).map_err(|misfit| Error::argument("adapter", misfit))?;
+        if self.factors.is_norm() {
+            return Err(Error::argument("adapter", ArgumentCause::NormAsLora));
+        }
         let smaller = weight.dims()[0].min(weight.elem_count() / weight.dims()[0].max(1));
         let most = rank.unwrap_or(usize::MAX).min(smaller).max(1);
         if let Factors::Lora(lora) = &self.factors

@@ -57,6 +57,7 @@ impl StoredLayer<'_> {
             LayerKind::Linear => "linear layer",
             LayerKind::PointwiseConvolution => "1x1 convolution",
             LayerKind::Convolution => "convolution",
+            LayerKind::Norm => "norm",
         };
         self.wrong(key, AdapterCause::Shape { found: shape.to_vec(), layer, expected: expected.to_owned() })
     }

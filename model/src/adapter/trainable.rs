@@ -6,8 +6,9 @@ use super::component::Component;
 use super::decorators::dora;
 use super::training::{FirstValues, TrainableOptions};
 use super::{Adapter, LayerShape};
-use crate::Result;
+use crate::error::ArgumentCause;
 use crate::rng::Generator;
+use crate::{Error, Result};
 
 /// An adapter with its variables.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ impl Trainable {
     /// An adapter that changes nothing yet, for a layer with this weight, and a bias or none.
     ///
     /// # Errors
-    /// When the device has no memory for it.
+    /// When the layer is a norm, or the device has no memory for it.
     pub fn init(
         kind: LayerShape,
         weight: &Tensor,
@@ -31,6 +32,9 @@ impl Trainable {
         generator: &mut Generator,
         device: &Device,
     ) -> Result<Self> {
+        if let LayerShape::Norm { channels } = kind {
+            return Err(Error::argument("adapter", ArgumentCause::NormTraining { channels }));
+        }
         let (algorithm, rank) = (&options.algorithm, options.rank);
         let mut draw = FirstValues { kind, rank, options, generator, device };
         let factors = algorithm.first_values(&mut draw)?;

@@ -74,6 +74,11 @@ impl Algorithm {
         trained().flat_map(|training| training.algorithms).copied()
     }
 
+    /// LyCORIS' names of the families that are read and not trained.
+    pub fn untrained() -> impl Iterator<Item = &'static str> {
+        REGISTRY.iter().filter(|row| row.training.is_none()).map(|row| row.metadata)
+    }
+
     /// Plain LoRA.
     pub fn lora() -> Self {
         Self { training: &LORA_TRAINING, given: Vec::new() }

@@ -24,6 +24,10 @@ pub enum AdapterCause {
     TwoForms { other: String, component: &'static str },
     #[error("is a magnitude of DoRA, which {family} does not have")]
     Magnitude { family: &'static str },
+    #[error("is a part of {family}, and `{layer}` is {found}")]
+    LayerKind { family: &'static str, layer: String, found: &'static str },
+    #[error("changes the bias, which {family} of the same layer does too")]
+    TwoBiases { family: &'static str },
 
     #[error("is empty or a single number (shape {found:?}); a matrix is expected")]
     NotAMatrix { found: Vec<usize> },
@@ -48,8 +52,6 @@ pub enum AdapterCause {
 
     #[error("has shape {found:?}, the blocks turn {expected} outputs")]
     Rescale { found: Vec<usize>, expected: usize },
-    #[error("has shape {found:?}, four sizes as BOFT has them, which is not supported")]
-    Boft { found: Vec<usize> },
     #[error("alpha is {found}; OFT's constraint must be a number of at least 0")]
     Constraint { found: f64 },
     #[error("alpha is 0; kohya's OFT then rotates nothing")]
@@ -57,6 +59,13 @@ pub enum AdapterCause {
     #[error("holds blocks that are no rotations: their rows are not at right angles")]
     NotRotations,
 
+    #[error("stands alone or out of turn in a file of cloneofsimo's format")]
+    OutOfTurn,
+    #[error("changes {found}, which is not {expected} (cloneofsimo's format, whose layers are known by their order)")]
+    OutOfOrder { found: String, expected: String },
+
+    #[error("is no longer finite with the adapters' changes; give them smaller scales")]
+    Overflow,
     #[error("the base model has no such layer")]
     NoSuchLayer,
     #[error("{misfit} in the base model")]

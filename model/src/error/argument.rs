@@ -55,6 +55,10 @@ pub enum ArgumentCause {
     NoConvergence,
     #[error("is a single number")]
     Scalar,
+    #[error("changes a norm, which no LoRA can")]
+    NormAsLora,
+    #[error("is for a norm of {channels} channels, and norms are not trained here")]
+    NormTraining { channels: usize },
     #[error("is not trained here: no gradient flows through its rotations")]
     OftTraining,
     #[error("hold numbers too large for a rotation")]

@@ -1,16 +1,17 @@
-//! Group and layer normalization with frozen scale and shift (`torch.nn.GroupNorm`, `torch.nn.LayerNorm`).
+//! Group and layer normalization with frozen scale and shift and a slot for changes of them (`torch.nn.GroupNorm`,
+//! `torch.nn.LayerNorm`).
 
-use candle_core::Tensor;
+use std::sync::Arc;
 
-use super::Weights;
+use super::{Slot, Weights};
 use crate::Result;
+use crate::adapter::LayerShape;
 use crate::ops::Activation;
 
 /// Group normalization, optionally followed by SiLU in the same pass.
 #[derive(Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    slot: Arc<Slot>,
     groups: usize,
     eps: f64,
 }
@@ -21,9 +22,7 @@ impl GroupNorm {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(groups: usize, channels: usize, eps: f64, weights: Weights) -> Result<Self> {
-        let weight = weights.parameter("weight", &[channels])?;
-        let bias = weights.parameter("bias", &[channels])?;
-        Ok(Self { weight, bias, groups, eps })
+        Ok(Self { slot: slot(channels, weights)?, groups, eps })
     }
 
     /// # Shapes
@@ -31,7 +30,7 @@ impl GroupNorm {
     /// # Errors
     /// When the channel count disagrees.
     pub fn forward(&self, x: &Activation) -> Result<Activation> {
-        x.group_norm(&self.weight, &self.bias, self.groups, self.eps, false)
+        self.run(x, false)
     }
 
     /// SiLU of [`GroupNorm::forward`], in one pass.
@@ -39,15 +38,19 @@ impl GroupNorm {
     /// # Errors
     /// As [`GroupNorm::forward`].
     pub fn forward_silu(&self, x: &Activation) -> Result<Activation> {
-        x.group_norm(&self.weight, &self.bias, self.groups, self.eps, true)
+        self.run(x, true)
+    }
+
+    fn run(&self, x: &Activation, silu: bool) -> Result<Activation> {
+        let (weight, bias) = self.slot.changed()?;
+        x.group_norm(&weight, &bias, self.groups, self.eps, silu)
     }
 }
 
 /// Layer normalization over the last axis.
 #[derive(Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    slot: Arc<Slot>,
     eps: f64,
 }
 
@@ -57,9 +60,7 @@ impl LayerNorm {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn load(features: usize, eps: f64, weights: Weights) -> Result<Self> {
-        let weight = weights.parameter("weight", &[features])?;
-        let bias = weights.parameter("bias", &[features])?;
-        Ok(Self { weight, bias, eps })
+        Ok(Self { slot: slot(features, weights)?, eps })
     }
 
     /// # Shapes
@@ -67,6 +68,13 @@ impl LayerNorm {
     /// # Errors
     /// When the feature count disagrees.
     pub fn forward(&self, x: &Activation) -> Result<Activation> {
-        x.layer_norm(&self.weight, &self.bias, self.eps)
+        let (weight, bias) = self.slot.changed()?;
+        x.layer_norm(&weight, &bias, self.eps)
     }
+}
+
+/// The slot of a norm's `weight` and `bias` `[channels]`.
+fn slot(channels: usize, weights: Weights) -> Result<Arc<Slot>> {
+    let (weight, bias) = (weights.parameter("weight", &[channels])?, weights.parameter("bias", &[channels])?);
+    Ok(weights.register(Slot::new(LayerShape::Norm { channels }, weight, Some(bias))))
 }

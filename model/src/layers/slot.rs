@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use candle_core::Tensor;
 
-use crate::adapter::{Adapter, LayerShape};
+use crate::adapter::{Adapter, LayerShape, merged_bias, merged_weight};
 use crate::{Error, Result};
 
 /// A layer's frozen weight and the adapters on it. Adapters can be swapped while the network is in use elsewhere.
@@ -74,23 +74,34 @@ impl Slot {
     /// them. Each changes the weight as it was before, as attached adapters do.
     ///
     /// # Errors
-    /// When a tensor operation fails.
+    /// When a tensor operation fails; the layer is as it was then.
     pub fn merge(&self) -> Result<()> {
         let mut weight = self.weight.write().unwrap_or_else(PoisonError::into_inner);
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
-        let mut merged = weight.to_dtype(candle_core::DType::F32)?;
         let mut bias = self.bias.write().unwrap_or_else(PoisonError::into_inner);
-        for adapter in adapters.drain(..) {
-            merged = (merged + adapter.delta(&weight)?)?;
-            if let Some(change) = adapter.bias_change()? {
-                *bias = Some(match bias.take() {
-                    Some(bias) => (&bias + change.to_dtype(bias.dtype())?)?,
-                    None => change,
-                });
-            }
+        let merged = merged_weight(&weight, &adapters)?.to_dtype(weight.dtype())?;
+        if let Some(changed) = merged_bias(bias.as_ref(), &adapters)? {
+            let dtype = bias.as_ref().map_or(changed.dtype(), Tensor::dtype);
+            *bias = Some(changed.to_dtype(dtype)?);
         }
-        *weight = merged.to_dtype(weight.dtype())?;
+        *weight = merged;
+        adapters.clear();
         Ok(())
+    }
+
+    /// A norm's scale and shift with the changes of the adapters in force.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub(super) fn changed(&self) -> Result<(Tensor, Tensor)> {
+        let (weight, adapters) = (self.weight(), self.adapters());
+        // Every norm is made with a shift.
+        let bias = self.bias().map_or_else(|| weight.zeros_like(), Ok)?;
+        if adapters.is_empty() {
+            return Ok((weight, bias));
+        }
+        let changed = merged_bias(Some(&bias), &adapters)?.map_or(Ok(bias), |changed| changed.to_dtype(weight.dtype()))?;
+        Ok((merged_weight(&weight, &adapters)?.to_dtype(weight.dtype())?, changed))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The layers of SD1.5 that an adapter can stand on, as patterns of diffusers and transformers module paths.
+//! The layers of SD1.5 and its kin that an adapter can stand on, as patterns of diffusers and transformers module paths.
 //!
 //! A pattern's `#` stands for any index, so models of any depth and width fit. Resolving against whole patterns is what makes
 //! kohya's underscored names unambiguous: undoing underscores piece by piece would split `to_out`, `time_emb_proj` or `linear_1`.
@@ -16,17 +16,20 @@ pub enum LayerKind {
     PointwiseConvolution,
     /// A convolution with a larger kernel `[out, in, k, k]`.
     Convolution,
+    /// A group or layer normalization, scale and shift `[channels]`.
+    Norm,
 }
 
 impl LayerKind {
     /// Whether the layer is a convolution of any kernel size.
     pub fn is_convolution(self) -> bool {
-        self != Self::Linear
+        matches!(self, Self::PointwiseConvolution | Self::Convolution)
     }
 }
 
 /// Layers inside a `Transformer2DModel`.
 const TRANSFORMER: &[(&str, LayerKind)] = &[
+    ("norm", LayerKind::Norm),
     ("proj_in", LayerKind::PointwiseConvolution),
     ("proj_out", LayerKind::PointwiseConvolution),
     ("transformer_blocks.#.attn1.to_q", LayerKind::Linear),
@@ -39,6 +42,9 @@ const TRANSFORMER: &[(&str, LayerKind)] = &[
     ("transformer_blocks.#.attn2.to_out.0", LayerKind::Linear),
     ("transformer_blocks.#.ff.net.0.proj", LayerKind::Linear),
     ("transformer_blocks.#.ff.net.2", LayerKind::Linear),
+    ("transformer_blocks.#.norm1", LayerKind::Norm),
+    ("transformer_blocks.#.norm2", LayerKind::Norm),
+    ("transformer_blocks.#.norm3", LayerKind::Norm),
 ];
 
 /// Layers inside a `ResnetBlock2D`.
@@ -47,12 +53,15 @@ const RESNET: &[(&str, LayerKind)] = &[
     ("conv2", LayerKind::Convolution),
     ("conv_shortcut", LayerKind::PointwiseConvolution),
     ("time_emb_proj", LayerKind::Linear),
+    ("norm1", LayerKind::Norm),
+    ("norm2", LayerKind::Norm),
 ];
 
 /// Layers of the UNet that stand alone.
 const UNET_SINGLE: &[(&str, LayerKind)] = &[
     ("conv_in", LayerKind::Convolution),
     ("conv_out", LayerKind::Convolution),
+    ("conv_norm_out", LayerKind::Norm),
     ("time_embedding.linear_1", LayerKind::Linear),
     ("time_embedding.linear_2", LayerKind::Linear),
     ("down_blocks.#.downsamplers.#.conv", LayerKind::Convolution),
@@ -60,8 +69,16 @@ const UNET_SINGLE: &[(&str, LayerKind)] = &[
 ];
 
 /// Layers inside a `CLIPEncoderLayer`.
-const TEXT_LAYER: &[&str] =
-    &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"];
+const TEXT_LAYER: &[(&str, LayerKind)] = &[
+    ("self_attn.q_proj", LayerKind::Linear),
+    ("self_attn.k_proj", LayerKind::Linear),
+    ("self_attn.v_proj", LayerKind::Linear),
+    ("self_attn.out_proj", LayerKind::Linear),
+    ("mlp.fc1", LayerKind::Linear),
+    ("mlp.fc2", LayerKind::Linear),
+    ("layer_norm1", LayerKind::Norm),
+    ("layer_norm2", LayerKind::Norm),
+];
 
 struct Pattern {
     network: Network,
@@ -82,9 +99,10 @@ static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
     for (layer, kind) in UNET_SINGLE {
         add(Network::Unet, (*layer).to_owned(), *kind);
     }
-    for layer in TEXT_LAYER {
-        add(Network::TextEncoder, format!("text_model.encoder.layers.#.{layer}"), LayerKind::Linear);
+    for (layer, kind) in TEXT_LAYER {
+        add(Network::TextEncoder, format!("text_model.encoder.layers.#.{layer}"), *kind);
     }
+    add(Network::TextEncoder, "text_model.final_layer_norm".to_owned(), LayerKind::Norm);
     patterns
 });
 
@@ -147,6 +165,11 @@ mod tests {
             (Network::Unet, "time_embedding.linear_2", LayerKind::Linear),
             (Network::Unet, "down_blocks.2.downsamplers.0.conv", LayerKind::Convolution),
             (Network::TextEncoder, "text_model.encoder.layers.10.mlp.fc1", LayerKind::Linear),
+            (Network::Unet, "up_blocks.1.attentions.2.norm", LayerKind::Norm),
+            (Network::Unet, "up_blocks.1.attentions.2.transformer_blocks.0.norm3", LayerKind::Norm),
+            (Network::Unet, "conv_norm_out", LayerKind::Norm),
+            (Network::TextEncoder, "text_model.encoder.layers.10.layer_norm2", LayerKind::Norm),
+            (Network::TextEncoder, "text_model.final_layer_norm", LayerKind::Norm),
         ];
         for (network, path, kind) in cases {
             assert_eq!(layer_kind(network, path), Some(kind), "{path}");

@@ -94,7 +94,12 @@ pub fn of_adapter(file: &WeightFile) -> &'static ModelFamily {
             && [".lora_down.weight", ".lora_A.weight"].iter().any(|end| key.ends_with(end))
     };
     let width = file.names().find(|key| inputs_of_text(key)).and_then(|key| file.info(key)?.shape.get(1));
-    FAMILIES.into_iter().find(|family| width == Some(&family.text_width)).unwrap_or(&sd15::FAMILY)
+    of_text_width(width.copied()).unwrap_or(&sd15::FAMILY)
+}
+
+/// The family whose cross-attention has inputs of this width.
+pub fn of_text_width(width: Option<usize>) -> Option<&'static ModelFamily> {
+    FAMILIES.into_iter().find(|family| width == Some(family.text_width))
 }
 
 /// The family of a UNet's or ControlNet's `config.json`.

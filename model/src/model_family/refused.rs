@@ -60,11 +60,7 @@ pub fn in_weights(file: &WeightFile) -> Option<&'static str> {
     match inputs {
         Some(9) => Some("an inpainting model (its UNet has nine input channels)"),
         Some(5) => Some("a depth-conditioned model (its UNet has five input channels)"),
-        Some(_) | None => {
-            // A list of tensors has its positions for names.
-            let is_list = file.names().len() > 1 && file.names().all(|key| key.bytes().all(|byte| byte.is_ascii_digit()));
-            is_list.then_some("a LoRA of cloneofsimo's format (a list of tensors without names)")
-        }
+        Some(_) | None => None,
     }
 }
 

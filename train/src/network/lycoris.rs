@@ -32,9 +32,6 @@ const SWITCHED_OFF: [&str; 5] = ["train_norm", "use_scalar", "bypass_mode", "res
 /// Arguments of LyCORIS' that are refused by name, because an adapter without them would be another one.
 const ELSEWHERE: [&str; 3] = ["block_size", "constraint", "unet_targets"];
 
-/// Algorithms of LyCORIS' that are not trained here, refused by name.
-const OTHER_ALGORITHMS: [&str; 7] = ["ia3", "dylora", "glora", "diag-oft", "boft", "tlora", "norm"];
-
 /// What the options say.
 pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
     let linear = RankAlpha { rank: network.network_dim, alpha: network.network_alpha };
@@ -116,11 +113,14 @@ fn value(given: &KeyValue, argument: &Argument) -> Result<Value> {
 
 fn algorithm(name: &str) -> Result<Algorithm> {
     let name = name.to_ascii_lowercase();
-    if OTHER_ALGORITHMS.contains(&name.as_str()) {
-        let trained: Vec<&str> = Algorithm::names().collect();
-        bail!("--network_args algo={name} is not supported; there are {}", trained.join(", "));
+    let trained = || Algorithm::names().collect::<Vec<_>>().join(", ");
+    if Algorithm::untrained().any(|other| other == name) {
+        bail!(
+            "--network_args algo={name} is not supported: its files are read and converted, not trained; there are {}",
+            trained()
+        );
     }
-    Algorithm::named(&name).map_err(|error| anyhow!("--network_args: {error}"))
+    Algorithm::named(&name).map_err(|error| anyhow!("--network_args: {error} (there are {})", trained()))
 }
 
 /// LyCORIS' presets for SD1.5: layers, and whether larger convolutions are among them.
@@ -193,6 +193,8 @@ mod tests {
         for (arguments, expected) in [
             (vec!["algo=lohra"], "did you mean `lo"),
             (vec!["algo=boft"], "there are lora, locon, loha, lokr, full"),
+            (vec!["algo=glora"], "glora is not supported: its files are read and converted, not trained; there are lora, locon"),
+            (vec!["algo=diag-oft"], "diag-oft is not supported"),
             (vec!["algo=loha", "factor=4"], "for algo=lokr"),
             (vec!["algo=lokr", "factor=0"], "must be -1 or above 0"),
             (vec!["preset=half"], "preset"),

@@ -114,7 +114,11 @@ impl NetworkSettings {
 
     /// What a layer's adapter is to be; `None` when it is not adapted.
     pub fn for_layer(&self, kind: LayerShape) -> Option<TrainableOptions> {
-        let RankAlpha { rank, alpha } = if kind.kernel() > 1 { self.convolution? } else { self.linear };
+        let RankAlpha { rank, alpha } = match kind {
+            LayerShape::Norm { .. } => return None,
+            LayerShape::Conv2d { kernel: 2.., .. } => self.convolution?,
+            LayerShape::Linear { .. } | LayerShape::Conv2d { .. } => self.linear,
+        };
         Some(TrainableOptions { algorithm: self.algorithm.clone(), rank, alpha, tucker: self.tucker, dora: self.dora })
     }
 }

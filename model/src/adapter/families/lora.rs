@@ -7,7 +7,6 @@
 use candle_core::{DType, Tensor};
 
 use super::Factors;
-use crate::Result;
 use crate::adapter::LayerShape;
 use crate::adapter::component::{Component, Spelling};
 use crate::adapter::core_product::{core_product, matrix};
@@ -17,6 +16,7 @@ use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
 use crate::error::AdapterCause;
 use crate::model_family::LayerKind;
+use crate::{Error, Result};
 
 /// The factor next to the input.
 pub const DOWN: Component = Component::named("lora_down.weight").described("the down factor (lora_down, lora_A)").dotted(&[
@@ -161,7 +161,7 @@ impl Family for Lora {
     /// Published files keep the factors of 1x1 convolutions and linear layers in each other's shape.
     fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
         let rank = Self::rank(self);
-        let (mut down, up) = kind.lora_shapes(rank);
+        let (mut down, up) = shapes(kind, rank)?;
         let mut mid = None;
         if let (Some(core), LayerShape::Conv2d { kernel, .. }) = (&self.mid, kind) {
             down[2..].fill(1);
@@ -202,13 +202,22 @@ impl Lora {
     /// `up` is zero.
     fn first_values(draw: &mut FirstValues) -> Result<Self> {
         let (kind, rank) = (draw.kind, draw.rank);
-        let (mut down, up) = kind.lora_shapes(rank);
+        let (mut down, up) = shapes(kind, rank).map_err(|misfit| Error::argument(Self::NAME, misfit))?;
         let mid = draw.has_core().then(|| [rank, rank, kind.kernel(), kind.kernel()]);
         if mid.is_some() {
             down[2..].fill(1);
         }
         let (down, up) = (draw.kaiming(&down)?, draw.zeros(&up)?);
         Ok(Self { down, up, mid: mid.map(|shape| draw.kaiming(&shape)).transpose()? })
+    }
+}
+
+/// The shapes of `down` and `up` at a rank.
+fn shapes(kind: LayerShape, rank: usize) -> Result<(Vec<usize>, Vec<usize>), Misfit> {
+    match kind {
+        LayerShape::Linear { c_in, c_out } => Ok((vec![rank, c_in], vec![c_out, rank])),
+        LayerShape::Conv2d { c_in, c_out, kernel } => Ok((vec![rank, c_in, kernel, kernel], vec![c_out, rank, 1, 1])),
+        LayerShape::Norm { channels } => Err(Misfit::Kind { family: Lora::NAME, found: vec![channels] }),
     }
 }
 

@@ -7,6 +7,7 @@ mod ia3;
 mod loha;
 mod lokr;
 mod lora;
+mod norm;
 mod oft;
 
 pub use full::Full;
@@ -16,6 +17,7 @@ pub use loha::Loha;
 pub use lokr::{KroneckerFactor, Lokr, LokrOptions, factorization};
 pub(super) use lora::TRAINING as LORA_TRAINING;
 pub use lora::{DOWN, Lora, UP};
+pub use norm::Norm;
 pub use oft::Oft;
 
 use candle_core::Tensor;
@@ -34,7 +36,9 @@ pub(super) struct Row {
     pub name: &'static str,
     pub components: &'static [Component],
     pub training: Option<&'static Training>,
+    pub metadata: &'static str,
     pub takes_magnitudes: bool,
+    pub on_norms: bool,
     pub read: fn(&StoredLayer) -> Result<Factors>,
 }
 
@@ -51,7 +55,9 @@ macro_rules! registry {
             name: <$family as Family>::NAME,
             components: <$family as Family>::COMPONENTS,
             training: <$family as Family>::TRAINING,
+            metadata: <$family as Family>::METADATA,
             takes_magnitudes: <$family as Family>::TAKES_MAGNITUDES,
+            on_norms: <$family as Family>::ON_NORMS,
             read: |layer| Ok(Factors::$family(Family::read(layer)?)),
         }),+];
 
@@ -64,6 +70,11 @@ macro_rules! registry {
             /// The rank that alpha is divided by; `None` where alpha is no scale.
             pub fn rank(&self) -> Option<usize> {
                 match self { $(Self::$family(factors) => Family::rank(factors)),+ }
+            }
+
+            /// Whether the change is one of a norm, which no LoRA can make.
+            pub fn is_norm(&self) -> bool {
+                match self { $(Self::$family(_) => <$family as Family>::ON_NORMS),+ }
             }
 
             /// Whether the change depends on the base weight.
@@ -121,7 +132,7 @@ macro_rules! registry {
             }
 
             pub(super) fn metadata(&self) -> &'static str {
-                match self { $(Self::$family(_) => <$family as Family>::METADATA),+ }
+                match self { $(Self::$family(factors) => Family::algorithm(factors)),+ }
             }
 
             /// Whether a change of scale is a change of this component; each adapter has one such component.
@@ -145,8 +156,10 @@ registry! {
     Ia3,
     /// GLoRA.
     Glora,
-    /// OFT.
+    /// OFT and BOFT.
     Oft,
+    /// Trained norms.
+    Norm,
 }
 
 impl Factors {

@@ -3,7 +3,11 @@
 //! the norm of all `Q` together is held to a constraint.
 //!
 //! Mirrors LyCORIS 4.1 `DiagOFTModule` and kohya's `networks/oft.py` (sd-scripts 48d368f), which agree but for what `alpha` 0 means: no
-//! constraint there, no rotation here. Both apply `R` transposed. `oft_diag` of LyCORIS 2 development files holds the rotations.
+//! constraint there, no rotation here. Both apply `R` transposed. `oft_diag` of LyCORIS' development files of December 2023 (5a108f3) holds
+//! the rotations, with the scales of rows in them.
+//!
+//! BOFT (Liu et al., arXiv 2311.06243; LyCORIS `ButterflyOFTModule`) rotates in `m` stages, one after the other: in stage `i` a block's
+//! outputs are taken from runs of `2^i * s / 2`, the two halves of a butterfly, and `R` is applied as it is.
 //!
 //! Deliberate differences: rotations are computed once, in float64; a strength moves the weight that share of the way, as with DoRA,
 //! where LyCORIS leaves `s` whole. Rotations are constants, so that no gradient flows to the blocks.
@@ -25,11 +29,11 @@ use crate::{Error, Result, ops};
 /// OFT's blocks.
 #[derive(Clone, Debug)]
 pub struct Oft {
-    /// `[n, s, s]` of `n` blocks of `s` outputs.
+    /// `[n, s, s]` of `n` blocks of `s` outputs, for BOFT `[m, n, s, s]`.
     pub blocks: Blocks,
     /// As many numbers as the layer has outputs, in any shape.
     pub rescale: Option<Tensor>,
-    /// `R - 1` of each block, float32, made when it is first asked for and shared by copies.
+    /// `R - 1` of each block and stage, float32, made when it is first asked for and shared by copies.
     turned: Arc<OnceLock<Tensor>>,
 }
 
@@ -67,6 +71,17 @@ impl Blocks {
             Self::Rotations(rotations) => (ROTATIONS, rotations),
         }
     }
+
+    /// Outputs of a block.
+    fn size(&self) -> usize {
+        self.stored().1.dims().last().copied().unwrap_or(0)
+    }
+
+    /// Outputs of all blocks.
+    fn outputs(&self) -> usize {
+        let dims = self.stored().1.dims();
+        dims[dims.len().saturating_sub(3)] * self.size()
+    }
 }
 
 impl Family for Oft {
@@ -76,6 +91,10 @@ impl Family for Oft {
     const METADATA: &'static str = "diag-oft";
     const TAKES_MAGNITUDES: bool = false;
     const TRAINING: Option<&'static Training> = None;
+
+    fn algorithm(&self) -> &'static str {
+        if self.stages().is_some() { "boft" } else { Self::METADATA }
+    }
 
     fn read(layer: &StoredLayer) -> Result<Self> {
         let rescale = layer.key(RESCALE).map(|key| layer.numbers(key)).transpose()?;
@@ -91,14 +110,18 @@ impl Family for Oft {
                 Blocks::Skew { blocks, constraint: read_constraint(layer)? }
             }
         };
-        let outputs = |tensor: &Tensor| tensor.dims()[0] * tensor.dims()[1];
+        let expected = blocks.outputs();
         if let (Some(scales), Some(key)) = (&rescale, layer.key(RESCALE))
-            && scales.elem_count() != outputs(blocks.stored().1)
+            && scales.elem_count() != expected
         {
-            let (found, expected) = (scales.dims().to_vec(), outputs(blocks.stored().1));
+            let found = scales.dims().to_vec();
             return Err(layer.wrong(key, AdapterCause::Rescale { found, expected }));
         }
         Ok(Self { blocks, rescale, turned: Arc::default() })
+    }
+
+    fn name(&self) -> &'static str {
+        if self.stages().is_some() { "BOFT" } else { Self::NAME }
     }
 
     fn rank(&self) -> Option<usize> {
@@ -111,11 +134,16 @@ impl Family for Oft {
 
     fn product(&self, base: &Tensor) -> Result<Tensor> {
         let turned = self.turned()?;
-        let (count, size, _) = turned.dims3()?;
         let base = base.to_dtype(DType::F32)?.flatten_from(1)?;
         let (outputs, columns) = base.dims2()?;
-        let change = turned.transpose(1, 2)?.contiguous()?.matmul(&base.reshape((count, size, columns))?)?;
-        let change = change.reshape((outputs, columns))?;
+        let change = match self.stages() {
+            Some(stages) => butterfly(&turned, stages, &base)?,
+            None => {
+                let (count, size, _) = turned.dims3()?;
+                let change = turned.transpose(1, 2)?.contiguous()?.matmul(&base.reshape((count, size, columns))?)?;
+                change.reshape((outputs, columns))?
+            }
+        };
         Ok(match &self.rescale {
             None => change,
             Some(scales) => {
@@ -147,8 +175,7 @@ impl Family for Oft {
     }
 
     fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
-        let blocks = self.blocks.stored().1;
-        fits_axis(Self::NAME, "turns", blocks.dims()[0] * blocks.dims()[1], 0, weight)
+        fits_axis(Self::NAME, "turns", self.blocks.outputs(), 0, weight)
     }
 
     fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
@@ -161,7 +188,15 @@ impl Family for Oft {
 }
 
 impl Oft {
-    /// `R - 1` of each block, `[n, s, s]`.
+    /// BOFT's number of stages.
+    fn stages(&self) -> Option<usize> {
+        match self.blocks.stored().1.dims() {
+            &[stages, _, _, _] => Some(stages),
+            _ => None,
+        }
+    }
+
+    /// `R - 1` of each block, `[n, s, s]`, for BOFT `[m * n, s, s]`.
     fn turned(&self) -> Result<Tensor> {
         if let Some(turned) = self.turned.get() {
             return Ok(turned.clone());
@@ -170,7 +205,8 @@ impl Oft {
         if ops::is_tracked(tensor) {
             return Err(Error::argument("OFT", ArgumentCause::OftTraining));
         }
-        let (count, size, _) = tensor.dims3()?;
+        let (outputs, size) = (self.blocks.outputs(), self.blocks.size());
+        let count = tensor.elem_count() / (size * size).max(1);
         let numbers: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let blocks = numbers.chunks_exact((size * size).max(1)).map(|block| DMatrix::from_row_slice(size, size, block));
         let identity = DMatrix::<f64>::identity(size, size);
@@ -179,7 +215,7 @@ impl Oft {
             Blocks::Skew { constraint, .. } => {
                 let skew: Vec<DMatrix<f64>> = blocks.map(|block| &block - block.transpose()).collect();
                 let norm = skew.iter().map(DMatrix::norm_squared).sum::<f64>().sqrt() + NORM_EPSILON;
-                let most = constraint.map_or(f64::INFINITY, |constraint| constraint * (count * size) as f64);
+                let most = constraint.map_or(f64::INFINITY, |constraint| constraint * outputs as f64);
                 let factor = (most / norm).min(1.0);
                 skew.into_iter().map(|skew| turn(skew * factor, &identity)).collect::<Result<_>>()?
             }
@@ -204,9 +240,37 @@ fn read_blocks(layer: &StoredLayer, key: &str) -> Result<Tensor> {
     let tensor = layer.numbers(key)?;
     match *tensor.dims() {
         [_, rows, columns] if rows == columns => Ok(tensor),
-        [_, _, _, _] => Err(layer.wrong(key, AdapterCause::Boft { found: tensor.dims().to_vec() })),
-        ref shape => Err(layer.wrong_shape(key, shape, "[blocks, size, size]")),
+        [stages, count, rows, columns] if rows == columns && is_butterfly(stages, count, rows) => Ok(tensor),
+        ref shape => {
+            Err(layer.wrong_shape(key, shape, "[blocks, size, size], or [stages, blocks, size, size] of BOFT's powers of two"))
+        }
     }
+}
+
+/// Whether so many stages can halve and pair so many blocks of an even size: the last one's runs must divide the outputs.
+fn is_butterfly(stages: usize, count: usize, size: usize) -> bool {
+    let widest = u32::try_from(stages).ok().and_then(|stages| 2usize.checked_pow(stages)?.checked_mul(size / 2));
+    let outputs = count.checked_mul(size);
+    size > 0 && size.is_multiple_of(2) && widest.zip(outputs).is_some_and(|(widest, outputs)| outputs.is_multiple_of(widest))
+}
+
+/// The change of a `base` weight by BOFT's stages.
+///
+/// # Shapes
+/// `turned` `[m * n, s, s]`, `base` `[n * s, columns]`; returns the latter.
+fn butterfly(turned: &Tensor, stages: usize, base: &Tensor) -> Result<Tensor> {
+    let ((all, size, _), (outputs, columns)) = (turned.dims3()?, base.dims2()?);
+    let count = all / stages.max(1);
+    // What has been added so far; to add to it keeps the digits that are lost in a difference of weights.
+    let mut change = base.zeros_like()?;
+    for stage in 0..stages {
+        let (run, turned) = ((size / 2) << stage, turned.narrow(0, stage * count, count)?);
+        let paired = (base + &change)?.reshape((outputs / (2 * run), 2, run, columns))?.transpose(1, 2)?.contiguous()?;
+        let added = turned.matmul(&paired.reshape((count, size, columns))?)?;
+        let added = added.reshape((outputs / (2 * run), run, 2, columns))?.transpose(1, 2)?.contiguous()?;
+        change = (change + added.reshape((outputs, columns))?)?;
+    }
+    Ok(change)
 }
 
 fn read_constraint(layer: &StoredLayer) -> Result<Option<f64>> {
@@ -223,7 +287,10 @@ fn read_constraint(layer: &StoredLayer) -> Result<Option<f64>> {
 
 fn read_rotations(layer: &StoredLayer, key: &str) -> Result<Tensor> {
     let tensor = read_blocks(layer, key)?;
-    let (_, size, _) = tensor.dims3()?;
+    let size = match *tensor.dims() {
+        [_, size, _] => size,
+        ref shape => return Err(layer.wrong_shape(key, shape, "[blocks, size, size]")),
+    };
     let numbers: Vec<f64> = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
     for block in numbers.chunks_exact(size * size) {
         let rows: Vec<&[f64]> = block.chunks_exact(size).collect();

@@ -8,6 +8,7 @@
 //! | diffusers, older | `...attn1.processor.to_q_lora.down.weight`; text encoder: `...self_attn.to_q_lora.down.weight` |
 //! | oldest | the UNet's keys of that, without `unet.` |
 //! | PEFT | `base_model.model.` + path + `.lora_A.weight`; in memory `.lora_A.NAME.weight` |
+//! | cloneofsimo | none: see `nameless` |
 //!
 //! Read in kohya sd-scripts `networks/lora.py`, diffusers 0.32 `utils/state_dict_utils.py` and `loaders/lora_pipeline.py`, peft
 //! 0.14 `utils/save_and_load.py`, LyCORIS 3.2 `modules/`.
@@ -34,6 +35,8 @@ pub enum Scheme {
     DiffusersOldest,
     /// PEFT's folder of one model.
     Peft,
+    /// cloneofsimo's, whose layers have an order in the place of names.
+    Nameless,
 }
 
 impl std::fmt::Display for Scheme {
@@ -45,6 +48,7 @@ impl std::fmt::Display for Scheme {
             Self::DiffusersOlder => "diffusers (older spelling)",
             Self::DiffusersOldest => "diffusers (oldest spelling)",
             Self::Peft => "PEFT",
+            Self::Nameless => "cloneofsimo (without names)",
         })
     }
 }
@@ -71,9 +75,8 @@ pub enum AdapterKey {
     Unknown,
 }
 
-/// Refusals.
+/// A refusal.
 const SDXL: &str = "an SDXL adapter";
-const CLONEOFSIMO: &str = "a LoRA of cloneofsimo's format, whose layers have numbers instead of names";
 
 /// Reads one key.
 pub fn parse(key: &str) -> AdapterKey {
@@ -87,9 +90,6 @@ pub fn parse(key: &str) -> AdapterKey {
             (_, None) => other_type(suffix).map_or(AdapterKey::Unknown, AdapterKey::OtherType),
             (KohyaName::Unknown, Some(_)) => AdapterKey::Unknown,
         };
-    }
-    if key.starts_with("unet:") || key.starts_with("text_encoder:") {
-        return AdapterKey::Refused(CLONEOFSIMO);
     }
     if key.starts_with("text_encoder_2.") {
         return AdapterKey::Refused(SDXL);
@@ -169,7 +169,6 @@ fn processor_layer(network: Network, path: &str) -> Option<String> {
 /// The type of adapter that has a component of this name after the first dot of a kohya key.
 fn other_type(suffix: &str) -> Option<&'static str> {
     Some(match suffix {
-        "w_norm" | "b_norm" => "norm",
         "bm.weight" | "bm1.weight" | "bm2.weight" => "GLoRA with a core",
         _ if suffix.starts_with("hada_") => "LoHa of a form that is not known",
         _ if suffix.starts_with("lokr_") => "LoKr of a form that is not known",
@@ -239,12 +238,10 @@ mod tests {
     #[test]
     fn other_types_and_models_are_named() {
         let layer = "lora_unet_mid_block_resnets_0_conv1";
-        for (suffix, name) in [("hada_w3_a", "LoHa of a form that is not known"), ("w_norm", "norm")] {
-            assert_eq!(parse(&format!("{layer}.{suffix}")), AdapterKey::OtherType(name));
-        }
-        assert_eq!(parse("lora_unet_down_blocks_0_resnets_0_norm1.w_norm"), AdapterKey::OtherType("norm"));
+        assert_eq!(parse(&format!("{layer}.hada_w3_a")), AdapterKey::OtherType("LoHa of a form that is not known"));
+        let norm = component("lora_unet_down_blocks_0_resnets_0_norm1.w_norm");
+        assert_eq!(norm, (Scheme::Kohya, Network::Unet, "down_blocks.0.resnets.0.norm1".to_owned(), "w_norm"));
         assert_eq!(parse("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha"), AdapterKey::Refused(SDXL));
-        assert_eq!(parse("unet:0:up"), AdapterKey::Refused(CLONEOFSIMO));
         for key in [
             "",
             ".",

@@ -7,6 +7,7 @@ use crate::adapter::families::{DOWN, REGISTRY, Row};
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::{Adapter, Factors};
 use crate::error::{AdapterCause, Result};
+use crate::model_family::LayerKind;
 
 /// More elements than any layer's weight has: SD1.5's largest has 29.5 million. A Kronecker product of small factors may claim more
 /// than memory holds.
@@ -15,6 +16,11 @@ const LARGEST_WEIGHT: usize = 1 << 26;
 /// Reads and checks a layer.
 pub(super) fn read(layer: &StoredLayer, scales: &Scales) -> Result<Adapter> {
     let row = family(layer)?;
+    if row.on_norms != (layer.kind == LayerKind::Norm) {
+        let key = row.components.iter().find_map(|component| layer.key(*component)).unwrap_or(layer.path);
+        let found = if row.on_norms { "no norm" } else { "a norm" };
+        return Err(layer.wrong(key, AdapterCause::LayerKind { family: row.name, layer: layer.path.to_owned(), found }));
+    }
     let factors = (row.read)(layer)?;
     let changed = factors.weight_shape(None).unwrap_or_default();
     let elements = changed.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
@@ -23,6 +29,9 @@ pub(super) fn read(layer: &StoredLayer, scales: &Scales) -> Result<Adapter> {
     }
     let alpha = alpha(layer, &factors, scales)?;
     let bias = layer.key(BIAS_DIFFERENCE).map(|key| layer.vector(key)).transpose()?;
+    if let (Some(key), Some(_)) = (layer.key(BIAS_DIFFERENCE), factors.bias_change()) {
+        return Err(layer.wrong(key, AdapterCause::TwoBiases { family: row.name }));
+    }
     let magnitude = layer.key(dora::MAGNITUDE).map(|key| dora::read(layer, key)).transpose()?;
     if let (Some(key), false) = (layer.key(dora::MAGNITUDE), row.takes_magnitudes) {
         return Err(layer.wrong(key, AdapterCause::Magnitude { family: row.name }));

@@ -46,7 +46,7 @@ pub fn tensor_hashes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<Str
 pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut filled = without_tensor_entries(metadata);
     let (mut linear, mut convolution) = (Summary::default(), Summary::default());
-    let (mut algorithms, mut core, mut magnitudes) = (BTreeSet::new(), false, false);
+    let (mut algorithms, mut core, mut magnitudes, mut norms) = (BTreeSet::new(), false, false, false);
     for ((network, path), adapter) in entries {
         // kohya counts 1x1 convolutions with the linear layers.
         let wide = layer_kind(*network, path) == Some(LayerKind::Convolution);
@@ -54,11 +54,15 @@ pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) ->
             let summary = if wide { &mut convolution } else { &mut linear };
             summary.add(rank, adapter.alpha.unwrap_or(rank as f64));
         }
+        if adapter.factors.is_norm() {
+            norms = true;
+            continue;
+        }
         algorithms.insert(adapter.factors.metadata());
         core |= adapter.factors.has_core();
         magnitudes |= adapter.magnitude.is_some();
     }
-    let plain = !core && !magnitudes && algorithms.iter().all(|name| *name == "locon");
+    let plain = !core && !magnitudes && !norms && algorithms.iter().all(|name| *name == "locon");
     let mut arguments = serde_json::Map::new();
     if !convolution.ranks.is_empty() {
         arguments.insert("conv_dim".into(), convolution.rank().into());
@@ -67,7 +71,7 @@ pub fn kohya_metadata(entries: &Entries, metadata: &BTreeMap<String, String>) ->
     if !plain {
         arguments.insert("algo".into(), algorithms.first().copied().unwrap_or("locon").into());
     }
-    for (given, name) in [(core, "use_tucker"), (magnitudes, "dora_wd")] {
+    for (given, name) in [(core, "use_tucker"), (magnitudes, "dora_wd"), (norms, "train_norm")] {
         if given {
             arguments.insert(name.into(), "True".into());
         }

@@ -1,5 +1,5 @@
-//! Adapter files for SD1.5: LoRA and LoCon in the spellings of kohya, diffusers (today's and older) and PEFT; LoHa, LoKr, DoRA, IA3
-//! and full differences in those of LyCORIS.
+//! Adapter files: LoRA and LoCon in the spellings of kohya, diffusers (today's and older) and PEFT, and in cloneofsimo's format
+//! without names; the other families in those of LyCORIS.
 //!
 //! An adapter changes a weight by `multiplier * dW`. What a file says is kept as it is stored (element type, rank and alpha of
 //! each layer); shapes are brought to one form: matrices for linear layers, four dimensions for convolutions. Meaning of the
@@ -15,6 +15,7 @@ pub mod key;
 pub mod kohya_name;
 mod layer;
 mod metadata;
+mod nameless;
 mod peft_config;
 mod read;
 mod write_diffusers;

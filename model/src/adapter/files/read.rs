@@ -3,13 +3,14 @@
 use super::AdapterFile;
 use super::key::{self, AdapterKey, Scheme};
 use super::layer;
+use super::nameless::{self, Named};
 use super::peft_config::Scales;
-use crate::adapter::families;
+use crate::adapter::families::{self, DOWN};
 use crate::adapter::stored_layer::{Keys, StoredLayer};
 use crate::error::{AdapterCause, Error, ModelFileCause, Result};
 use crate::formats::{WeightFile, shown, unknown_keys_error};
 use crate::model_family::recognition::{self, ModelKind};
-use crate::model_family::{Network, refused};
+use crate::model_family::{ModelFamily, Network, refused, sd15};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do about keys that are not understood.
@@ -37,7 +38,7 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
     if !sorted.unknown.is_empty() && unknown_keys == UnknownKeys::Refuse {
         return Err(unknown_keys_error(file.path(), &sorted.unknown));
     }
-    let family = recognition::of_adapter(file);
+    let family = family(file, &sorted);
     let scales = Scales::of(file, &sorted.schemes)?;
     let mut entries = BTreeMap::new();
     for ((network, path), keys) in &sorted.layers {
@@ -56,11 +57,27 @@ pub(super) fn read(file: &WeightFile, unknown_keys: UnknownKeys) -> Result<Adapt
     })
 }
 
+/// What the adapter is for: what its metadata and names say, or where there are none, the width of cross-attention's inputs.
+fn family(file: &WeightFile, sorted: &Sorted) -> &'static ModelFamily {
+    if !sorted.schemes.contains(&Scheme::Nameless) {
+        return recognition::of_adapter(file);
+    }
+    let of_text = sorted.layers.iter().find(|((_, path), _)| path.ends_with("attn2.to_k")).and_then(|(_, keys)| keys.get(&DOWN));
+    let width = of_text.and_then(|(key, _)| file.info(key)?.shape.get(1));
+    recognition::of_text_width(width.copied()).unwrap_or(&sd15::FAMILY)
+}
+
 /// Sorts the file's keys by layer and component.
 fn sort_keys(file: &WeightFile) -> Result<Sorted> {
     let mut sorted = Sorted::default();
     if let Some(kind) = refused::in_weights(file) {
         return Err(refused::error(file, kind));
+    }
+    if let Some((named, others)) = nameless::names(file)? {
+        for Named { key, network, path, component } in named {
+            sorted.layers.entry((network, path)).or_default().insert(component, (key, Scheme::Nameless));
+        }
+        return Ok(Sorted { schemes: BTreeSet::from([Scheme::Nameless]), unknown: others, ..sorted });
     }
     for key in file.names().chain(file.not_tensors().map(|(key, _)| key)) {
         match key::parse(key) {
@@ -86,10 +103,11 @@ fn sort_keys(file: &WeightFile) -> Result<Sorted> {
 
 /// Whether the file has a key of an adapter, of a supported kind or not.
 pub fn is_adapter(file: &WeightFile) -> bool {
-    file.names().any(|key| match key::parse(key) {
-        AdapterKey::Component { .. } | AdapterKey::OtherType(_) => true,
-        AdapterKey::Refused(_) | AdapterKey::Unknown => false,
-    })
+    nameless::is_nameless(file)
+        || file.names().any(|key| match key::parse(key) {
+            AdapterKey::Component { .. } | AdapterKey::OtherType(_) => true,
+            AdapterKey::Refused(_) | AdapterKey::Unknown => false,
+        })
 }
 
 /// The error for a file without a key of an adapter.
