@@ -202,3 +202,14 @@ fn upsample_nearest_takes_the_pixels_that_torch_takes() {
         }
     }
 }
+
+#[test]
+fn padding_beyond_all_memory_is_refused() {
+    let (x, weight) =
+        (Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu), Tensor::zeros((1, 1, 3, 3), DType::F32, &Device::Cpu));
+    let (x, weight) = (x.unwrap(), weight.unwrap());
+    for pixels in [usize::MAX, usize::MAX / 2, (1 << 32) - 1] {
+        let error = ops::conv2d(&x, &weight, None, 1, Padding::same(pixels)).unwrap_err().to_string();
+        assert!(error.contains("does not fit a padded input"), "{error}");
+    }
+}

@@ -72,7 +72,7 @@ pub enum Misfit {
         /// The channels.
         channels: usize,
     },
-    /// A convolution's kernel is larger than the image with its padding, or empty, or the stride is 0.
+    /// A convolution's kernel is larger than the image with its padding, or empty, or the stride is 0, or the padding beyond all memory.
     #[error("a kernel of {} x {} with stride {stride} does not fit a padded input of {} x {}", kernel.0, kernel.1, padded.0, padded.1)]
     Kernel {
         /// Height and width of the kernel.

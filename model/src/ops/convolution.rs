@@ -70,6 +70,9 @@ impl Activation {
     }
 }
 
+/// The most pixels of a padded image: so many, with a few channels, that no memory holds them, and so few that no product of sizes wraps.
+const MOST_PIXELS: usize = 1 << 40;
+
 /// All sizes of one convolution, checked.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -100,12 +103,15 @@ impl Shape {
         if let Some(bias) = bias.filter(|bias| bias.dims() != [*out_channels]) {
             return Err(Misfit::Bias { expected: *out_channels, found: bias.dims().to_vec() }.of(name));
         }
-        let (padded_height, padded_width) = (height + padding.top + padding.bottom, width + padding.left + padding.right);
+        let padded = |size: &usize, before, behind| size.saturating_add(before).saturating_add(behind);
+        let (padded_height, padded_width) =
+            (padded(height, padding.top, padding.bottom), padded(width, padding.left, padding.right));
         if stride == 0
             || *kernel_height == 0
             || *kernel_width == 0
             || padded_height < *kernel_height
             || padded_width < *kernel_width
+            || padded_height.checked_mul(padded_width).is_none_or(|pixels| pixels > MOST_PIXELS)
         {
             let (kernel, padded) = ((*kernel_height, *kernel_width), (padded_height, padded_width));
             return Err(Misfit::Kernel { kernel, stride, padded }.of(name));
