@@ -3,8 +3,8 @@
 use core::arch::x86_64::{__m256, _MM_HINT_T0, _mm_prefetch};
 
 use pulp::bytemuck::cast;
+use pulp::f32x8;
 use pulp::x86::V3;
-use pulp::{Simd, f32x8};
 
 use super::Vector;
 

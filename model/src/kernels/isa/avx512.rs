@@ -1,7 +1,7 @@
 //! AVX-512 (x86-64-v4): vectors of sixteen lanes, 32 registers.
 
 use pulp::x86::{V3, V4};
-use pulp::{Simd, bytemuck, f32x8};
+use pulp::{bytemuck, f32x8};
 
 use super::Vector;
 use super::avx2::{prefetch, transposed};
