@@ -250,7 +250,7 @@ const REFUSED: [(&str, &str); 1] = [("p.tif", "convert it to PNG")];
 fn files_equal_pillow() {
     let fixture_file = load("files.json");
     let cases = fixture_file["files"].as_array().unwrap();
-    assert_eq!(cases.len(), 79);
+    assert_eq!(cases.len(), 93);
     let mut wrong = Vec::new();
     for case in cases {
         let name = case["file"].as_str().unwrap();
@@ -392,4 +392,25 @@ fn rasters_become_images() {
     assert_eq!(whole.resized_rgb(9, 31), resize(&image, 9, 31, Filter::Bicubic));
     let gray = Gray { width: 2, height: 1, pixels: vec![7, 200] };
     assert_eq!(Image::from(gray.clone()).resized_rgb(2, 1), gray.to_rgb());
+}
+
+/// Small files that promise what they do not hold: refused before anything of that size is allocated.
+#[test]
+fn promises_that_a_file_cannot_keep_are_not_believed() {
+    let mut webp = std::fs::read(fixture("files/rotated.webp")).unwrap();
+    let exif = webp.windows(4).position(|four| four == b"EXIF").unwrap();
+    webp[exif + 4..exif + 8].copy_from_slice(&0xe600_001a_u32.to_le_bytes());
+    let mut gif = std::fs::read(fixture("files/p.gif")).unwrap();
+    let frame = gif.windows(5).position(|five| five == b",\0\0\0\0").unwrap();
+    gif[frame + 5..frame + 9].copy_from_slice(&[0x00, 0x18, 0xff, 0xff]);
+    // One entry: an orientation that is a text of 1.3 GB.
+    let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\0\0\0\x50\x08\0\0\0\0\0\0\0".to_vec();
+    for (name, bytes) in [("a.webp", webp), ("a.gif", gif), ("a.tif", tiff)] {
+        let error = Image::from_bytes(&bytes, name).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("cut off"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(Image::header(&path).unwrap_err().to_string().contains("cut off"));
+    }
 }

@@ -64,6 +64,7 @@ pub enum ImageFault {
 impl ImageFault {
     /// What a library says of a file.
     pub fn library(error: impl StdError + Send + Sync + 'static) -> Self {
-        Self::Library(Box::new(error))
+        // What the standard library says of a file that ends early.
+        if error.to_string().contains("failed to fill whole buffer") { Self::CutOff } else { Self::Library(Box::new(error)) }
     }
 }

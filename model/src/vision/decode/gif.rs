@@ -16,22 +16,33 @@ fn open(bytes: &[u8]) -> Result<gif::Decoder<Cursor<&[u8]>>, ImageCause> {
 }
 
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
-    let decoder = open(bytes)?;
-    checked_size(decoder.width(), decoder.height())
+    let mut decoder = open(bytes)?;
+    let screen = (decoder.width(), decoder.height());
+    let frame = decoder.next_frame_info().map_err(problem)?.ok_or_else(|| ImageCause::Damaged(ImageFault::NoImage))?;
+    canvas(screen, frame, bytes)
+}
+
+/// The size of the first image. A frame that sticks out enlarges the canvas.
+fn canvas(screen: (u16, u16), frame: &gif::Frame, bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
+    let width = u32::from(screen.0).max(u32::from(frame.left) + u32::from(frame.width));
+    let height = u32::from(screen.1).max(u32::from(frame.top) + u32::from(frame.height));
+    // A code has at least two bits and stands for at most 4096 pixels.
+    let most = bytes.len() as u64 * 4 * 4096;
+    if u64::from(frame.width) * u64::from(frame.height) > most {
+        return Err(ImageCause::Damaged(ImageFault::CutOff));
+    }
+    checked_size(width, height)
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let mut decoder = open(bytes)?;
-    let screen = (decoder.width(), decoder.height());
     let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let (width, height) = dimensions(bytes)?;
     let frame = decoder.read_next_frame().map_err(problem)?.ok_or_else(|| ImageCause::Damaged(ImageFault::NoImage))?;
 
-    // A frame that sticks out enlarges the canvas; what it does not cover is transparent, or index 0.
+    // What the frame does not cover is transparent, or index 0.
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (columns, rows) = (usize::from(frame.width), usize::from(frame.height));
-    let width = usize::from(screen.0).max(left + columns);
-    let height = usize::from(screen.1).max(top + rows);
-    checked_size(width as u64, height as u64)?;
     let mut indices = vec![frame.transparent.unwrap_or(0); width * height];
     if columns > 0 {
         for (row, line) in frame.buffer.chunks_exact(columns).take(rows).enumerate() {

@@ -14,13 +14,38 @@ use tiff::{ColorType, TiffError};
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 fn open(bytes: &[u8]) -> Result<(Reader<'_>, (usize, usize)), ImageCause> {
+    directory_is_there(bytes)?;
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = super::MAX_PIXELS as usize * 8;
-    limits.intermediate_buffer_size = super::MAX_PIXELS as usize * 8;
+    // No compression here makes more of a byte: fax codes a row of 65,536 white pixels in some bits.
+    let most = (super::MAX_PIXELS as usize * 8).min(bytes.len().saturating_mul(1 << 16));
+    limits.decoding_buffer_size = most;
+    limits.intermediate_buffer_size = most;
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(problem)?.with_limits(limits);
     let (width, height) = decoder.dimensions().map_err(problem)?;
     let size = checked_size(width, height)?;
     Ok((decoder, size))
+}
+
+/// Refuses files whose first directory names texts that are longer than the file: the library allocates what an entry says, and tells
+/// standard error where that is more than its limit.
+fn directory_is_there(bytes: &[u8]) -> Result<(), ImageCause> {
+    const TEXT: u64 = 2;
+    let little = bytes.first() == Some(&b'I');
+    let number = |at: usize, length: usize| -> Option<u64> {
+        let digits = bytes.get(at..at.checked_add(length)?)?.iter();
+        let add = |sum: u64, digit: &u8| sum << 8 | u64::from(*digit);
+        Some(if little { digits.rev().fold(0, add) } else { digits.fold(0, add) })
+    };
+    // Places and counts have four bytes, in BigTIFF eight.
+    let big = number(2, 2) == Some(43);
+    let (place, counted, width, entry) = if big { (8, 8, 8, 20) } else { (4, 2, 4, 12) };
+    let Some(start) = number(place, width).and_then(|start| usize::try_from(start).ok()) else { return Ok(()) };
+    let entries = number(start, counted).unwrap_or(0).min(bytes.len() as u64 / entry as u64) as usize;
+    let too_long = (0..entries).any(|index| {
+        let at = start.saturating_add(counted + index * entry);
+        number(at.saturating_add(2), 2) == Some(TEXT) && number(at.saturating_add(4), width) > Some(bytes.len() as u64)
+    });
+    if too_long { Err(ImageCause::Damaged(ImageFault::CutOff)) } else { Ok(()) }
 }
 
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {

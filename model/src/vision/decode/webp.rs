@@ -9,18 +9,23 @@ use image::{ColorType, ImageDecoder};
 use std::io::Cursor;
 
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
-    let (width, height) = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?.dimensions();
+    let (width, height) = open(bytes)?.dimensions();
     checked_size(width, height)
 }
 
 pub(super) fn orientation(bytes: &[u8]) -> Result<Option<Orientation>, ImageCause> {
-    WebPDecoder::new(Cursor::new(bytes)).and_then(|mut decoder| decoder.orientation()).map(Some).map_err(image_problem)
+    open(bytes)?.orientation().map(Some).map_err(image_problem)
+}
+
+fn open(bytes: &[u8]) -> Result<WebPDecoder<Cursor<&[u8]>>, ImageCause> {
+    metadata_is_there(bytes)?;
+    WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     whole(bytes)?;
     let size = dimensions(bytes)?;
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(image_problem)?;
+    let mut decoder = open(bytes)?;
     let mode = match decoder.color_type() {
         ColorType::Rgba8 => Mode::Rgba,
         ColorType::Rgb8 => Mode::Rgb,
@@ -28,6 +33,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     };
     let orientation = decoder.orientation().map_err(image_problem)?;
     Ok(Decoded { orientation, ..Decoded::bytes(size, mode, read_all(decoder)?) })
+}
+
+/// Refuses files with metadata beyond their end: the library allocates what a chunk's header says, gigabytes, before it reads.
+fn metadata_is_there(bytes: &[u8]) -> Result<(), ImageCause> {
+    const RIFF_HEADER: usize = 12;
+    let mut rest = bytes.get(RIFF_HEADER..).unwrap_or_default();
+    while let Some((header, content)) = rest.split_at_checked(8) {
+        let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if length > content.len() {
+            let metadata = matches!(&header[..4], b"EXIF" | b"ICCP" | b"XMP ");
+            return if metadata { Err(ImageCause::Damaged(ImageFault::CutOff)) } else { Ok(()) };
+        }
+        // Chunks begin at even places.
+        rest = content.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Refuses files that are shorter than they say. The library would make up the rest.
