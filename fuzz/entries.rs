@@ -2,6 +2,10 @@
 //!
 //! An entry makes a file of its input, reads it as `convert` and `extract` would, and panics where reading takes more memory than the
 //! file's size allows, or where an adapter that was read is not the same after it was written. Every error is a good answer.
+//! Weight files are here; images, configurations and tokenizers in `inputs`.
+
+#[path = "inputs.rs"]
+mod inputs;
 
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
@@ -19,7 +23,7 @@ use testkit::torch_files;
 
 /// Counts what is allocated.
 #[global_allocator]
-static HEAP: PeakAlloc = PeakAlloc;
+pub static HEAP: PeakAlloc = PeakAlloc;
 
 /// Bytes that reading any file may take: buffers, tables of layers, and tensors that repeat an element.
 const FIXED_BYTES: usize = 24 << 20;
@@ -31,7 +35,25 @@ pub type Entry = fn(&[u8], &Path);
 
 /// All entries by name.
 #[allow(dead_code)] // a target is one of them
-pub const ALL: [(&str, Entry); 3] = [("pickle", pickle), ("container", container), ("keys", keys)];
+pub const ALL: [(&str, Entry); 11] = [
+    ("pickle", pickle),
+    ("container", container),
+    ("keys", keys),
+    ("jpeg", inputs::jpeg),
+    ("png", inputs::png),
+    ("webp", inputs::webp),
+    ("bmp", inputs::bmp),
+    ("gif", inputs::gif),
+    ("tiff", inputs::tiff),
+    ("config", inputs::config),
+    ("tokenizer", inputs::tokenizer),
+];
+
+/// The entry of a name.
+#[allow(dead_code)] // for the targets
+pub fn named(name: &str) -> Entry {
+    ALL.iter().find(|(known, _)| *known == name).expect("a name of the table").1
+}
 
 /// Runs an entry in a folder that stays the same for the process, in memory where the system has such a place.
 #[allow(dead_code)] // for the targets

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one fuzzer for some seconds with the stable toolchain: fuzz/run.sh pickle|container|keys SECONDS [OPTIONS OF LIBFUZZER]
+# Runs one fuzzer for some seconds with the stable toolchain: fuzz/run.sh pickle|container|keys|jpeg|png|webp|bmp|gif|tiff|config|tokenizer SECONDS [OPTIONS OF LIBFUZZER]
 # `cargo +nightly fuzz run TARGET` does the same where cargo-fuzz is installed. What is found on the way is kept in target/corpus, inputs
 # that break something in artifacts; the seeds in corpus are not changed.
 set -euo pipefail
@@ -21,6 +21,8 @@ WRAPPER
 chmod +x "$wrapper"
 export CARGO_TARGET_DIR=${FUZZ_TARGET_DIR:-$PWD/target}
 RUSTC_WRAPPER=$wrapper cargo build --release --bin "$target"
+seeds=corpus/$target
+[[ -d $seeds ]] || seeds=../tests/fixtures/vision/files # images; a decoder puts the first bytes of all of them right
 mkdir -p "$CARGO_TARGET_DIR/corpus/$target" artifacts
-exec "$CARGO_TARGET_DIR/release/$target" "$CARGO_TARGET_DIR/corpus/$target" "corpus/$target" -artifact_prefix=artifacts/ \
+exec "$CARGO_TARGET_DIR/release/$target" "$CARGO_TARGET_DIR/corpus/$target" "$seeds" -artifact_prefix=artifacts/ \
   -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 "$@"

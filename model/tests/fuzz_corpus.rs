@@ -24,11 +24,28 @@ impl Noise {
     }
 }
 
-fn files(folder: &str) -> Vec<Vec<u8>> {
+fn paths(folder: &str) -> Vec<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    paths.iter().filter(|path| path.is_file()).map(|path| std::fs::read(path).unwrap()).collect()
+    paths.into_iter().filter(|path| path.is_file()).collect()
+}
+
+fn files(folder: &str) -> Vec<Vec<u8>> {
+    paths(folder).iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let endings: &[&str] = match name {
+        "jpeg" => &["jpg"],
+        "tiff" => &["tif"],
+        "png" | "webp" | "bmp" | "gif" => &[name],
+        "container" => return [files("fuzz/corpus/container"), files("tests/fixtures/checkpoint/torch")].concat(),
+        other => return files(&format!("fuzz/corpus/{other}")),
+    };
+    let images = paths("tests/fixtures/vision/files").into_iter();
+    let images = images.filter(|path| endings.iter().any(|ending| path.extension().is_some_and(|found| found == *ending)));
+    images.map(|path| std::fs::read(path).unwrap()).collect()
 }
 
 /// Changes a few places: single bits and bytes, numbers at their limits, pieces left out, doubled, or taken from another seed.
@@ -72,10 +89,7 @@ fn seeds_and_mutations_of_them_are_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     for (name, entry) in entries::ALL {
-        let mut seeds = files(&format!("fuzz/corpus/{name}"));
-        if name == "container" {
-            seeds.extend(files("tests/fixtures/checkpoint/torch"));
-        }
+        let seeds = seeds(name);
         assert!(seeds.len() > 2, "{name} has no seeds");
         seeds.iter().for_each(|seed| run(name, entry, seed, folder.path()));
         for _ in 0..MUTATIONS {

@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzzers: fuzz/corpus/{pickle,container,keys}.
+"""Writes the seeds of the fuzzers: fuzz/corpus/{pickle,container,keys,config,tokenizer}; those of images are in tests/fixtures/vision/files.
 
 Run: OMP_NUM_THREADS=1 python tests/reference/fuzz_corpus.py     (torch 2.15, from the repository's root)
 Seeds for pickles are torch's own, of tensors whose storages `0`, `1`, `2` have 16, 64 and 1024 bytes, as the fuzzer has them; those for
@@ -107,4 +107,28 @@ def keys():
     write("keys", "ldm", lines((name, "f16", (2, 2)) for name in unet[::3] + text + vae + ["betas", "model_ema.decay", "epoch"]))
 
 
-pickles(), containers(), keys()
+def settings():
+    """Configurations at the size of the miniature, behind a byte that says of what; two tokenizers."""
+    unet = {
+        "in_channels": 4, "out_channels": 4, "block_out_channels": [16, 32, 64, 64], "layers_per_block": 2, "cross_attention_dim": 32,
+        "norm_num_groups": 8, "norm_eps": 1e-5, "attention_head_dim": 4, "transformer_layers_per_block": 1, "act_fn": "silu",
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+    }  # fmt: skip
+    vae = {"block_out_channels": [8, 16, 16, 16], "layers_per_block": 2, "latent_channels": 4, "norm_num_groups": 4, "scaling_factor": 0.18215}
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 914, "hidden_act": "quick_gelu"}
+    control = unet | {"conditioning_channels": 3, "conditioning_embedding_out_channels": [8, 8, 16, 16]}
+    schedule = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    schedules = [schedule | {"_class_name": f"{name}Scheduler"} for name in ("PNDM", "DDIM", "DDPM", "EulerDiscrete", "EulerAncestralDiscrete")]
+    for number, config in enumerate([unet, vae, text, control, *schedules]):
+        write("config", f"{number}", bytes([min(number, 4)]) + json.dumps(config).encode())
+    letters = [chr(code) for code in range(33, 127)]
+    vocabulary = letters + [letter + "</w>" for letter in letters] + ["ca", "cat</w>", "<|startoftext|>", "<|endoftext|>"]
+    words = json.dumps({word: number for number, word in enumerate(vocabulary)})
+    added = {"200": {"content": "<dog>", "lstrip": True}, "201": {"content": "<do", "single_word": True}}
+    for name, config in (("plain", {}), ("added", {"added_tokens_decoder": added, "model_max_length": 12})):
+        parts = [words, "#version: 0.2\nc a\nca t</w>", json.dumps(config), "a cat, <dog> <do g <|endoftext|>"]
+        write("tokenizer", name, "\n----\n".join(parts).encode())
+    write("tokenizer", "empty", b"{}\n----\n\n----\n{}")
+
+
+pickles(), containers(), keys(), settings()

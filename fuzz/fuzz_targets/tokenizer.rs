@@ -1,0 +1,7 @@
+//! Tokenizers: vocabulary, merges, settings and a prompt.
+#![no_main]
+
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::in_scratch_folder(entries::named("tokenizer"), data));
