@@ -36,6 +36,8 @@ pub enum HubCause {
     /// `file` is `None` while no file is asked for yet.
     #[error("cannot be fetched from {endpoint}: {}{source}", file.as_ref().map(|file| format!("`{file}`: ")).unwrap_or_default())]
     Unreachable { endpoint: String, file: Option<String>, source: ConnectionCause },
+    #[error("`{file}` is announced with {found} bytes, more than such a file has ({most})")]
+    TooLarge { file: String, found: u64, most: u64 },
     #[error("`{file}` arrived with another hash than announced")]
     Hash { file: String },
     #[error("the download of `{file}` was interrupted at byte {position}")]
@@ -48,6 +50,9 @@ pub enum HubCause {
 pub enum ConnectionCause {
     #[error("{endpoint} answered HTTP {status}")]
     Busy { endpoint: String, status: u16 },
+    /// A wait that is not granted.
+    #[error("{cause}, and asks to come back in {seconds} s")]
+    RetryLater { seconds: u64, cause: Box<ConnectionCause> },
     #[error(transparent)]
     Http(#[from] Box<ureq::Error>),
     #[error(transparent)]
@@ -56,7 +61,7 @@ pub enum ConnectionCause {
     Range,
     #[error("the server sent other bytes than asked for")]
     OtherRange,
-    #[error("the server sent more bytes than announced")]
+    #[error("the server sent more bytes than announced, or than such a file has")]
     TooLong,
     #[error("the connection ended at byte {found} of {expected}")]
     CutOff { expected: u64, found: u64 },

@@ -5,10 +5,13 @@
 
 use super::files;
 use super::options::HubOptions;
+use super::paced::Paced;
 use crate::error::{ArgumentCause, ConnectionCause, Error, FileCause, HubCause, Result};
 use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 use ureq::http::{Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
@@ -28,6 +31,8 @@ pub enum Failure {
         cause: ConnectionCause,
         /// Whether the server could not be reached.
         offline: bool,
+        /// How long the server asks to be left alone (`Retry-After`).
+        after: Option<Duration>,
     },
     /// Trying again would not help.
     Final(Error),
@@ -78,6 +83,7 @@ impl<'a> Client<'a> {
             .user_agent(concat!("driftless/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(options.timeout))
             .timeout_per_read(Some(options.timeout))
+            .timeout_recv_response(Some(options.timeout))
             .tls_config(tls(options)?);
         if is_loopback(endpoint) {
             config = config.proxy(None);
@@ -95,8 +101,10 @@ impl<'a> Client<'a> {
         let revision = self.options.revision().replace('/', "%2F");
         let url = format!("{}/api/models/{}/revision/{revision}", self.endpoint, self.repository);
         let mut response = self.expect_success(self.get(&url, None)?, None)?;
-        let body = response.body_mut().with_config().limit(MOST_LISTING_BYTES).read_to_vec().map_err(passing)?;
-        let listing = parse_listing(&body).ok_or_else(|| {
+        let mut body = Paced::new(response.body_mut().as_reader(), self.options.timeout).take(MOST_LISTING_BYTES);
+        let mut bytes = Vec::new();
+        body.read_to_end(&mut bytes).map_err(|error| Failure::Passing { cause: error.into(), offline: false, after: None })?;
+        let listing = parse_listing(&bytes).ok_or_else(|| {
             let cause = HubCause::NotAListing { endpoint: self.endpoint.to_owned() };
             Failure::Final(self.error(cause, "check HF_ENDPOINT"))
         })?;
@@ -194,10 +202,11 @@ impl<'a> Client<'a> {
             return Ok(response);
         }
         if matches!(status, 408 | 429 | 500..=599) {
-            return Err(Failure::Passing {
-                cause: ConnectionCause::Busy { endpoint: self.endpoint.to_owned(), status },
-                offline: false,
-            });
+            let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            // Dates, which the header may hold too, are not read: the usual waits do as well.
+            let after = header.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+            let cause = ConnectionCause::Busy { endpoint: self.endpoint.to_owned(), status };
+            return Err(Failure::Passing { cause, offline: false, after });
         }
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
         Err(Failure::Final(self.refusal(status, code, file)))
@@ -243,7 +252,7 @@ pub fn passing(error: ureq::Error) -> Failure {
         ureq::Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
         _ => false,
     };
-    Failure::Passing { cause: ConnectionCause::Http(Box::new(error)), offline }
+    Failure::Passing { cause: ConnectionCause::Http(Box::new(error)), offline, after: None }
 }
 
 fn tls(options: &HubOptions) -> Result<TlsConfig> {

@@ -7,12 +7,14 @@
 //! - Only what an SD1.5 pipeline reads is fetched: no safety checker, no `.bin`, no second precision.
 //! - `*.fp16.safetensors` weights are taken unasked where a network has no others; diffusers wants `variant="fp16"` for it.
 //! - When the hub cannot be reached, a complete snapshot of the other precision will do.
-//! - Large files are checked against their SHA-256; a connection that goes silent is given up and taken up again.
+//! - Every file is checked against the hash that the hub announces, SHA-256 or Git's; a connection that goes silent, or nearly so, is given
+//!   up and taken up again; a server's `Retry-After` is honored up to two minutes.
 
 mod cache;
 mod client;
 mod files;
 mod options;
+mod paced;
 mod transfer;
 
 pub use options::{DEFAULT_ENDPOINT, HubOptions, Progress, Transfer};

@@ -121,3 +121,67 @@ fn certificates_that_are_none_are_refused() {
     let error = resolve(ID, &HubOptions { certificates: Some(file), ..hub.options() }).unwrap_err().to_string();
     assert!(error.contains("ca.pem") && error.contains("SSL_CERT_FILE"), "{error}");
 }
+
+#[test]
+fn small_files_are_checked_too_and_asked_for_again() {
+    let hub = Hub::new(pipeline(), Behavior { damaged_small: 1, ..Behavior::default() });
+    let folder = resolve(ID, &hub.options()).unwrap();
+    assert_has(&folder, &SMALL, &pipeline());
+    let gets = hub.server.requests().iter().filter(|request| request.method == "GET" && !request.storage).count();
+    assert_eq!(gets, 1 + SMALL.len() + 1 + PLAIN.len(), "the listing, the small files, one of them again, large ones");
+
+    let hub = Hub::new(pipeline(), Behavior { damaged_small: usize::MAX, ..Behavior::default() });
+    let error = message(resolve(ID, &hub.options()));
+    assert!(error.contains(SMALL[0]) && error.contains("hash"), "{error}");
+    assert!(entries(&hub.repository().join("blobs")).is_empty());
+    // Git's own number for a file of five bytes.
+    let hello = BTreeMap::from([("README.md".to_owned(), b"hello".to_vec())]);
+    let etag = Some("b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0".to_owned());
+    let hub = Hub::new(hello, Behavior { etag, ..Behavior::default() });
+    assert_eq!(std::fs::read(download(ID, "README.md", &hub.options()).unwrap()).unwrap(), b"hello");
+}
+
+#[test]
+fn a_part_with_other_contents_is_thrown_away() {
+    let hub = Hub::new(pipeline(), Behavior::default());
+    let first = SMALL[0];
+    let etag = {
+        let path = resolve_configuration(ID, &hub.options()).unwrap();
+        std::fs::read_link(path.join(first)).unwrap().file_name().unwrap().to_owned()
+    };
+    let blobs = hub.repository().join("blobs");
+    std::fs::remove_file(blobs.join(&etag)).unwrap();
+    std::fs::write(blobs.join(format!("{}.incomplete", etag.display())), [7; 40]).unwrap();
+    assert_has(&resolve_configuration(ID, &hub.options()).unwrap(), &[first], &pipeline());
+}
+
+#[test]
+fn a_server_that_drips_is_given_up() {
+    let hub = Hub::new(pipeline(), Behavior { drip: Duration::from_millis(15), ..Behavior::default() });
+    let options = HubOptions { timeout: Duration::from_millis(200), retries: 2, ..hub.options() };
+    let begin = std::time::Instant::now();
+    let error = message(download(ID, SMALL[0], &options));
+    assert!(error.contains("less than 1 kB a second") && error.contains(SMALL[0]), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn the_wait_that_a_server_asks_for_is_kept() {
+    let hub = Hub::new(pipeline(), Behavior { busy: 1, retry_after: Some(1), ..Behavior::default() });
+    let begin = std::time::Instant::now();
+    download(ID, SMALL[0], &hub.options()).unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    hub.server.behave(Behavior { busy: 1, retry_after: Some(86_400), ..Behavior::default() });
+    let error = message(download(ID, SMALL[1], &hub.options()));
+    assert!(error.contains("come back in 86400 s") && error.contains("HTTP 503"), "{error}");
+}
+
+#[test]
+fn bodies_are_bounded() {
+    let hub = Hub::new(pipeline(), Behavior { announced: Some(1 << 40), ..Behavior::default() });
+    let error = message(download(ID, SMALL[0], &hub.options()));
+    assert!(error.contains("1099511627776 bytes"), "{error}");
+    let hub = Hub::new(pipeline(), Behavior { endless: true, ..Behavior::default() });
+    let error = message(download(ID, SMALL[0], &HubOptions { retries: 0, ..hub.options() }));
+    assert!(error.contains("more bytes than"), "{error}");
+}

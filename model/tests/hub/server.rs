@@ -3,6 +3,7 @@
 //! Two hosts, as there: the hub itself, and a storage host (another port) that large files are redirected to. Every
 //! connection carries one request. Bare sockets, because a response has to break off in the middle.
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -33,6 +34,16 @@ pub struct Behavior {
     pub no_ranges: bool,
     /// Large content has its first byte changed this many times.
     pub damaged: usize,
+    /// So has small content.
+    pub damaged_small: usize,
+    /// Small files come byte by byte with this pause.
+    pub drip: Duration,
+    /// What a busy answer asks to wait, in seconds.
+    pub retry_after: Option<u64>,
+    /// Small files are announced with this length.
+    pub announced: Option<u64>,
+    /// Small files come without a length and never end.
+    pub endless: bool,
     /// The ETag of every file, in place of the true one.
     pub etag: Option<String>,
     /// The name that the repository had before: redirected to the present one.
@@ -150,7 +161,8 @@ impl State {
         let mut behavior = self.behavior.lock().unwrap();
         if behavior.busy > 0 {
             behavior.busy -= 1;
-            return Some("HTTP/1.1 503 Service Unavailable\r\n".to_owned());
+            let after = behavior.retry_after.map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+            return Some(format!("HTTP/1.1 503 Service Unavailable\r\n{after}"));
         }
         if let Some((status, code)) = behavior.refusal {
             return Some(format!("HTTP/1.1 {status} Refused\r\nx-error-code: {code}\r\n"));
@@ -174,13 +186,35 @@ impl State {
                  x-linked-size: {length}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             );
         }
-        let etag = given.unwrap_or_else(|| hash[..40].to_owned());
-        let length = content.len();
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nx-repo-commit: {COMMIT}\r\netag: W/\"{etag}\"\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-        )?;
-        if request.method == "GET" { stream.write_all(content) } else { Ok(()) }
+        let etag = given.unwrap_or_else(|| git_hash(content));
+        let (drip, announced, endless, damaged) = {
+            let mut behavior = self.behavior.lock().unwrap();
+            let damaged = request.method == "GET" && behavior.damaged_small > 0;
+            behavior.damaged_small -= usize::from(damaged);
+            (behavior.drip, behavior.announced, behavior.endless, damaged)
+        };
+        let length = match endless {
+            true => String::new(),
+            false => format!("content-length: {}\r\n", announced.unwrap_or(content.len() as u64)),
+        };
+        write!(stream, "HTTP/1.1 200 OK\r\nx-repo-commit: {COMMIT}\r\netag: W/\"{etag}\"\r\n{length}connection: close\r\n\r\n")?;
+        if request.method != "GET" {
+            return Ok(());
+        }
+        let mut content = content.to_vec();
+        content[0] ^= u8::from(damaged);
+        if endless {
+            loop {
+                stream.write_all(&[b' '; 1 << 16])?;
+            }
+        }
+        if drip.is_zero() {
+            return stream.write_all(&content);
+        }
+        content.iter().try_for_each(|byte| {
+            std::thread::sleep(drip);
+            stream.write_all(&[*byte]).and_then(|()| stream.flush())
+        })
     }
 
     fn send_content(&self, stream: &mut TcpStream, request: &Request, content: &[u8]) -> std::io::Result<()> {
@@ -217,6 +251,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What `git hash-object` prints.
+fn git_hash(content: &[u8]) -> String {
+    let hash = Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_request(stream: &TcpStream, storage: bool) -> Option<Request> {
