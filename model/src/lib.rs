@@ -4,14 +4,14 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | [`pipeline`] | one model folder, whole: encode text and images, noise, denoise, extract, sample | `controlnet`, `unet`, `vae`, `text_encoder`, `weights`, `layers`, `adapter`, `model_family`, `taps`, `scheduler`, `tokenizer`, `rng`, `error` |
+//! | [`pipeline`] | one model folder, whole: encode text and images, noise, denoise, extract, sample | `controlnet`, `unet`, `vae`, `text_encoder`, `weights`, `layers`, `adapter`, `model_family`, `taps`, `scheduler`, `tokenizer`, `rng`, `formats`, `error` |
 //! | [`miniature`] | seeded models of random weights, and images, for tests and first steps | `controlnet`, `unet`, `vae`, `text_encoder`, `layers`, `formats`, `tokenizer`, `vision`, `rng` |
 //! | [`controlnet`] | ControlNetModel | `unet`, `layers`, `taps`, `ops`, `formats`, `error` |
 //! | [`unet`] | the noise predictor, with diffusers' module paths as its names | `layers`, `model_family`, `taps`, `ops`, `formats`, `error` |
 //! | [`vae`] | the autoencoder, likewise | `layers`, `ops`, `formats`, `error` |
 //! | [`text_encoder`] | CLIP's and OpenCLIP's text encoder, likewise | `layers`, `ops`, `formats`, `error` |
 //! | [`weights`] | one door to a network's weights: any file, under the names of today's diffusers | `layers`, `model_family`, `formats`, `error` |
-//! | [`layers`] | `Linear`, `Conv2d`, norms: a frozen weight plus an adapter slot | `adapter`, `ops` |
+//! | [`layers`] | `Linear`, `Conv2d`, norms: a frozen weight plus an adapter slot | `adapter`, `ops`, `formats` |
 //! | [`adapter`] | adapters: families, their terms and changes, decorators, targets, files | `model_family`, `ops`, `formats`, `rng`, `error` |
 //! | [`model_family`] | what a base model is: its networks, their layers, what files call them | `formats`, `scheduler`, `error` |
 //! | [`taps`] | which activations a pass keeps: names, positions and shapes of layers | `ops`, `error` |

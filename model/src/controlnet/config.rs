@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::NetworkConfigCause;
-use crate::formats::read_config;
+use crate::formats::{MOST_WIDTH, check_sizes, read_config};
 use crate::unet::UnetConfig;
 use crate::{Error, Result};
 
@@ -75,9 +75,12 @@ impl ControlNetConfig {
         let unet = UnetConfig::from_controlnet_file(path)?;
         let config: Self = read_config(path)?;
         let widths = &config.conditioning_embedding_out_channels;
-        if widths.len() < 2 || widths.contains(&0) || config.conditioning_channels == 0 {
+        if !(2..=16).contains(&widths.len()) || widths.contains(&0) || config.conditioning_channels == 0 {
             return Err(Error::config(path, "conditioning_embedding_out_channels", NetworkConfigCause::ConditioningWidths));
         }
+        let widths = widths.iter().map(|width| ("conditioning_embedding_out_channels", *width, MOST_WIDTH));
+        let sizes: Vec<_> = widths.chain([("conditioning_channels", config.conditioning_channels, MOST_WIDTH)]).collect();
+        check_sizes(&sizes).map_err(|(key, cause)| Error::config(path, key, cause))?;
         Ok(Self { unet, ..config })
     }
 }

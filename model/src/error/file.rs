@@ -13,6 +13,9 @@ use super::{ArchiveCause, ImageCause, ModelFileCause, PickleCause, TokenizerCaus
 pub enum FileCause {
     #[error("no such file")]
     NoSuchFile,
+    /// The file is a symbolic link, and what it names is not there.
+    #[error("is a link to a file that does not exist")]
+    DanglingLink,
     /// Neither a file nor a folder is there.
     #[error("does not exist")]
     NotFound,

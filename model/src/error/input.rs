@@ -56,6 +56,15 @@ pub enum InputError {
     /// A pass that keeps nothing, or whose prediction is needed, was stopped by its taps.
     #[error("taps: a pass that has to predict noise ended early")]
     EndedEarly,
+    /// NaN or infinities in what a network computed.
+    #[error(
+        "{what}: hold numbers that are not finite (NaN or infinity); the weights or an adapter lead out of the range of the compute \
+         type: take --dtype float32, the adapter at a smaller strength, or another copy of the model"
+    )]
+    NotFinite {
+        /// What was computed.
+        what: &'static str,
+    },
     /// An image cannot be brought to latents.
     #[error("image: is {width}x{height}; both sides have to be multiples of {multiple}")]
     ImageSize {

@@ -27,6 +27,6 @@ pub enum NetworkConfigCause {
     Levels,
     #[error("and the image's channels must be at least 1")]
     NoChannels,
-    #[error("needs at least two positive widths, and conditioning_channels at least 1")]
+    #[error("needs 2 to 16 positive widths, and conditioning_channels at least 1")]
     ConditioningWidths,
 }

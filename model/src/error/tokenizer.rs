@@ -11,4 +11,10 @@ pub enum TokenizerCause {
     Merges { source: tokenizers::Error },
     #[error("line {line} is not a pair of symbols")]
     NotAPair { line: usize },
+    #[error("it holds no pairs of symbols, so that no text could be cut into tokens")]
+    NoMerges,
+    #[error("its added tokens have {found} bytes in all; more than {most} are not read")]
+    AddedTokens { found: usize, most: usize },
+    #[error("its added tokens cannot be searched for: {source}")]
+    Automaton { source: aho_corasick::BuildError },
 }

@@ -5,7 +5,26 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::regular_file::{FileKind, no_such_file, read_text};
-use crate::error::{Error, FileCause, Result};
+use crate::error::{ConfigCause, Error, FileCause, Result};
+
+/// The most channels, states or neurons side by side that a network is built with. SD2.1 has 5120.
+pub(crate) const MOST_WIDTH: usize = 1 << 16;
+
+/// The most layers one behind the other in any part of a network. SD2.1 has 23.
+pub(crate) const MOST_DEPTH: usize = 256;
+
+/// The first of some sizes, each with its entry and the most that makes sense, that is 0 or too large. What a size would take is never
+/// asked for before this: configurations come from strangers.
+pub(crate) fn check_sizes(sizes: &[(&'static str, usize, usize)]) -> Result<(), (&'static str, ConfigCause)> {
+    for &(key, found, most) in sizes {
+        match found {
+            0 => return Err((key, ConfigCause::Zero)),
+            found if found > most => return Err((key, ConfigCause::OutOfRange { found, least: 1, most })),
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// Parses a JSON configuration file.
 ///

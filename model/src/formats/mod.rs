@@ -32,6 +32,7 @@ mod weight_file;
 pub use crate::error::ElementError;
 pub use atomic::{AtomicFile, AtomicFolder, remove_stale, remove_unfinished, unfinished_in, write_atomically};
 pub use config_file::read_config;
+pub(crate) use config_file::{MOST_DEPTH, MOST_WIDTH, check_sizes};
 pub use elements::{cast, require_finite};
 pub use pickle::write_torch_streaming;
 pub use regular_file::{FileKind, no_such_file, open_regular, read_bounded, read_text};

@@ -48,7 +48,18 @@ impl PositionedFile {
             let cause = FileCause::Short { offset, expected: buffer.len() as u64, found: self.len };
             return Err(Error::file(&self.path, cause, "the file is truncated; download or write it again"));
         }
-        read_exact_at(&self.file, offset, buffer).map_err(Error::io(&self.path))
+        read_exact_at(&self.file, offset, buffer).map_err(|source| match source.kind() {
+            // It was longer when it was opened.
+            std::io::ErrorKind::UnexpectedEof => {
+                let cause = FileCause::Short {
+                    offset,
+                    expected: buffer.len() as u64,
+                    found: self.file.metadata().map_or(0, |now| now.len()),
+                };
+                Error::file(&self.path, cause, "leave the file alone while it is read")
+            }
+            _ => Error::io(&self.path)(source),
+        })
     }
 
     /// The `len` bytes at `offset`.

@@ -95,7 +95,8 @@ pub fn read_text(path: impl AsRef<Path>, kind: FileKind) -> Result<String> {
 pub fn no_such_file(advice: impl Into<String>) -> impl FnOnce(Error) -> Error {
     move |error| match error {
         Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-            Error::file(path, FileCause::NoSuchFile, advice)
+            let cause = if path.is_symlink() { FileCause::DanglingLink } else { FileCause::NoSuchFile };
+            Error::file(path, cause, advice)
         }
         other => other,
     }

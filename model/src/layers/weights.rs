@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Slot, Slots};
 use crate::error::TensorCause;
+use crate::formats::cast;
 use crate::{Error, Result};
 
 /// Named tensors of one network, under diffusers' names (`down_blocks.0.resnets.0.conv1.weight`).
@@ -84,6 +85,10 @@ impl Weights {
     pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.checked(name, shape)?;
         Ok(match self.types.storage {
+            // On other devices the check would bring every weight back.
+            Some(dtype) if tensor.device().is_cpu() => {
+                cast(&tensor, dtype).map_err(|cause| Error::tensor(self.source.path(), self.full_name(name), cause))?
+            }
             Some(dtype) => tensor.to_dtype(dtype)?,
             None => tensor,
         })

@@ -12,7 +12,7 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 pub use adapters::AdapterReport;
 pub use control::{Condition, Step, sum_residuals};
@@ -21,6 +21,8 @@ pub use files::ModelFiles;
 pub use sampling::{Sampling, Start, Watched, WatchedCall};
 
 use crate::Result;
+use crate::error::{ElementError, InputError};
+use crate::formats::require_finite;
 use crate::layers::{WeightType, Weights};
 use crate::model_family::Network;
 use crate::scheduler::SchedulerConfig;
@@ -107,6 +109,15 @@ impl Pipeline {
     /// The type of activations.
     pub fn compute_dtype(&self) -> DType {
         self.options.types().compute
+    }
+}
+
+/// What a network computed, unless it holds NaN or infinities. These results are small; inner activations are looked at where they are kept.
+fn finite(what: &'static str, computed: Tensor) -> Result<Tensor> {
+    match require_finite(&computed) {
+        Ok(()) => Ok(computed),
+        Err(ElementError::Tensors(source)) => Err(source.into()),
+        Err(ElementError::NotFinite { .. } | ElementError::TooLarge { .. }) => Err(InputError::NotFinite { what }.into()),
     }
 }
 

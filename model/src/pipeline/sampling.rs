@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Tensor};
 
-use super::Pipeline;
 use super::control::{Condition, Step, sum_residuals};
+use super::{Pipeline, finite};
 use crate::error::{ArgumentCause, InputError};
 use crate::rng::Generator;
 use crate::scheduler::{Scheduler, image_to_image_timesteps};
@@ -79,7 +79,7 @@ impl Pipeline {
     /// # Shapes
     /// Returns `[1, 3, h, w]`, about -1..1, not clamped.
     /// # Errors
-    /// When a side is not a multiple of 8 or the schedule has no step.
+    /// When a side is not a multiple of 8, the schedule has no step, or what is computed is not finite.
     pub fn sample(&self, sampling: &Sampling, scheduler: &mut dyn Scheduler, generator: &mut Generator) -> Result<Tensor> {
         self.sample_watched(sampling, scheduler, generator, &mut |_| Ok(()))
     }
@@ -117,6 +117,7 @@ impl Pipeline {
         for (index, &timestep) in timesteps.iter().enumerate() {
             let input = scheduler.scale_model_input(&latents, timestep)?.to_dtype(self.compute_dtype())?;
             let prediction = self.guided(&input, Step { timestep, index, count }, sampling, watched)?.to_dtype(DType::F32)?;
+            let prediction = finite("the predicted noise", prediction)?;
             latents = if scheduler.takes_noise(timestep) {
                 let noise = generator.randn_tensor(latents.dims(), self.device())?;
                 scheduler.step_with_noise(&prediction, timestep, &latents, &noise)?

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Pipeline;
+use super::{Pipeline, finite};
 use crate::Result;
 
 impl Pipeline {
@@ -12,14 +12,14 @@ impl Pipeline {
     /// # Shapes
     /// Returns `[1, n, hidden_size]`, `n` = 77 on the short path.
     /// # Errors
-    /// When the tokenizer and the text encoder do not belong together.
+    /// When the tokenizer and the text encoder do not belong together, or the states are not finite.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Tensor> {
         if !self.tokenizer.is_long_prompt(prompt) {
             return self.encode_short_prompt(prompt);
         }
         let pieces = self.tokenizer.chunks_original(prompt)?;
         let states = pieces.into_iter().map(|ids| self.text_encoder.forward(&[ids], 1)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&states, 1)?)
+        finite("the prompt's states", Tensor::cat(&states, 1)?)
     }
 
     /// The states of a prompt cut or padded to the tokenizer's length, as diffusers' pipelines encode every prompt.
@@ -27,6 +27,6 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::encode_prompt`].
     pub fn encode_short_prompt(&self, prompt: &str) -> Result<Tensor> {
-        self.text_encoder.forward(&[self.tokenizer.encode_prompt(prompt)?], 1)
+        finite("the prompt's states", self.text_encoder.forward(&[self.tokenizer.encode_prompt(prompt)?], 1)?)
     }
 }

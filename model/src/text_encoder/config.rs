@@ -5,8 +5,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigCause;
-use crate::formats::read_config;
+use crate::formats::{MOST_DEPTH, MOST_WIDTH, check_sizes, read_config};
 use crate::{Error, Result};
+
+/// The most tokens in a vocabulary; CLIP's has 49408.
+const MOST_TOKENS: usize = 1 << 24;
 
 /// The activation of the feed-forward layers.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -98,18 +101,17 @@ impl TextEncoderConfig {
     /// [`Error::Config`] naming the entry that is wrong or unsupported.
     pub fn from_file(path: &Path) -> Result<Self> {
         let config: Self = read_config(path)?;
-        let positive = [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("intermediate_size", config.intermediate_size),
-            ("num_hidden_layers", config.num_hidden_layers),
-            ("num_attention_heads", config.num_attention_heads),
-            ("max_position_embeddings", config.max_position_embeddings),
+        let sizes = [
+            ("vocab_size", config.vocab_size, MOST_TOKENS),
+            ("hidden_size", config.hidden_size, MOST_WIDTH),
+            ("intermediate_size", config.intermediate_size, MOST_WIDTH),
+            ("num_hidden_layers", config.num_hidden_layers, MOST_DEPTH),
+            ("num_attention_heads", config.num_attention_heads, MOST_WIDTH),
+            ("max_position_embeddings", config.max_position_embeddings, MOST_WIDTH),
         ];
-        for (key, value) in positive {
-            if value == 0 {
-                return Err(Error::config(path, key, ConfigCause::Zero));
-            }
+        check_sizes(&sizes).map_err(|(key, cause)| Error::config(path, key, cause))?;
+        if config.layer_norm_eps.is_nan() || config.layer_norm_eps <= 0.0 {
+            return Err(Error::config(path, "layer_norm_eps", ConfigCause::NotPositive));
         }
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             let (found, size) = (config.num_attention_heads, config.hidden_size);

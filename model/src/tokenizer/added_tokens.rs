@@ -4,7 +4,8 @@
 //! Difference: where tokens overlap in a text, the leftmost and then the longest wins, which is what the Trie is meant to do.
 
 use super::{DEFAULT_END, DEFAULT_START, parse_json};
-use crate::error::{ConfigCause, Error, Result};
+use crate::error::{ConfigCause, Error, Result, TokenizerCause};
+use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -15,6 +16,9 @@ const DEFAULT_LENGTH: usize = super::CONTEXT_LENGTH;
 
 /// transformers writes 10^30 for "no limit"; nothing above this is a sequence length.
 const LARGEST_LENGTH: u64 = 1 << 20;
+
+/// The most text in all added tokens together. Models have a few dozen short ones; textual inversions add some thousands.
+const MOST_ADDED_BYTES: usize = 4 << 20;
 
 /// Names of the single special tokens in the order in which transformers adds them.
 const SPECIAL_NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -77,12 +81,13 @@ impl Settings {
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let config_path = folder.join("tokenizer_config.json");
         let config = read_object(&config_path)?;
-        let mut reader = Reader { entries: config.clone(), added: BTreeMap::new() };
+        let mut reader = Reader { entries: config.clone(), added: BTreeMap::new(), by_content: HashMap::new() };
         if let Some(decoder) = config.get("added_tokens_decoder") {
             reader.read_decoder(&config_path, decoder)?;
         } else {
             reader.read_older_files(folder)?;
         }
+        reader.index();
         let mut named = HashMap::new();
         let mut special = Vec::new();
         for name in SPECIAL_NAMES {
@@ -106,9 +111,9 @@ impl Settings {
 
 type Object = serde_json::Map<String, Value>;
 
-/// The JSON object in a file, an empty one when there is no file.
+/// The JSON object in a file, an empty one when there is no file. A link that leads nowhere is a file that is missing.
 fn read_object(path: &Path) -> Result<Object> {
-    if path.exists() { parse_json(path) } else { Ok(Object::new()) }
+    if path.symlink_metadata().is_ok() { parse_json(path) } else { Ok(Object::new()) }
 }
 
 fn sequence_length(path: &Path, config: &Object) -> Result<usize> {
@@ -131,9 +136,17 @@ fn sequence_length(path: &Path, config: &Object) -> Result<usize> {
 struct Reader {
     entries: Object,
     added: BTreeMap<u32, AddedToken>,
+    /// The first id of each spelling in `added`.
+    by_content: HashMap<String, u32>,
 }
 
 impl Reader {
+    fn index(&mut self) {
+        for (id, token) in &self.added {
+            self.by_content.entry(token.content.clone()).or_insert(*id);
+        }
+    }
+
     fn read_decoder(&mut self, path: &Path, decoder: &Value) -> Result<()> {
         let wrong = || {
             Error::config(
@@ -213,19 +226,24 @@ impl Reader {
     }
 
     fn with_flags(&self, token: AddedToken) -> AddedToken {
-        self.added.values().find(|added| added.content == token.content).cloned().unwrap_or(token)
+        self.by_content.get(&token.content).and_then(|id| self.added.get(id)).cloned().unwrap_or(token)
     }
 }
 
 /// The added tokens with their ids.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AddedTokens {
     by_content: HashMap<String, (u32, AddedToken)>,
+    /// Finds all of them in one pass over a text.
+    finder: AhoCorasick,
 }
 
 impl AddedTokens {
-    /// Special tokens that the vocabulary lacks get the ids behind it.
-    pub fn new(settings: &Settings, vocab: &Vocab) -> Self {
+    /// Special tokens that the vocabulary lacks get the ids behind it. `folder` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is more text in the tokens than anybody means.
+    pub fn new(settings: &Settings, vocab: &Vocab, folder: &Path) -> Result<Self> {
         let mut by_content = HashMap::new();
         for (id, token) in &settings.added {
             if !token.content.is_empty() {
@@ -244,7 +262,8 @@ impl AddedTokens {
             });
             by_content.insert(token.content.clone(), (id, token.clone()));
         }
-        Self { by_content }
+        let finder = finder(by_content.keys(), folder)?;
+        Ok(Self { by_content, finder })
     }
 
     /// The id of the added token spelt `content`.
@@ -270,25 +289,31 @@ impl AddedTokens {
     }
 
     fn cut(&self, text: &str) -> Vec<String> {
-        let (mut pieces, mut begin, mut at) = (Vec::new(), 0, 0);
-        while let Some(character) = text[at..].chars().next() {
-            let here = self.by_content.keys().filter(|content| text[at..].starts_with(content.as_str()));
-            match here.map(String::len).max() {
-                None => at += character.len_utf8(),
-                Some(length) => {
-                    if begin < at {
-                        pieces.push(text[begin..at].to_owned());
-                    }
-                    pieces.push(text[at..at + length].to_owned());
-                    at += length;
-                    begin = at;
-                }
+        let (mut pieces, mut begin) = (Vec::new(), 0);
+        for found in self.finder.find_iter(text) {
+            if begin < found.start() {
+                pieces.push(text[begin..found.start()].to_owned());
             }
+            pieces.push(text[found.range()].to_owned());
+            begin = found.end();
         }
-        if begin < at {
+        if begin < text.len() {
             pieces.push(text[begin..].to_owned());
         }
         pieces
+    }
+}
+
+/// The automaton for these tokens, of which none is empty; it takes some 20 bytes for each byte of theirs.
+fn finder<'a>(tokens: impl Iterator<Item = &'a String> + Clone, folder: &Path) -> Result<AhoCorasick> {
+    let refuse = |cause| Err(Error::file(folder, cause, "take the tokenizer's files from the model's own folder"));
+    let bytes: usize = tokens.clone().map(String::len).sum();
+    if bytes > MOST_ADDED_BYTES {
+        return refuse(TokenizerCause::AddedTokens { found: bytes, most: MOST_ADDED_BYTES });
+    }
+    match AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(tokens) {
+        Ok(finder) => Ok(finder),
+        Err(source) => refuse(TokenizerCause::Automaton { source }),
     }
 }
 

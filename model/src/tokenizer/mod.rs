@@ -86,7 +86,7 @@ impl Tokenizer {
         let merges_path = tokenizer_dir.join("merges.txt");
         let merges = parse_merges(&merges_path)?;
         let settings = added_tokens::Settings::from_folder(tokenizer_dir)?;
-        let added = AddedTokens::new(&settings, &vocab);
+        let added = AddedTokens::new(&settings, &vocab, tokenizer_dir)?;
         let largest = vocab.values().copied().chain(added.ids()).max().unwrap_or(0);
         let unknown = settings.unknown.content.clone();
         let mut builder = BPE::builder().end_of_word_suffix(END_OF_WORD.to_owned());
@@ -295,6 +295,9 @@ fn parse_merges(path: &Path) -> Result<Merges> {
                 return Err(Error::file(path, cause, "fetch the file again"));
             }
         }
+    }
+    if merges.is_empty() {
+        return Err(Error::file(path, TokenizerCause::NoMerges, "fetch the file again"));
     }
     Ok(merges)
 }

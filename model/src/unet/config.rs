@@ -5,10 +5,13 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ConfigCause, NetworkConfigCause};
-use crate::formats::read_config;
+use crate::formats::{MOST_DEPTH, MOST_WIDTH, check_sizes, read_config};
 use crate::model_family::ModelFamily;
 use crate::taps::{Layout, Level};
 use crate::{Error, Result};
+
+/// The most transformer blocks of a network. Stable Diffusion has 16, SDXL 70.
+const MOST_TRANSFORMER_BLOCKS: usize = 4096;
 
 /// One number for all levels, or one per level.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -232,6 +235,20 @@ impl UnetConfig {
         if self.layers_per_block == 0 || self.layers_per_block > 64 {
             return Err(("layers_per_block", NetworkConfigCause::OutOfRange { least: 1, most: 64 }.into()));
         }
+        let widths = self.block_out_channels.iter().map(|width| ("block_out_channels", *width, MOST_WIDTH));
+        let others = [
+            ("in_channels", self.in_channels, MOST_WIDTH),
+            ("out_channels", self.out_channels, MOST_WIDTH),
+            ("cross_attention_dim", self.cross_attention_dim, MOST_WIDTH),
+            ("norm_num_groups", self.norm_num_groups, MOST_WIDTH),
+        ];
+        let depths = (0..self.block_out_channels.len())
+            .map(|level| ("transformer_layers_per_block", self.transformer_blocks_at(level), MOST_DEPTH))
+            .filter(|(_, blocks, _)| *blocks > 0);
+        check_sizes(&widths.chain(others).chain(depths).collect::<Vec<_>>())?;
+        if self.norm_eps.is_nan() || self.norm_eps <= 0.0 {
+            return Err(("norm_eps", ConfigCause::NotPositive));
+        }
         for (level, &width) in self.block_out_channels.iter().enumerate() {
             if width == 0 || self.norm_num_groups == 0 || width % self.norm_num_groups != 0 || width % 2 != 0 {
                 let cause = ConfigCause::Division { found: self.norm_num_groups, whole: "the width", size: width };
@@ -244,6 +261,16 @@ impl UnetConfig {
             if self.transformer_blocks_at(level) == 0 {
                 return Err(("transformer_layers_per_block", NetworkConfigCause::NoEntry { level }.into()));
             }
+        }
+        // Down and up; the middle's are a level's as well.
+        let repeats = 2 * self.layers_per_block + 1;
+        let found = (0..self.block_out_channels.len()).map(|level| repeats * self.transformer_blocks_at(level)).sum();
+        if found > MOST_TRANSFORMER_BLOCKS {
+            let counted = "transformer blocks that a network is built with";
+            return Err((
+                "transformer_layers_per_block",
+                ConfigCause::TooLarge { found, most: MOST_TRANSFORMER_BLOCKS, counted },
+            ));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ConfigCause, NetworkConfigCause};
-use crate::formats::read_config;
+use crate::formats::{MOST_WIDTH, check_sizes, read_config};
 use crate::{Error, Result};
 
 /// The entries of `vae/config.json` (diffusers 0.32 `AutoencoderKL`) that SD1.5 needs; a missing one takes SD1.5's value.
@@ -87,6 +87,14 @@ impl VaeConfig {
         if config.latent_channels == 0 || config.in_channels == 0 || config.out_channels == 0 {
             return Err(Error::config(path, "latent_channels", NetworkConfigCause::NoChannels));
         }
+        let widths = config.block_out_channels.iter().map(|width| ("block_out_channels", *width, MOST_WIDTH));
+        let channels = [
+            ("latent_channels", config.latent_channels),
+            ("in_channels", config.in_channels),
+            ("out_channels", config.out_channels),
+        ];
+        let sizes: Vec<_> = widths.chain(channels.map(|(key, found)| (key, found, MOST_WIDTH))).collect();
+        check_sizes(&sizes).map_err(|(key, cause)| Error::config(path, key, cause))?;
         let groups = config.norm_num_groups;
         if let Some(width) = config.block_out_channels.iter().find(|&&width| groups == 0 || width == 0 || width % groups != 0) {
             let cause = ConfigCause::Division { found: groups, whole: "the width", size: *width };

@@ -2,7 +2,7 @@
 
 use super::folder;
 use crate::error::{Error, ModelFileCause, Result, TensorCause};
-use crate::formats::{TensorInfo, WeightFile, shown};
+use crate::formats::{TensorInfo, WeightFile, require_finite, shown};
 use crate::layers::{TensorSource, missing_tensor};
 use crate::model_family::naming::ldm::{self, Packing, Renaming, VAE_PREFIX};
 use crate::model_family::naming::{text_encoder, vae_attention};
@@ -154,8 +154,11 @@ impl Component {
 }
 
 impl TensorSource for Component {
+    /// The weight, all of whose numbers are finite: one that is not would be in every number that is computed, hours later.
     fn tensor(&self, name: &str, _shape: &[usize], device: &Device) -> Result<Tensor> {
-        Self::tensor(self, name, device)
+        let tensor = Self::tensor(self, name, &Device::Cpu)?;
+        require_finite(&tensor).map_err(|cause| Error::tensor(self.file.path(), name, cause))?;
+        Ok(tensor.to_device(device)?)
     }
 
     fn path(&self) -> PathBuf {

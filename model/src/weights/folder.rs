@@ -32,7 +32,8 @@ fn names(network: Network, prefer_half: bool) -> impl Iterator<Item = String> {
 pub(super) fn open(folder: &Path, network: Network, prefer_half: bool) -> Result<WeightFile> {
     for name in names(network, prefer_half) {
         let path = folder.join(&name);
-        if path.is_file() {
+        // A link that leads nowhere, as a cache's after its blob was removed, is a fault and no other precision's turn.
+        if path.symlink_metadata().is_ok() {
             return if name.contains(".index.") { WeightFile::open_sharded(path) } else { WeightFile::open(path) };
         }
     }
