@@ -3,7 +3,7 @@
 //! Files are named as the original's example names them, `LAYER-CALL-ROW.npy`. Differences: calls are counted anew for each image,
 //! the folder need not exist, and the image is written beside them.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use driftless::model_family::{DEFAULT_MODEL, LATENT_DOWNSCALE};
 use driftless::pipeline::{ModelOptions, Pipeline, Sampling, Start, Watched, WatchedCall};
 use driftless::rng::Generator;
@@ -13,7 +13,7 @@ use driftless::unet::TextContext;
 use driftless::vision::Rgb;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
-use features::fault::Fault;
+use features::fault::{Fault, FaultCause};
 use features::options::Settings;
 use features::set::LayerChoice;
 use features::set::ModelChoice;
@@ -47,7 +47,7 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     };
     let layers = layers.resolve(&config.layout(), !args.attention.is_empty())?;
     if layers.contains(&LayerId::VaeOut) {
-        return Err(Fault::failure("`vae-out` is no layer of a generation; picture.png is what comes out of it").into());
+        return Err(Fault::failure(FaultCause::above(Refused::VaeOut)).into());
     }
     let plan =
         TapPlan::new(&config.layout(), layers, &args.attention, (args.height / LATENT_DOWNSCALE, args.width / LATENT_DOWNSCALE))?;
@@ -56,7 +56,7 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     for lora in &args.lora {
         pipeline.attach_adapter(&lora.file, lora.scale.get()).context("--lora")?;
     }
-    interrupt::finish_first("the step in hand", console);
+    interrupt::finish_first("the current step", console);
     let mut watched = Watched { plan: &plan, calls: &args.at_steps, kept: Vec::new() };
     let Some(image) = draw(args, &pipeline, &mut watched, console)? else {
         return Ok(Ended::Interrupted("stopped; nothing was written".into()));
@@ -65,17 +65,36 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// What cannot be generated.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("`vae-out` is no layer of a generation; picture.png is what comes out of it")]
+    VaeOut,
+    #[error("{option} {found}: expected a multiple of 8 from 8 to 8192")]
+    Side { option: &'static str, found: usize },
+    #[error("--at-steps 0: calls are counted from 1")]
+    CallZero,
+    #[error("--feature-resize has to be 1 or more, --guidance-scale a finite number")]
+    Numbers,
+    #[error(
+        "--steps {steps}: this model's scheduler would begin at timestep {first}, beyond the last, {LAST_TIMESTEP}; give fewer"
+    )]
+    Steps { steps: usize, first: f64 },
+    #[error("--at-steps {found}: {steps} steps make {calls} calls of the UNet")]
+    CallBeyond { found: usize, steps: usize, calls: usize },
+}
+
 fn check(args: &GenerateArgs) -> Result<(), Fault> {
     for (name, side) in [("--height", args.height), ("--width", args.width)] {
         if !side.is_multiple_of(8) || !(8..=8192).contains(&side) {
-            return Err(Fault::usage(format!("{name} {side}: expected a multiple of 8 from 8 to 8192")));
+            return Err(Fault::usage(FaultCause::above(Refused::Side { option: name, found: side })));
         }
     }
     if args.at_steps.contains(&0) {
-        return Err(Fault::usage("--at-steps 0: calls are counted from 1"));
+        return Err(Fault::usage(FaultCause::above(Refused::CallZero)));
     }
     if args.feature_resize == 0 || !args.guidance_scale.is_finite() {
-        return Err(Fault::usage("--feature-resize has to be 1 or more, --guidance-scale a finite number"));
+        return Err(Fault::usage(FaultCause::above(Refused::Numbers)));
     }
     Ok(())
 }
@@ -92,12 +111,11 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
     let steps = args.steps as usize;
     scheduler.set_timesteps(steps)?;
     if let Some(first) = scheduler.timesteps().first().filter(|first| **first > LAST_TIMESTEP) {
-        let problem = format!("this model's scheduler would begin at timestep {first}, beyond the last, {LAST_TIMESTEP}");
-        return Err(Fault::failure(format!("--steps {steps}: {problem}; give fewer")).into());
+        return Err(Fault::failure(FaultCause::above(Refused::Steps { steps, first: *first })).into());
     }
     let calls = scheduler.timesteps().len();
     if let Some(beyond) = args.at_steps.iter().find(|call| **call > calls) {
-        return Err(Fault::failure(format!("--at-steps {beyond}: {steps} steps make {calls} calls of the UNet")).into());
+        return Err(Fault::failure(FaultCause::above(Refused::CallBeyond { found: *beyond, steps, calls })).into());
     }
     let context = |text: &str| pipeline.encode_prompt(text).map(TextContext::new);
     let sampling = Sampling {
@@ -123,7 +141,7 @@ fn draw(args: &GenerateArgs, pipeline: &Pipeline, watched: &mut Watched, console
 
 fn write(args: &GenerateArgs, image: &Rgb, kept: Vec<WatchedCall>, console: &Console) -> Result<()> {
     let folder = &args.output_dir;
-    std::fs::create_dir_all(folder).map_err(|error| anyhow!("--output-dir {}: {error}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("--output-dir {}", folder.display()))?;
     let guided = kept.iter().any(|call| call.negative);
     let mut files = 0;
     for WatchedCall { call, negative, mut features, attention } in kept {

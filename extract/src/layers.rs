@@ -6,7 +6,7 @@ use driftless::taps::{AttentionCategory, LayerId, TapPlan};
 use driftless::unet::UnetConfig;
 use driftless_cli::{Console, output};
 use features::engine::{pass_sizes, shape_text};
-use features::fault::Fault;
+use features::fault::{Fault, RequestFault};
 use features::plan;
 use serde_json::{Map, Value, json};
 
@@ -58,7 +58,14 @@ pub fn show_all(args: &ExtractArgs, console: &Console) -> Result<()> {
 
 fn layers(config: &UnetConfig, img_size: usize, attention: &[AttentionCategory]) -> Result<Vec<(LayerId, [usize; 3])>> {
     if !(8..=8192).contains(&img_size) {
-        return Err(Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")).into());
+        return Err(Fault::usage(RequestFault::OutOfRange {
+            option: "--img-size",
+            found: img_size,
+            least: 8,
+            most: 8192,
+            unit: "pixels",
+        })
+        .into());
     }
     let layout = config.layout();
     let sizes = pass_sizes(img_size);

@@ -1,8 +1,8 @@
 //! The command line in the form of a configuration file; with `--config`, that file with what was typed put over it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use features::fault::Fault;
+use features::fault::{Fault, FaultCause, InputFault};
 
 use features::options::SetSettings;
 
@@ -28,21 +28,34 @@ pub fn from_args(args: &ExtractArgs) -> Result<Settings, Fault> {
     Ok(settings)
 }
 
+/// Options that do not go together.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("--offline-lora-filename is the name of a file in --offline-lora DIR, which is missing")]
+    NoFolder,
+    #[error(
+        "--offline-lora {}: does not exist; alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give \
+         --offline-lora-filename too",
+        path.display()
+    )]
+    NoMergedModel { path: PathBuf },
+    #[error("{options} cannot be used together with --config; write it into the sets of {}", config.display())]
+    BesideConfig { options: String, config: PathBuf },
+}
+
 /// `--offline-lora` alone takes the model's place; what was named as the model then is the base.
 fn merged_model(settings: &mut Settings) -> Result<(), Fault> {
     let merged = match (&settings.command.offline_lora, &settings.command.offline_lora_filename) {
         (Some(merged), None) => merged,
         (None, Some(_)) => {
-            return Err(Fault::usage("--offline-lora-filename is the name of a file in --offline-lora DIR, which is missing"));
+            return Err(Fault::usage(FaultCause::above(Refused::NoFolder)));
         }
         (Some(_), Some(_)) | (None, None) => return Ok(()),
     };
     if !merged.exists() {
-        let advice =
-            "alone it is a merged model, a diffusers folder or a checkpoint; for an adapter give --offline-lora-filename too";
-        return Err(Fault::failure(format!("--offline-lora {}: does not exist; {advice}", merged.display())));
+        return Err(Fault::failure(FaultCause::above(Refused::NoMergedModel { path: merged.clone() })));
     }
-    let no_text = || Fault::failure(format!("{}: the name is not valid Unicode", merged.display()));
+    let no_text = || Fault::of_file(merged, InputFault::NameNotUnicode);
     let named = settings.model.replace(merged.to_str().ok_or_else(no_text)?.to_owned());
     settings.base = settings.base.take().or(named);
     Ok(())
@@ -65,10 +78,9 @@ fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
     typed.extend(args.run.settings.command.show_all_layers.then(|| "--show-all-layers".to_owned()));
     match typed.is_empty() {
         true => Ok(()),
-        false => Err(Fault::usage(format!(
-            "{} cannot be used together with --config; write it into the sets of {}",
-            typed.join(", "),
-            path.display()
-        ))),
+        false => {
+            let refused = Refused::BesideConfig { options: typed.join(", "), config: path.to_owned() };
+            Err(Fault::usage(FaultCause::above(refused)))
+        }
     }
 }

@@ -93,9 +93,14 @@ pub struct LayersArgs {
 }
 
 /// Parses a path; clap's own parser for paths refuses empty ones, which is what is wanted here too.
-fn non_empty_path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(text.into()) }
+fn non_empty_path(text: &str) -> Result<PathBuf, EmptyPath> {
+    if text.is_empty() { Err(EmptyPath) } else { Ok(text.into()) }
 }
+
+/// A path without a letter.
+#[derive(Debug, thiserror::Error)]
+#[error("the path is empty")]
+struct EmptyPath;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use driftless_cli::options::{DeviceChoice, Precision};
-use features::fault::{Fault, both};
+use features::fault::{Fault, FaultCause, both};
 use features::options::{RUN_OPTIONS, RunOption, Settings};
 
 use super::{from_name, rows};
@@ -61,11 +61,13 @@ impl Hardware {
     /// For a name that neither has.
     pub fn of(settings: &Settings) -> Result<Self, Fault> {
         let dtype = match &settings.dtype {
-            Some(name) => from_name::<Precision>(name).map(Some).map_err(|problem| Fault::failure(format!("dtype: {problem}"))),
+            Some(name) => {
+                from_name::<Precision>(name).map(Some).map_err(|error| Fault::failure(FaultCause::above(error)).of("dtype: "))
+            }
             None => Ok(None),
         };
         let device = match &settings.device {
-            Some(name) => name.parse().map_err(|problem| Fault::failure(format!("device `{name}`: {problem}"))),
+            Some(name) => name.parse().map_err(|error: driftless::Error| Fault::failure(error).of(&format!("device `{name}`: "))),
             None => Ok(DeviceChoice::default()),
         };
         let (device, dtype) = both(device, dtype)?;

@@ -5,11 +5,19 @@ use std::ops::RangeInclusive;
 use clap::ValueEnum;
 
 /// Reads a `ValueEnum`'s name in a configuration file with the words that the command line has for it.
-pub fn from_name<T: ValueEnum>(text: &str) -> Result<T, String> {
+pub fn from_name<T: ValueEnum>(text: &str) -> Result<T, UnknownName> {
     T::from_str(text, false).map_err(|_| {
         let names = T::value_variants().iter().filter_map(|variant| variant.to_possible_value());
-        format!("`{text}` is none of {}", names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", "))
+        UnknownName { found: text.to_owned(), known: names.map(|value| value.get_name().to_owned()).collect() }
     })
+}
+
+/// A text that names no value.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("`{found}` is none of {}", known.join(", "))]
+pub struct UnknownName {
+    found: String,
+    known: Vec<String>,
 }
 
 /// Parses a whole number in a range. The standard library's error speaks of digits in strings.

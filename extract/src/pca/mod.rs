@@ -13,11 +13,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use driftless::formats::remove_stale;
 use driftless::vision::{Image, Rgb};
 use driftless_cli::Console;
-use features::fault::Fault;
+use features::fault::{Fault, RequestFault};
 use features::inputs::find_images;
 
 use crate::args::PcaArgs;
@@ -29,13 +29,28 @@ use sources::Source;
 /// The sheet's column of the images themselves.
 const IMAGE_COLUMN: &str = "image";
 
+/// A feature that cannot be drawn; its fault goes on behind its name.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} {fault}")]
+struct NotDrawn {
+    name: String,
+    fault: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// Draws all inputs.
 ///
 /// # Errors
 /// When an input is no feature, or an image cannot be written.
 pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
     if !(1..=8192).contains(&args.size) {
-        return Err(Fault::usage(format!("--size {}: expected 1 to 8192 pixels", args.size)).into());
+        return Err(Fault::usage(RequestFault::OutOfRange {
+            option: "--size",
+            found: args.size,
+            least: 1,
+            most: 8192,
+            unit: "pixels",
+        })
+        .into());
     }
     let sources = sources::find(&args.inputs)?;
     let images = if args.images.is_empty() { None } else { Some(images_by_name(&args.images)?) };
@@ -95,7 +110,8 @@ impl Drawing<'_> {
         let array = source.read()?;
         for piece in self.cuts.cut(&array.feature)? {
             let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
-            let image = image::components(&piece.feature).map_err(|problem| anyhow!("{name} {problem}"))?;
+            let image =
+                image::components(&piece.feature).map_err(|fault| NotDrawn { name: name.to_string(), fault: Box::new(fault) })?;
             self.put(&name, &source.set, &image);
             self.save(&image::enlarged(&image, self.args.size), &folder.join(format!("{name}.png")))?;
             if piece.is_attention {
@@ -119,8 +135,8 @@ impl Drawing<'_> {
         }
         let image = Image::open(path)?.to_rgb();
         for (number, map) in maps.iter().enumerate() {
-            let over =
-                heat::over(&image, map, &self.args.token, self.args.size).map_err(|problem| anyhow!("{name} {problem}"))?;
+            let over = heat::over(&image, map, &self.args.token, self.args.size)
+                .map_err(|fault| NotDrawn { name: name.to_string(), fault: Box::new(fault) })?;
             let name = if maps.len() == 1 { format!("{name}-over") } else { format!("{name}-over-{number}") };
             self.put(&name, &source.set, &over);
             self.save(&over, &folder.join(format!("{name}.png")))?;

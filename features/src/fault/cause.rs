@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use super::{Fault, InputFault, LayerFault, ManifestFault, SetFault};
+use super::{Fault, InputFault, LayerFault, ManifestFault, RequestFault, SetFault};
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -27,32 +27,19 @@ pub enum FaultCause {
     #[error(transparent)]
     Manifest(#[from] ManifestFault),
     #[error(transparent)]
+    Request(#[from] RequestFault),
+    #[error(transparent)]
     Model(#[from] driftless::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// What a crate above this one finds wrong.
     #[error(transparent)]
     Above(Box<dyn StdError + Send + Sync>),
-    /// Words, until every room has its causes.
-    #[error("{0}")]
-    Text(String),
 }
 
 impl FaultCause {
     /// What a crate above this one finds wrong, as an error type of its own.
     pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::Above(Box::new(cause))
-    }
-}
-
-impl From<String> for FaultCause {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<&str> for FaultCause {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
     }
 }

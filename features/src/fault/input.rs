@@ -9,7 +9,7 @@ use super::FaultCause;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputFault {
-    #[error("its folder has no name to put in the place of {placeholder}")]
+    #[error("its folder has no name to put in place of {placeholder}")]
     NoFolderName { placeholder: &'static str },
     #[error("{cause}; give the prompt with --prompt TEXT, or its file with --prompt-file FILE")]
     PromptFile { cause: Box<FaultCause> },
@@ -41,6 +41,10 @@ pub enum InputFault {
     WildNotUtf8,
     #[error("without its extension the name is `{stem}`, which no file can have; rename the file")]
     Dots { stem: String },
+    #[error("{} and {} would both be written as `{name}`; {advice}", files[0].display(), files[1].display())]
+    SameName { files: [PathBuf; 2], name: String, advice: &'static str },
+    #[error("the name is not valid Unicode; rename the file")]
+    NameNotUnicode,
     #[error(transparent)]
     Csv(#[from] csv::Error),
 }

@@ -4,6 +4,7 @@ mod cause;
 mod input;
 mod layers;
 mod manifest;
+mod request;
 mod set;
 
 use std::fmt;
@@ -13,6 +14,7 @@ pub use cause::FaultCause;
 pub use input::InputFault;
 pub use layers::LayerFault;
 pub use manifest::{MANIFEST, ManifestFault, Unusable};
+pub use request::RequestFault;
 pub use set::SetFault;
 
 /// A request that cannot be carried out.

@@ -44,6 +44,8 @@ pub enum SetFault {
     )]
     AggregateSize { gigabytes: u64 },
 
+    #[error("`write = false`, but no set is made of it by `fuse`")]
+    NotWritten,
     #[error("fuse_mode without fuse; name the sets to fuse")]
     FuseModeAlone,
     #[error("is made of other sets by `fuse` and takes nothing else but `name` and `fuse_mode`")]

@@ -107,7 +107,7 @@ impl Found {
 }
 
 fn images_in(folder: &Path, depth: usize) -> Result<Vec<PathBuf>, Fault> {
-    let unreadable = |error: std::io::Error| Fault::failure(format!("{}: {error}", folder.display()));
+    let unreadable = |error: std::io::Error| Fault::of_file(folder, error);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

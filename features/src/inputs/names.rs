@@ -50,8 +50,8 @@ pub fn name_samples(paths: Vec<PathBuf>, rule: &NameRule) -> Result<Vec<Sample>,
                 true => "rename one, or leave --use-original-filename out",
                 false => "use --nested-input-dir, or leave --use-original-filename out",
             };
-            let (first, second) = (samples[first].path.display(), path.display());
-            return Err(Fault::failure(format!("{first} and {second} would both be written as `{name}`; {advice}")));
+            let files = [samples[first].path.clone(), path];
+            return Err(Fault::failure(InputFault::SameName { files, name, advice }));
         }
         samples.push(Sample { index, number: index, path, name });
     }
@@ -60,7 +60,7 @@ pub fn name_samples(paths: Vec<PathBuf>, rule: &NameRule) -> Result<Vec<Sample>,
 
 /// `stem`, or `parent/stem`.
 pub fn original_name(path: &Path, nested: bool) -> Result<String, Fault> {
-    let no_text = || Fault::failure(format!("{}: the name is not valid Unicode; rename the file", path.display()));
+    let no_text = || Fault::of_file(path, InputFault::NameNotUnicode);
     let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(no_text)?;
     // They would be folders, the second one outside of the output.
     if stem == "." || stem == ".." {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultCause, RequestFault};
 
 /// A value as it was given.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +33,21 @@ impl Given<'_> {
         match self {
             Self::Typed { flag, words } => {
                 let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-                Fault::usage(format!("--{flag} {}: expected {expected}", words.join(" ")))
+                let (flag, expected) = ((*flag).to_string(), expected.to_owned());
+                Fault::usage(RequestFault::Typed { flag, found: words.join(" "), expected })
             }
-            Self::Read { key, value } => Fault::failure(format!("{key} = {value}: expected {expected}")),
+            Self::Read { key, value } => {
+                let (key, found, expected) = ((*key).to_owned(), (*value).clone(), expected.to_owned());
+                Fault::failure(RequestFault::Read { key, found, expected })
+            }
         }
     }
 
-    /// A fault that says in its own words what was expected.
-    pub fn wrong_because(&self, problem: &str) -> Fault {
+    /// A fault whose cause says what was expected.
+    pub fn wrong_because(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Fault {
         match self {
-            Self::Typed { flag, .. } => Fault::usage(format!("--{flag}: {problem}")),
-            Self::Read { key, .. } => Fault::failure(format!("{key}: {problem}")),
+            Self::Typed { flag, .. } => Fault::usage(FaultCause::above(cause)).of(&format!("--{flag}: ")),
+            Self::Read { key, .. } => Fault::failure(FaultCause::above(cause)).of(&format!("{key}: ")),
         }
     }
 
@@ -144,7 +148,7 @@ impl Given<'_> {
     /// # Errors
     /// When they are none, or one of the two is empty.
     pub fn named(&self) -> Result<Vec<(String, String)>, Fault> {
-        let wrong = || self.wrong("KIND=PLACE, for instance canny=models/canny");
+        let wrong = || self.wrong("KIND=PATH, for instance canny=models/canny");
         let pairs: Option<Vec<(String, String)>> = match self {
             Self::Typed { words, .. } => {
                 let pair = |word: &OsString| word.to_str()?.split_once('=').map(|(name, value)| (name.into(), value.into()));
@@ -152,7 +156,7 @@ impl Given<'_> {
             }
             Self::Read { value, .. } => {
                 let pair = |(name, value): (&String, &toml::Value)| Some((name.clone(), value.as_str()?.to_owned()));
-                value.as_table().ok_or_else(|| self.wrong("a table, KIND = \"PLACE\""))?.iter().map(pair).collect()
+                value.as_table().ok_or_else(|| self.wrong("a table, KIND = \"PATH\""))?.iter().map(pair).collect()
             }
         };
         let is_whole = |(name, value): &(String, String)| !name.is_empty() && !value.is_empty();

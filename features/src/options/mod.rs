@@ -21,7 +21,7 @@ use std::ffi::OsString;
 
 use serde_json::Value;
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, RequestFault};
 use crate::set::Fusion;
 
 /// What another value of an option of a set makes other.
@@ -190,7 +190,11 @@ fn read_run(table: &toml::Table, settings: &mut Settings) -> Result<(), Fault> {
                     faults.keep(read_run_key(&format!("{inside}{name}"), value, settings));
                 }
             }
-            None if is_table => faults.push(Fault::failure(format!("{key} = {value}: expected a table, [{key}]"))),
+            None if is_table => faults.push(Fault::failure(RequestFault::Read {
+                key: key.clone(),
+                found: value.clone(),
+                expected: format!("a table, [{key}]"),
+            })),
             None => drop(faults.keep(read_run_key(key, value, settings))),
         }
     }
@@ -202,7 +206,7 @@ fn read_run_key(key: &str, value: &toml::Value, settings: &mut Settings) -> Resu
         Some(option) => (option.read)(settings, Given::Read { key, value }),
         None => {
             let keys = RUN_OPTIONS.iter().filter_map(|option| option.key).chain(["set"]);
-            Err(Fault::failure(driftless::Error::unknown("key", key, keys).to_string()))
+            Err(Fault::failure(driftless::Error::unknown("key", key, keys)))
         }
     }
 }
@@ -232,7 +236,7 @@ pub(crate) fn read_sets(tables: Vec<toml::Table>) -> Result<Vec<SetSettings>, Fa
 }
 
 fn read_set(table: &toml::Table, faults: &mut Faults) -> SetSettings {
-    let place = match table.get("name").and_then(toml::Value::as_str) {
+    let context = match table.get("name").and_then(toml::Value::as_str) {
         Some(name) => format!("set `{name}`: "),
         None => "[[set]]: ".to_owned(),
     };
@@ -242,10 +246,10 @@ fn read_set(table: &toml::Table, faults: &mut Faults) -> SetSettings {
             Some(option) => (option.read)(&mut set, Given::Read { key, value }),
             None => {
                 let keys = SET_OPTIONS.iter().filter_map(|option| option.key);
-                Err(Fault::failure(driftless::Error::unknown("key", key, keys).to_string()))
+                Err(Fault::failure(driftless::Error::unknown("key", key, keys)))
             }
         };
-        faults.keep(read.map_err(|fault| fault.of(&place)));
+        faults.keep(read.map_err(|fault| fault.of(&context)));
     }
     set
 }

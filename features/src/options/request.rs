@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use driftless::formats::{FileKind, read_text};
 
 use super::{SetSettings, Shard, read_run, read_sets};
-use crate::fault::{Fault, both};
+use crate::fault::{Fault, RequestFault, both};
 use crate::stores::{OutputFormat, OutputPrecision};
 
 /// A whole configuration file, and what the command line has besides.
@@ -100,10 +100,10 @@ impl Settings {
     /// # Errors
     /// When it cannot be read, is no TOML, or has no `[[set]]`; otherwise every key that does not exist and every wrong value.
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
-        let place = format!("{}: ", path.display());
+        let context = format!("{}: ", path.display());
         // Its own error names the file.
         let text = read_text(path, FileKind::Configuration).map_err(Fault::failure)?;
-        let settings = Self::from_text(&text).map_err(|fault| fault.of(&place))?;
+        let settings = Self::from_text(&text).map_err(|fault| fault.of(&context))?;
         Ok(Self { file: Some(path.to_owned()), ..settings })
     }
 
@@ -113,14 +113,14 @@ impl Settings {
     }
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| Fault::failure(error.to_string().trim_end()))?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| Fault::failure(RequestFault::from(error)))?;
         let sets = match table.remove("set") {
-            Some(sets) => sets.try_into::<Vec<toml::Table>>().map_err(|_| Fault::failure("set: expected tables, [[set]]"))?,
+            Some(sets) => sets.try_into::<Vec<toml::Table>>().map_err(|_| Fault::failure(RequestFault::SetsAreNoTables))?,
             None => Vec::new(),
         };
         let mut settings = Self::default();
         let read = match sets.is_empty() {
-            true => Err(Fault::failure("has no [[set]]; each [[set]] is one feature set")),
+            true => Err(Fault::failure(RequestFault::NoSets)),
             false => read_sets(sets),
         };
         let ((), sets) = both(read_run(&table, &mut settings), read)?;

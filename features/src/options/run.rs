@@ -215,6 +215,6 @@ pub const RUN_OPTIONS: &[RunOption] = &[
 ];
 
 /// A value with a name or a form of its own, whose error says what there is.
-fn parsed<T: FromStr<Err: std::fmt::Display>>(given: Given) -> Result<T, Fault> {
-    given.text()?.parse().map_err(|error: T::Err| given.wrong_because(&error.to_string()))
+fn parsed<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(given: Given) -> Result<T, Fault> {
+    given.text()?.parse().map_err(|error: T::Err| given.wrong_because(error))
 }

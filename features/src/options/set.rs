@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ControlSetting, Flag, Given, Identity, LayerSetting, Record, SetFacts, SetOption, SetSettings, Takes};
-use crate::fault::Fault;
+use crate::fault::{Fault, RequestFault};
 use crate::inputs::PromptSource;
 use crate::set::{Finite, FusionMode, LoraFile};
 use Record::{Nowhere, Set, Within};
@@ -42,7 +42,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
     },
     SetOption {
         key: Some("model"),
-        doc: "A merged model in the place of the run's: folder, checkpoint file or hub id",
+        doc: "A merged model instead of the run's: folder, checkpoint file or hub id",
         record: Set(|facts| facts.model.clone()),
         read: |set, given| given.text().map(|model| set.model = Some(model)),
         ..PASS
@@ -266,9 +266,10 @@ fn attention(given: Given) -> Result<Vec<String>, Fault> {
     let names = given.texts()?;
     if let Given::Typed { flag, .. } = given {
         for name in &names {
-            let there_are = || AttentionCategory::ALL.map(|category| category.to_string()).join(", ");
-            name.parse::<AttentionCategory>()
-                .map_err(|error| Fault::usage(format!("--{flag}: {error}; there are {}", there_are())))?;
+            name.parse::<AttentionCategory>().map_err(|source| {
+                let known = AttentionCategory::ALL.map(|category| category.to_string()).join(", ");
+                Fault::usage(RequestFault::Attention { source, known }).of(&format!("--{flag}: "))
+            })?;
         }
     }
     Ok(names)
@@ -292,7 +293,7 @@ fn of_kinds(set: &mut SetSettings, given: Given, put: impl Fn(&mut ControlSettin
         };
         let controls = set.control.iter_mut().filter(|control| control.kind == kind);
         if controls.map(|control| put(control, number)).count() == 0 {
-            return Err(Fault::usage(format!("`{kind}` has a strength or range, but --control does not name it")));
+            return Err(Fault::usage(RequestFault::StrengthWithoutControl { kind: kind.to_owned() }));
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub use crate::options::{InputSettings, NotAShard, OutputSettings, Settings, Shard};
 use driftless::model_family::{FAMILIES, ModelFamily, sd15};
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, RequestFault, SetFault};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
 use crate::manifest::Manifest;
@@ -92,7 +92,7 @@ impl RunPlan {
         let output = faults.keep(output_rule(settings));
         faults.check()?;
         // It has noted a fault above if it is missing.
-        let Some(output) = output else { return Err(Fault::failure("nothing to do")) };
+        let Some(output) = output else { return Err(Fault::failure(RequestFault::NothingToDo)) };
         let failures = match settings.shard {
             Some(shard) => output.dir.join(format!("failed-{}-of-{}.jsonl", shard.index, shard.count)),
             None => output.dir.join("failed.jsonl"),
@@ -139,9 +139,7 @@ impl Sets {
         for (id, set) in sets.iter().filter(|(_, set)| !set.keep.written) {
             let is_used = fusions.values().any(|fusion: &Fusion| fusion.sources().any(|source| source == id));
             let name = set.name.as_deref().unwrap_or_default();
-            faults.require(is_used, || {
-                Fault::failure(format!("set `{name}`: `write = false`, but no set is made of it by `fuse`"))
-            });
+            faults.require(is_used, || Fault::failure(SetFault::NotWritten).of(&format!("set `{name}`: ")));
         }
         faults.check()?;
         Ok(Self { models: models.finish(), sets, fusions })
@@ -156,17 +154,19 @@ pub fn family(version: Option<&str>) -> Result<&'static ModelFamily, Fault> {
     let Some(name) = version else { return Ok(&sd15::FAMILY) };
     ModelFamily::of_extractor_version(name).ok_or_else(|| {
         let known = FAMILIES.map(|family| family.extractor.version).join(" and ");
-        Fault::usage(format!("--version {name}: driftless has Stable Diffusion {known}"))
+        Fault::usage(RequestFault::Version { found: name.to_owned(), known })
     })
 }
 
+fn out_of_range(option: &'static str, found: usize, (least, most): (usize, usize), unit: &'static str) -> Fault {
+    Fault::usage(RequestFault::OutOfRange { option, found, least, most, unit })
+}
+
 fn check_numbers(settings: &Settings, img_size: usize, batch_size: usize, faults: &mut Faults) {
-    faults.require((8..=8192).contains(&img_size), || Fault::usage(format!("--img-size {img_size}: expected 8 to 8192 pixels")));
-    faults.require((1..=4096).contains(&batch_size), || {
-        Fault::usage(format!("--batch-size {batch_size}: expected 1 to 4096 images"))
-    });
+    faults.require((8..=8192).contains(&img_size), || out_of_range("--img-size", img_size, (8, 8192), "pixels"));
+    faults.require((1..=4096).contains(&batch_size), || out_of_range("--batch-size", batch_size, (1, 4096), "images"));
     if let Some(threads) = settings.threads {
-        faults.require((1..=1024).contains(&threads), || Fault::usage(format!("--threads {threads}: expected 1 to 1024")));
+        faults.require((1..=1024).contains(&threads), || out_of_range("--threads", threads, (1, 1024), "threads"));
     }
 }
 
@@ -184,8 +184,8 @@ struct Samples {
 fn find_samples(settings: &Settings, batch_size: usize) -> Result<Samples, Fault> {
     if settings.input.images.is_empty() {
         return Err(match &settings.file {
-            Some(path) => Fault::failure(format!("{}: [input] names no images", path.display())),
-            None => Fault::usage("--input-dir is needed: a pattern such as photos/*.jpg, a folder, a file, or several of these"),
+            Some(path) => Fault::of_file(path, RequestFault::NoInput),
+            None => Fault::usage(RequestFault::NoInputOption),
         });
     }
     let rule = NameRule {
@@ -215,9 +215,8 @@ fn control_choices(
     let mut choices = BTreeMap::new();
     let used: Vec<&str> = settings.sets.iter().flat_map(|set| &set.control).map(|control| control.kind.as_str()).collect();
     for kind in settings.controlnet_model.keys().chain(settings.control_image_dir.keys()) {
-        faults.require(used.contains(&kind.as_str()), || {
-            Fault::usage(format!("`{kind}` has a ControlNet or condition images, but --control does not name it"))
-        });
+        faults
+            .require(used.contains(&kind.as_str()), || Fault::usage(RequestFault::NetworkWithoutControl { kind: kind.clone() }));
     }
     for kind in used {
         if !choices.contains_key(kind)
@@ -238,11 +237,12 @@ fn control_choice(
     nested: bool,
 ) -> Result<ControlChoice, Fault> {
     let default = family.extractor.controlnets.iter().find(|(known, _)| *known == kind).map(|(_, model)| (*model).to_owned());
-    let model = settings.controlnet_model.get(kind).cloned().or(default).ok_or_else(|| {
-        Fault::usage(format!(
-            "--control {kind}: no ControlNet of this kind is known; name one with --controlnet-model {kind}=DIR|ID"
-        ))
-    })?;
+    let model = settings
+        .controlnet_model
+        .get(kind)
+        .cloned()
+        .or(default)
+        .ok_or_else(|| Fault::usage(RequestFault::UnknownControl { kind: kind.to_owned() }))?;
     let source = match settings.control_image_dir.get(kind) {
         Some(folder) => {
             let images = Companions::images(folder, nested)?;
@@ -251,8 +251,7 @@ fn control_choice(
         }
         None if kind == "canny" => ConditionSource::Canny,
         None => {
-            let problem = format!("--control {kind}: driftless makes no {kind} images itself");
-            return Err(Fault::failure(format!("{problem}; give ready-made ones with --control-image-dir {kind}=DIR")));
+            return Err(Fault::failure(RequestFault::NoConditionImages { kind: kind.to_owned() }));
         }
     };
     Ok(ControlChoice { model, source })
@@ -265,7 +264,7 @@ fn output_dir(settings: &Settings) -> PathBuf {
 fn output_rule(settings: &Settings) -> Result<OutputRule, Fault> {
     let split = settings.output.split.as_deref().unwrap_or("train");
     if !is_plain_name(&format!("{split}0")) {
-        return Err(Fault::usage(format!("--split {split}: is the first part of file names and cannot hold a path")));
+        return Err(Fault::usage(RequestFault::Split { found: split.to_owned() }));
     }
     Ok(OutputRule {
         dir: output_dir(settings),
