@@ -11,7 +11,7 @@
 //! | [`vae`] | the autoencoder, likewise | `layers`, `ops`, `formats`, `error` |
 //! | [`text_encoder`] | CLIP's and OpenCLIP's text encoder, likewise | `layers`, `ops`, `formats`, `error` |
 //! | [`weights`] | one door to a network's weights: any file, under the names of today's diffusers | `layers`, `model_family`, `formats`, `error` |
-//! | [`layers`] | `Linear`, `Conv2d`, norms: a frozen weight plus an adapter slot | `adapter`, `ops`, `formats` |
+//! | [`layers`] | `Linear`, `Conv2d`, norms: a frozen weight plus an adapter slot | `adapter`, `ops`, `formats`, `error` |
 //! | [`adapter`] | adapters: families, their terms and changes, decorators, targets, files | `model_family`, `ops`, `formats`, `rng`, `error` |
 //! | [`model_family`] | what a base model is: its networks, their layers, what files call them | `formats`, `scheduler`, `error` |
 //! | [`taps`] | which activations a pass keeps: names, positions and shapes of layers | `ops`, `error` |

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The most processor time for a command.
 const SECONDS: f64 = 2.0;
 /// The most time until it has to have ended, on a machine that does other things as well.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The most resident memory.
 const MEGABYTES: i64 = 300;
 

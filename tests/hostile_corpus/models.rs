@@ -140,7 +140,9 @@ fn weights() -> Vec<Case> {
     let mut noise = Noise(0x5eed);
     for file in WEIGHTS {
         for number in [f32::NAN, f32::INFINITY] {
-            cases.push(changed(format!("{number} in {file}"), Expected::Refused, file, move |bytes| poisoned(bytes, number)));
+            // The autoencoder's first tensor is one of the decoder, which `extract` leaves in the file.
+            let expected = if file == WEIGHTS[1] { Expected::Handled } else { Expected::Refused };
+            cases.push(changed(format!("{number} in {file}"), expected, file, move |bytes| poisoned(bytes, number)));
         }
         cases.push(changed(format!("{file}, empty"), Expected::Refused, file, |_| Vec::new()));
         cases.push(changed(format!("{file}, a web page"), Expected::Refused, file, |_| b"<html></html>".to_vec()));
@@ -171,7 +173,8 @@ fn tokenizers() -> Vec<Case> {
         changed("merges of three".into(), Expected::Refused, "tokenizer/merges.txt", |_| b"#version\na b c\n".to_vec()),
         changed("no vocabulary".into(), Expected::Refused, "tokenizer/vocab.json", |_| b"{}".to_vec()),
         changed("a vocabulary of texts".into(), Expected::Refused, "tokenizer/vocab.json", |_| b"{\"a\": \"b\"}".to_vec()),
-        changed("a token without content".into(), Expected::Refused, TOKENIZER, |_| b"{\"pad_token\": {}}".to_vec()),
+        // Older files beside it say what the token is.
+        changed("a token without content".into(), Expected::Handled, TOKENIZER, |_| b"{\"pad_token\": {}}".to_vec()),
         changed("a negative length".into(), Expected::Refused, TOKENIZER, |_| b"{\"model_max_length\": -77}".to_vec()),
         changed("a length of 10^30".into(), Expected::Handled, TOKENIZER, |_| b"{\"model_max_length\": 1e30}".to_vec()),
         changed("a length of a million".into(), Expected::Refused, TOKENIZER, |_| b"{\"model_max_length\": 1000000}".to_vec()),
