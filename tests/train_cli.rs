@@ -202,7 +202,7 @@ fn check_trains_nothing() {
     let output = words(place.command("out").arg("check"), "--max_train_epochs 2 --enable_bucket --min_bucket_reso 64");
     assert_done(&output);
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["1_empty: 4 images x 1 repeats; captions: 4 found, 0 missing", "64 x 64", "steps in all        8"] {
+    for part in ["1_empty: 4 images x 1 repeat; captions: 4 found, 0 missing", "64 x 64", "steps in all        8"] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     assert!(!place.path("out").exists());

@@ -229,6 +229,25 @@ fn all_faults_are_told_before_work() {
     assert!(message(&output).contains("warning: --sample_prompts: nothing says when"), "{}", message(&output));
 }
 
+/// A base model that holds what is no number is named, not the learning rate suspected.
+#[test]
+fn a_spoilt_base_weight_is_named() {
+    let place = Place::new();
+    let own = place.path("model");
+    write_model(&own, Size::Miniature, DType::F32, 0).unwrap();
+    let path = own.join("unet/diffusion_pytorch_model.safetensors");
+    let file = WeightFile::open(&path).unwrap();
+    let spoilt = |name: &str| {
+        let tensor = file.tensor(name, &Device::Cpu).unwrap();
+        if name == "conv_in.weight" { (tensor * f64::NAN).unwrap() } else { tensor }
+    };
+    let tensors: Vec<(String, Tensor)> = file.names().map(|name| (name.to_owned(), spoilt(name))).collect();
+    drop(file);
+    write_safetensors(&path, tensors, &Default::default()).unwrap();
+    let output = words(place.command("out").arg("--model").arg(&own), "--max_train_steps 1");
+    assert_fails(&output, 1, &["conv_in.weight"]);
+}
+
 /// Numbers that no run can have are refused before memory or time is spent on them.
 #[test]
 fn numbers_beyond_reason_are_refused() {
@@ -299,6 +318,12 @@ fn logging_never_ends_a_run() {
         assert_eq!(status.unwrap().code(), Some(0), "{folder}");
         AdapterFile::open(place.path(folder).join("a.safetensors")).unwrap();
     }
+    // A folder stands in the way of the file of numbers.
+    std::fs::create_dir_all(place.path("folder/metrics.jsonl")).unwrap();
+    let output = words(&mut place.command("folder"), "--max_train_steps 2 --network_train_text_encoder_only");
+    assert_done(&output);
+    assert!(message(&output).contains("warning: a log is done without: "), "{}", message(&output));
+    assert!(message(&output).contains("2 steps in 0:"), "{}", message(&output));
     // The files of numbers lead to a full disk.
     std::fs::create_dir_all(place.path("metrics")).unwrap();
     let disturb = || {

@@ -8,7 +8,7 @@
 //! | 130 | interrupted |
 
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::failure::{Failure, in_plain_words};
 use crate::options::Logging;
 use crate::spelling::with_dashes;
 use crate::{interrupt, output, tools};
@@ -151,7 +151,7 @@ fn wrong_usage(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::Usage(format!("no command is given\n\n{}", text.trim_end()));
     }
-    Failure::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned())
+    Failure::Usage(in_plain_words(text.strip_prefix("error: ").unwrap_or(&text).trim_end()))
 }
 
 /// Says how a program ended, and gives its exit status.

@@ -28,6 +28,11 @@ impl Unit {
     pub const fn new(one: &'static str, many: &'static str) -> Self {
         Self { one, many }
     }
+
+    /// So many: `1 image`, `2 images`.
+    pub fn of(self, count: usize) -> String {
+        format!("{count} {}", if count == 1 { self.one } else { self.many })
+    }
 }
 
 /// The progress of one piece of work; gone when dropped. Threads may share it.
@@ -236,6 +241,11 @@ mod tests {
         assert!(progress.is_due(&state));
         (state.done, state.noted) = (2, true);
         assert!(!progress.is_due(&state));
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2].map(|count| IMAGES.of(count)), ["0 images", "1 image", "2 images"]);
     }
 
     #[test]

@@ -37,6 +37,25 @@ impl StableDiffusion {
     }
 }
 
+impl StableDiffusion {
+    /// The first weight of the networks that holds what is no number, when there is one.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn first_spoilt_weight(&self) -> Result<Option<String>> {
+        let networks = [("text_encoder", self.pipeline.text_encoder.slots()), ("unet", self.pipeline.unet.slots())];
+        for (network, slots) in networks {
+            for (path, slot) in slots.all() {
+                let sum = slot.weight().to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
+                if !sum.is_finite() {
+                    return Ok(Some(format!("{network}.{path}.weight")));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Model for StableDiffusion {
     fn device(&self) -> &Device {
         self.pipeline.device()

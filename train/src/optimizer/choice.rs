@@ -24,6 +24,8 @@ use candle_optimisers::{
 /// An optimizer, or an argument for it, that cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum OptimizerFault {
+    #[error("--optimizer_type: {0} (there are {names})", names = NAMES.join(", "))]
+    Unknown(driftless::Error),
     #[error("--optimizer_type {found} is not supported; there are {}", NAMES.join(", "))]
     NotSupported { found: String },
     #[error("--optimizer_args {0}")]
@@ -145,7 +147,7 @@ impl Choice {
                 if REFUSED.iter().any(|refused| refused.to_lowercase() == unknown) {
                     bail!(OptimizerFault::NotSupported { found: options.optimizer_type.clone() });
                 }
-                return Err(driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES).into());
+                bail!(OptimizerFault::Unknown(driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES)));
             }
         };
         arguments.finish(&options.optimizer_type)?;

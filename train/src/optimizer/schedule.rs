@@ -10,6 +10,8 @@ use std::f64::consts::PI;
 /// Options of a schedule that contradict each other.
 #[derive(Debug, thiserror::Error)]
 enum ScheduleFault {
+    #[error("--lr_scheduler: {0} (there are {names})", names = NAMES.join(", "))]
+    Unknown(driftless::Error),
     #[error("--lr_scheduler constant has no warm-up; use constant_with_warmup, or --lr_warmup_steps 0")]
     ConstantWithWarmup,
     #[error("--lr_scheduler polynomial ends at {POLYNOMIAL_END:e}; --learning_rate must be above it")]
@@ -94,7 +96,7 @@ impl Schedule {
                 let minimum = options.lr_scheduler_min_lr_ratio.unwrap_or(0.0);
                 Kind::WarmupStableDecay { decay, cycles: half_cycles, minimum }
             }
-            unknown => return Err(driftless::Error::unknown("learning-rate schedule", unknown, NAMES).into()),
+            unknown => bail!(ScheduleFault::Unknown(driftless::Error::unknown("learning-rate schedule", unknown, NAMES))),
         };
         Ok(Self { kind, warmup, total })
     }

@@ -127,6 +127,7 @@ impl Known {
     fn take_apart(&self, arguments: impl Iterator<Item = String>) -> Result<TakenApart, Rejected> {
         let mut arguments = arguments.peekable();
         let mut taken = TakenApart { options: vec![], words: vec![] };
+        let mut unknown = Vec::new();
         while let Some(argument) = arguments.next() {
             let Some(long) = argument.strip_prefix("--").filter(|long| !long.is_empty()) else {
                 taken.words.push(argument);
@@ -141,7 +142,11 @@ impl Known {
                 continue;
             }
             let name = self.canonical(written);
-            let arity = self.arity(&name).ok_or_else(|| self.unknown(&name, "the command line"))?;
+            // What follows an unknown option is taken for its values, so that a mistake behind it is found as well.
+            let arity = self.arity(&name).unwrap_or_else(|| {
+                unknown.push(self.unknown(&name, "the command line"));
+                Arity::Many
+            });
             let mut values: Vec<String> = attached.into_iter().collect();
             let most = if arity == Arity::One { 1 } else { usize::MAX };
             // A switch takes no value, so what follows it is not its own.
@@ -151,14 +156,17 @@ impl Known {
             }
             taken.options.push(Found { name, values });
         }
-        Ok(taken)
+        together(unknown).map_or(Ok(taken), Err)
     }
 
     fn found_in(&self, entries: Vec<config_file::Entry>, source: &str) -> Result<Vec<Found>, Rejected> {
-        let mut found = Vec::new();
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for entry in entries {
             let name = self.canonical(&entry.name);
-            let Some(arity) = self.arity(&name) else { return Err(self.unknown(&name, source)) };
+            let Some(arity) = self.arity(&name) else {
+                unknown.push(self.unknown(&name, source));
+                continue;
+            };
             let mut values = entry.values;
             match (entry.kind, arity) {
                 // An empty text and an empty list are how interfaces write "not set".
@@ -180,12 +188,12 @@ impl Known {
             }
             found.push(Found { name, values });
         }
-        Ok(found)
+        together(unknown).map_or(Ok(found), Err)
     }
 
     /// Parts our options from kohya's; the last of several wins, as in Python's argparse.
     fn sort_out(&self, found: Vec<Found>, source: &str, notes: &mut Notes) -> Result<BTreeMap<String, Vec<String>>, Rejected> {
-        let mut ours = BTreeMap::new();
+        let (mut ours, mut refused) = (BTreeMap::new(), Vec::new());
         for Found { name, values } in found {
             let Some(foreign) = foreign::find(&name) else {
                 ours.insert(name, values);
@@ -199,17 +207,24 @@ impl Known {
             match foreign.treatment {
                 Treatment::Needless(why) => notes.notices.push(format!("{source}: {name} has no effect here: {why}")),
                 Treatment::LeftOut(why) => notes.warnings.push(format!("{source}: {name} is not supported: {why}")),
-                Treatment::Refused(why) => return Err(Rejected::Wrong(format!("{source}: {name} is not supported: {why}"))),
+                Treatment::DoneAs(done, _) if values.iter().all(|value| value.eq_ignore_ascii_case(done)) => {}
+                Treatment::DoneAs(_, why) => notes.warnings.push(format!("{source}: {name} is not supported: {why}")),
+                Treatment::Refused(why) => refused.push(format!("{source}: {name} is not supported: {why}")),
             }
         }
-        Ok(ours)
+        if refused.is_empty() { Ok(ours) } else { Err(Rejected::Wrong(refused.join("\n"))) }
     }
 
-    fn unknown(&self, name: &str, source: &str) -> Rejected {
+    fn unknown(&self, name: &str, source: &str) -> String {
         let names = self.ours.keys().map(String::as_str).chain(foreign::all().iter().map(|foreign| foreign.name));
         let nearest = driftless::Error::unknown("option", name, names);
-        Rejected::Wrong(format!("{source}: {nearest}"))
+        format!("{source}: {nearest}")
     }
+}
+
+/// Several mistakes as one rejection; `None` without any.
+fn together(mistakes: Vec<String>) -> Option<Rejected> {
+    (!mistakes.is_empty()).then(|| Rejected::Wrong(mistakes.join("\n")))
 }
 
 fn read_with_clap(command: &Command, words: &[String], options: &BTreeMap<String, Vec<String>>) -> Result<Options, Rejected> {
@@ -226,7 +241,10 @@ fn read_with_clap(command: &Command, words: &[String], options: &BTreeMap<String
         clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
             Rejected::Shown(error.render().to_string())
         }
-        _ => Rejected::Wrong(error.render().to_string().trim_start_matches("error: ").trim_end().to_owned()),
+        _ => {
+            let text = error.render().to_string();
+            Rejected::Wrong(driftless_cli::failure::in_plain_words(text.trim_start_matches("error: ").trim_end()))
+        }
     })
 }
 
@@ -290,6 +308,25 @@ mod tests {
         assert!(parsed.warnings[0].contains("weighted_captions"));
         assert_eq!(parsed.notices.len(), 2, "{:?}", parsed.notices);
         assert!(wrong("--masked_loss").contains("every pixel"));
+        assert!(parse_words("--log_with tensorboard").unwrap().warnings.is_empty(), "that is what is done");
+        assert!(parse_words("--log_with all").unwrap().warnings[0].contains("log_with"));
+    }
+
+    #[test]
+    fn all_mistakes_of_a_kind_are_told_at_once() {
+        let message = wrong("--masked_loss --in_json a --learning_rate 1");
+        assert!(message.contains("masked_loss") && message.contains("in_json"), "{message}");
+        let message = wrong("--learning_rat 1 --network_dmi 4 --seed 1");
+        assert!(message.contains("learning_rat") && message.contains("network_dmi"), "{message}");
+        for (line, expected) in
+            [("--seed x", "expected a whole number"), ("--unet_lr x", "a number"), ("--network_dim=", "whole number")]
+        {
+            let message = wrong(line);
+            assert!(
+                message.contains(expected) && !message.contains("digit") && !message.contains("literal"),
+                "{line}: {message}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Treatment {
     Needless(&'static str),
     /// The run goes on without it, with a warning.
     LeftOut(&'static str),
+    /// With this value it asks for what is done anyway; with another it is left out, with a warning.
+    DoneAs(&'static str, &'static str),
     /// Going on without it would train something else than was meant.
     Refused(&'static str),
 }
@@ -50,7 +52,7 @@ const fn entry(name: &'static str, arity: Arity, treatment: Treatment) -> Foreig
 }
 
 use Arity::{Many, One, Switch};
-use Treatment::{LeftOut, Needless, Refused};
+use Treatment::{DoneAs, LeftOut, Needless, Refused};
 
 const OUR_ATTENTION: Treatment = Needless("attention is always computed in a memory-saving way");
 const OUR_LOADER: Treatment = Needless("images are loaded in the background without workers of their own");
@@ -68,7 +70,7 @@ const TABLE: &[Foreign] = &[
     entry("console_log_level", One, OWN_LOG),
     entry("console_log_file", One, OWN_LOG),
     entry("console_log_simple", Switch, OWN_LOG),
-    entry("log_with", One, NO_TRACKER),
+    entry("log_with", One, DoneAs("tensorboard", "logs go to TensorBoard and metrics.jsonl only")),
     entry("log_tracker_name", One, NO_TRACKER),
     entry("log_tracker_config", One, NO_TRACKER),
     entry("wandb_run_name", One, NO_TRACKER),

@@ -4,7 +4,12 @@ use super::memory;
 use super::plan::Plan;
 use crate::data::scan::Dataset;
 use anyhow::Result;
+use driftless_cli::Unit;
 use std::fmt::Write;
+
+const IMAGES: Unit = Unit::new("image", "images");
+const REPEATS: Unit = Unit::new("repeat", "repeats");
+const BATCHES: Unit = Unit::new("batch", "batches");
 
 /// The plan as text for standard output.
 ///
@@ -37,7 +42,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "regularization      {}", data.num_reg_images())?;
     }
     if data.num_validation_images() > 0 {
-        writeln!(out, "held back           {} images for validation", data.num_validation_images())?;
+        writeln!(out, "held back           {} for validation", IMAGES.of(data.num_validation_images()))?;
     }
     writeln!(out, "batches per epoch   {}", steps.batches_per_epoch)?;
     writeln!(out, "batches per step    {}", steps.accumulation)?;
@@ -62,10 +67,10 @@ fn describe(dataset: &Dataset, out: &mut String) -> std::fmt::Result {
         let kind = if subset.plan.is_reg { "regularization, " } else { "" };
         writeln!(
             out,
-            "{}: {kind}{} images x {} repeats; captions: {} found, {} missing",
+            "{}: {kind}{} x {}; captions: {} found, {} missing",
             subset.plan.image_dir.display(),
-            subset.images,
-            subset.plan.repeats,
+            IMAGES.of(subset.images),
+            REPEATS.of(subset.plan.repeats),
             subset.captions,
             subset.without_caption.len()
         )?;
@@ -77,7 +82,7 @@ fn describe(dataset: &Dataset, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{kind} (batches of {}):", dataset.plan.batch_size)?;
     for ((width, height), entries) in &dataset.buckets {
         let batches = entries.len().div_ceil(dataset.plan.batch_size);
-        writeln!(out, "  {width:>4} x {height:<4}  {:>6} images with repeats, {batches} batches", entries.len())?;
+        writeln!(out, "  {width:>4} x {height:<4}  {:>6} with repeats, {}", IMAGES.of(entries.len()), BATCHES.of(batches))?;
     }
     if dataset.plan.buckets.enable {
         writeln!(out, "  mean difference of aspect ratios {:.4}", dataset.mean_aspect_error())?;

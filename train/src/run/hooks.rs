@@ -19,6 +19,7 @@ use crate::training::validation::Validation;
 use crate::training::{Hooks, Position, Trainer, Unreadable, state};
 use anyhow::{Context, Result, bail};
 use driftless_cli::failure::sentence;
+use driftless_cli::progress::duration;
 use driftless_cli::{Unit, interrupt};
 use std::path::Path;
 use std::time::Instant;
@@ -43,7 +44,7 @@ const STEPS: Unit = Unit::new("step", "steps");
 /// The files of a run.
 pub struct Files<'a> {
     pub(super) parts: Parts<'a>,
-    metrics: Metrics,
+    metrics: Option<Metrics>,
     validations: Option<Metrics>,
     measured: Vec<Measurement>,
     tensorboard: Option<TensorBoard>,
@@ -57,29 +58,24 @@ pub struct Files<'a> {
     kept: Option<Kept>,
     /// Images that cannot be read any more.
     left_out: LeftOut,
+    /// The loss of the last step and the moving average then.
+    last_losses: Option<(f64, f64)>,
     /// Whether it was said that metrics cannot be written.
     metrics_failed: bool,
 }
 
 impl<'a> Files<'a> {
-    /// Opens the logs of a run that begins at `position`.
-    ///
-    /// # Errors
-    /// When a log cannot be written.
-    pub fn new(parts: Parts<'a>, position: Position, console: &'a mut Console) -> Result<Self> {
+    /// Opens the logs of a run that begins at `position`. One that cannot be written is done without: a log never ends a run.
+    pub fn new(parts: Parts<'a>, position: Position, console: &'a mut Console) -> Self {
         let (options, steps_before) = (&parts.plan.options, position.step);
-        let metrics = Metrics::open(&options.output.output_dir, steps_before)?;
-        let (validations, measured) = match parts.validation {
-            Some(_) => {
-                let trained = position.epoch + usize::from(position.batch == parts.plan.steps.batches_per_epoch);
-                let (log, measured) = Metrics::open_validation(&options.output.output_dir, steps_before, trained)?;
-                (Some(log), measured)
-            }
-            None => (None, vec![]),
-        };
-        let tensorboard = TensorBoard::open(&options.run)?;
+        let folder = &options.output.output_dir;
+        let metrics = opened(Metrics::open(folder, steps_before), console);
+        let trained = position.epoch + usize::from(position.batch == parts.plan.steps.batches_per_epoch);
+        let validation = parts.validation.and_then(|_| opened(Metrics::open_validation(folder, steps_before, trained), console));
+        let (validations, measured) = validation.map_or((None, vec![]), |(log, measured)| (Some(log), measured));
+        let tensorboard = opened(TensorBoard::open(&options.run), console).flatten();
         console.begin(STEPS, parts.plan.steps.total, steps_before);
-        Ok(Self {
+        Self {
             parts,
             metrics,
             validations,
@@ -91,8 +87,9 @@ impl<'a> Files<'a> {
             steps_done: steps_before,
             kept: None,
             left_out: LeftOut::new(options.data.max_skipped_images),
+            last_losses: None,
             metrics_failed: false,
-        })
+        }
     }
 
     /// Samples before the first step, when they are asked for; and what an interruption left unmeasured. Answers whether to go on.
@@ -114,6 +111,11 @@ impl<'a> Files<'a> {
     pub fn at_end(&mut self, trainer: &Trainer<StableDiffusion>) -> Result<()> {
         self.console.finish();
         self.left_out.list(self.console);
+        if let Some((loss, average)) = self.last_losses {
+            let steps = STEPS.of(trainer.position.step - self.steps_before);
+            let time = duration(self.started.elapsed().as_secs_f64());
+            self.console.info(format!("{steps} in {time}, last loss {loss:.4} (average {average:.4})"));
+        }
         let (plan, output) = (self.parts.plan, &self.parts.plan.options.output);
         let state = match output.save_state || output.save_state_on_train_end {
             true => self.save_state(trainer, When::End),
@@ -291,7 +293,8 @@ impl Hooks<StableDiffusion> for Files<'_> {
                 tensorboard.scalar("norm/avg_key_norm", norms.mean, report.step);
             }
         }
-        let written = self.metrics.step(report);
+        let written = self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.step(report));
+        self.last_losses = report.loss.map(|loss| (loss, report.loss_average)).or(self.last_losses);
         self.tell_of_metrics(written);
         if let Some(tensorboard) = &mut self.tensorboard {
             tensorboard.step(report);
@@ -341,6 +344,11 @@ impl Hooks<StableDiffusion> for Files<'_> {
         }
         Ok(())
     }
+}
+
+/// A log, or `None` with a word to the user.
+fn opened<T>(log: Result<T>, console: &Console) -> Option<T> {
+    log.map_err(|error| console.warn(format!("a log is done without: {}", sentence(error.as_ref())))).ok()
 }
 
 /// What is gone already, or cannot be removed, does no harm.

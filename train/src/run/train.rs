@@ -1,20 +1,21 @@
 //! Training: the model is loaded, the adapter put in, the loop run, the result written.
 
 use super::hooks::{Files, Parts};
-use super::output_folder::OutputFolder;
+use super::output_folder::{self, OutputFolder};
 use super::plan::Plan;
 use crate::data::DataSet;
 use crate::model::{StableDiffusion, place, prediction, vae};
 use crate::monitor::Console;
 use crate::network::TrainedNetwork;
+use crate::options::identity;
 use crate::output::metadata::{Facts, RunMetadata};
 use crate::training::average::LossAverage;
 use crate::training::latent_file::LatentFiles;
 use crate::training::latents::Latents;
 use crate::training::loader::Source;
 use crate::training::validation::Validation;
-use crate::training::{Learner, Outcome, Position, Trainer, state};
-use anyhow::{Result, anyhow};
+use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
+use anyhow::{Context, Result, anyhow};
 use driftless::hub::HubOptions;
 use driftless::pipeline::{ModelOptions, Pipeline};
 use driftless_cli::failure::sentence;
@@ -36,13 +37,14 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let pipeline = load(plan, &place, hub, console)?;
     // Not before the model is known to fit the options: a run that does not begin leaves no folder.
     let _claim = OutputFolder::claim(&options.output.output_dir)?;
+    if options.output.resume.is_none() && !options.output.overwrite {
+        let kept = output_folder::set_logs_aside(&options.output.output_dir)?;
+        kept.iter().for_each(|log| console.info(format!("the log of an earlier run stays as {}", log.display())));
+    }
     let network = adapt(plan, &pipeline)?;
     let model = StableDiffusion::new(pipeline, options, &network);
     announce(plan, &network, console);
     interrupt::finish_first("the step in hand", console.shared());
-    let Some(latents) = cache_latents(&model, &place, plan, console)? else {
-        return Ok(Ended::Interrupted("nothing was trained yet".into()));
-    };
     let learner = Learner::new(&model, network.groups(), options, plan.steps.total, plan.seed)?;
     let metadata = RunMetadata::new(&Facts {
         options,
@@ -52,6 +54,14 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         optimizer: learner.optimizer.description(),
         names: &plan.names,
     });
+    if let (Some(record), Some(folder)) = (&plan.resume, &options.output.resume) {
+        // Before hours of encoding images, which a state of another run would not need.
+        let compared = identity::compare(&record.configuration, &metadata.configuration());
+        compared.with_context(|| format!("--resume {}", folder.display()))?;
+    }
+    let Some(latents) = cache_latents(&model, &place, plan, console)? else {
+        return Ok(Ended::Interrupted("nothing was trained yet".into()));
+    };
     let mut trainer = Trainer {
         learner,
         source: source(plan, &latents),
@@ -67,7 +77,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     }
     let validation = validation(plan, &latents, trainer.source);
     let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
-    let mut files = Files::new(parts, trainer.position, console)?;
+    let mut files = Files::new(parts, trainer.position, console);
     if !files.at_first(&trainer)? {
         return Ok(Ended::Interrupted(files.how_to_go_on()?));
     }
@@ -75,7 +85,11 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         Ok(Outcome::Finished) => files.at_end(&trainer).map(|()| Ended::Done),
         Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on()?)),
         // Whatever ended it, what was trained is kept.
-        Err(error) => Err(anyhow!("{}; {}", sentence(error.as_ref()), files.keep(&trainer))),
+        Err(error) => {
+            let cause = error.is::<NotANumber>().then(|| model.first_spoilt_weight().ok().flatten()).flatten();
+            let cause = cause.map_or_else(String::new, |weight| format!("; the base model's `{weight}` holds what is no number"));
+            Err(anyhow!("{}{cause}; {}", sentence(error.as_ref()), files.keep(&trainer)))
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! sd-scripts keeps one sample in `NAME_0512x0512_sd.npz`. Here the distribution is kept, mean and log-variance, so that a run draws the
 //! sample that its own seed asks for and ends with the same bytes as without the cache. A file counts only if the image's size and
-//! time, the autoencoder, and what is made of the image are what they were.
+//! time, the autoencoder, and what is made of the image are what they were, and if its checksum is right: a bit that a disk has lost
+//! would train in silence.
 
 use crate::data::Sample;
 use crate::options::Interpolation;
@@ -33,8 +34,25 @@ pub struct Kept {
     pub posteriors: BTreeMap<bool, Posterior>,
 }
 
-const FORMAT: &str = "driftless latents 1";
+impl Kept {
+    /// SHA-256 of all that is kept.
+    fn checksum(&self) -> candle_core::Result<String> {
+        let mut hash = Sha256::new().chain_update(self.content);
+        for (flipped, posterior) in &self.posteriors {
+            for tensor in [&posterior.mean, &posterior.log_variance] {
+                hash.update(format!("{flipped} {:?}", tensor.dims()));
+                for number in tensor.flatten_all()?.to_vec1::<f32>()? {
+                    hash.update(number.to_le_bytes());
+                }
+            }
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+const FORMAT: &str = "driftless latents 2";
 const CONTENT: &str = "content";
+const CHECKSUM: &str = "checksum";
 
 impl LatentFiles {
     /// The path of a sample's file.
@@ -67,7 +85,8 @@ impl LatentFiles {
                 posteriors.insert(flipped, posterior);
             }
         }
-        Some(Kept { content, posteriors })
+        let kept = Kept { content, posteriors };
+        (metadata.get(CHECKSUM)? == &kept.checksum().ok()?).then_some(kept)
     }
 
     /// Keeps latents of a sample for later runs.
@@ -82,6 +101,7 @@ impl LatentFiles {
         }
         let mut metadata = self.expected(sample, interpolation)?;
         metadata.insert(CONTENT.into(), hex(&kept.content));
+        metadata.insert(CHECKSUM.into(), kept.checksum()?);
         let mut tensors = Vec::new();
         for (flipped, posterior) in &kept.posteriors {
             tensors.push((name("mean", *flipped), posterior.mean.clone()));
@@ -136,4 +156,52 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::buckets::Placement;
+    use driftless::vision::Rgb;
+
+    /// Whichever byte of a file is altered, what is taken from it is what was put in, or nothing.
+    #[test]
+    fn an_altered_file_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        Rgb::filled(16, 16, [1, 2, 3]).save_png(&path).unwrap();
+        let placement = Placement { bucket: (16, 16), resized: (16, 16) };
+        let sample = Sample {
+            path,
+            size: (16, 16),
+            upright: false,
+            caption: String::new(),
+            subset: 0,
+            repeats: 1,
+            is_reg: false,
+            placement,
+        };
+        let posterior = |first: f32| {
+            let numbers = |from: f32| Tensor::from_vec((0..16).map(|n| from + n as f32).collect(), (1, 4, 2, 2), &Device::Cpu);
+            Posterior { mean: numbers(first).unwrap(), log_variance: numbers(-first).unwrap() }
+        };
+        let kept = Kept { content: [7; 32], posteriors: BTreeMap::from([(false, posterior(0.5)), (true, posterior(2.5))]) };
+        let files = LatentFiles { folder: None, vae: "vae".into() };
+        files.write(&sample, None, &kept).unwrap();
+        let path = files.path(&sample);
+        let whole = std::fs::read(&path).unwrap();
+        let checksum = kept.checksum().unwrap();
+        assert_eq!(files.read(&sample, None).unwrap().checksum().unwrap(), checksum);
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut altered = whole.clone();
+            altered[at] ^= 1 << (at % 8);
+            std::fs::write(&path, altered).unwrap();
+            match files.read(&sample, None) {
+                None => refused += 1,
+                Some(read) => assert_eq!(read.checksum().unwrap(), checksum, "byte {at}"),
+            }
+        }
+        assert!(refused > whole.len() * 9 / 10, "{refused} of {}", whole.len());
+    }
 }
