@@ -1,6 +1,7 @@
 //! A diffusers pipeline folder as one LDM file, the inverse of the pipeline folder.
 
 use crate::args::CheckpointOptions;
+use crate::fault::Fault;
 use crate::output;
 use crate::pipeline_folder::Transform;
 use crate::told::WEIGHTS;
@@ -20,7 +21,7 @@ use std::path::Path;
 /// Converts the folder.
 pub fn run(options: &CheckpointOptions, console: &Console) -> Result<()> {
     if !options.input.is_dir() {
-        return Err(Error::file(&options.input, "is no folder", "give a diffusers pipeline folder"));
+        return Err(Error::file(&options.input, Fault::NotAFolder, "give a diffusers pipeline folder"));
     }
     refuse_other_names(&options.output)?;
     let model = ModelWeights::open_folder(&options.input)?;
@@ -38,7 +39,7 @@ pub fn refuse_other_names(output: &Path) -> Result<()> {
     if output::names_safetensors(output) || output::names_ckpt(output) {
         return Ok(());
     }
-    Err(Error::file(output, "ends neither in .safetensors nor in .ckpt", "LDM files are written in these two forms"))
+    Err(Error::file(output, Fault::NoLdmName, "LDM files are written in these two forms"))
 }
 
 /// What is written under one name of an LDM file.
@@ -70,7 +71,7 @@ impl<'a> Entries<'a> {
         let mut packed: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
         for Renaming { name, stored, packing } in table {
             let Some((info, own)) = component.info(&name).and_then(|info| Some((info, info.tensor_dtype()?))) else {
-                return Err(Error::tensor(path, name, "has a type that is not supported"));
+                return Err(Error::tensor(path, name, Fault::ElementType));
             };
             let mut shape = info.shape.clone();
             let dtype = dtype.unwrap_or(own);
@@ -96,7 +97,7 @@ impl<'a> Entries<'a> {
         }
         if let Some((stored, names)) = packed.iter().find(|(_, names)| names.len() != 3) {
             let name = names.values().next().map_or(stored.as_str(), String::as_str);
-            return Err(Error::tensor(path, name, "stands without the other two of query, key and value"));
+            return Err(Error::tensor(path, name, Fault::NotPacked));
         }
         if network == Network::TextEncoder { self.fill(component, family) } else { Ok(()) }
     }
@@ -152,7 +153,7 @@ impl<'a> Entries<'a> {
                 let read = |name: &String| -> Result<Tensor> {
                     let tensor = finite(component, name, component.tensor(name, &Device::Cpu)?)?;
                     let tensor = transform(component.network(), name, tensor)?;
-                    cast(&tensor, spec.dtype).map_err(|problem| Error::tensor(component.file().path(), name, problem))
+                    cast(&tensor, spec.dtype).map_err(|cause| Error::tensor(component.file().path(), name, cause))
                 };
                 let mut tensors = names.iter().map(read).collect::<Result<Vec<_>>>()?;
                 if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(&tensors, 0)? }
@@ -169,7 +170,7 @@ const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
 
 /// The tensor, when it has neither NaN nor infinities.
 fn finite(component: &Component, name: &str, tensor: Tensor) -> Result<Tensor> {
-    require_finite(&tensor).map_err(|problem| Error::tensor(component.file().path(), name, problem))?;
+    require_finite(&tensor).map_err(|cause| Error::tensor(component.file().path(), name, cause))?;
     Ok(tensor)
 }
 

@@ -2,17 +2,18 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | `merge` | adapters into a model | `checkpoint_file`, `pipeline_folder`, `adapters`, `model`, `output`, `args` |
-//! | `extract_lora` | from a tuned model to an adapter | `plain`, `model`, `output`, `told`, `args` |
+//! | `merge` | adapters into a model | `checkpoint_file`, `pipeline_folder`, `adapters`, `model`, `output`, `args`, `fault` |
+//! | `extract_lora` | from a tuned model to an adapter | `plain`, `model`, `output`, `told`, `args`, `fault` |
 //! | `diffusers` | anything into diffusers' layout | `pipeline_folder`, `adapters`, `args` |
-//! | `checkpoint_file` | a pipeline folder into one LDM file | `pipeline_folder`, `output`, `told`, `args` |
-//! | `pipeline_folder` | a checkpoint into a pipeline folder | `model`, `output`, `told`, `args` |
+//! | `checkpoint_file` | a pipeline folder into one LDM file | `pipeline_folder`, `output`, `told`, `args`, `fault` |
+//! | `pipeline_folder` | a checkpoint into a pipeline folder | `model`, `output`, `told`, `args`, `fault` |
 //! | `inspect` | what a file is | `adapters` |
 //! | `adapters` | adapters from one format to another | `plain`, `model`, `output`, `told`, `args` |
 //! | `plain` | adapters of every family as plain LoRA | `model`, `told` |
-//! | `model` | models to read from | |
-//! | `output` | places to write to | |
+//! | `model` | models to read from | `fault` |
+//! | `output` | places to write to | `fault` |
 //! | `told` | what is told alike | |
+//! | `fault` | what is refused of files and options | |
 //! | `args` | what was typed | |
 
 mod adapters;
@@ -20,6 +21,7 @@ mod args;
 mod checkpoint_file;
 mod diffusers;
 mod extract_lora;
+mod fault;
 mod inspect;
 mod merge;
 mod model;

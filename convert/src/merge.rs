@@ -4,6 +4,7 @@
 //! computed in float32, rounded once.
 
 use crate::args::MergeOptions;
+use crate::fault::Fault;
 use crate::model::Model;
 use crate::pipeline_folder::{Chosen, Folder};
 use crate::{adapters, checkpoint_file, output};
@@ -46,10 +47,9 @@ pub fn run(options: &MergeOptions, console: &Console) -> Result<()> {
         checkpoint_file::write(&options.output, &present, base.family, dtype, &transform, console)?;
     } else {
         let Some(folder) = base.folder().filter(|_| present.len() == Network::PIPELINE.len()) else {
-            let problem = "is to be a folder, but the base has no configurations or lacks a network";
             return Err(Error::file(
                 &options.output,
-                problem,
+                Fault::NoBaseForFolder,
                 "give a complete diffusers folder as --base, or an output that ends in .safetensors",
             ));
         };
@@ -76,8 +76,7 @@ fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Conso
     for ((network, path), adapter) in file.entries {
         let has_bias = base.network(network).is_some_and(|component| component.info(&format!("{path}.bias")).is_some());
         if adapter.bias_change()?.is_some() && !has_bias {
-            let problem = "changes a bias, and the base model has none there";
-            return Err(Error::tensor(&scaled.file, format!("{network}.{path}"), problem));
+            return Err(Error::tensor(&scaled.file, format!("{network}.{path}"), Fault::NoBias));
         }
         changes.entry((network, path)).or_default().push(adapter.scaled(scaled.scale));
     }

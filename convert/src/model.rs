@@ -1,5 +1,6 @@
 //! A whole model to read from: a diffusers folder, an LDM file, or a repository on a hub.
 
+use crate::fault::Fault;
 use driftless::hub;
 use driftless::model_family::{ModelFamily, Network};
 use driftless::weights::{Component, ModelWeights, UnetWeights};
@@ -32,7 +33,7 @@ impl Model {
     pub fn open_path(path: PathBuf, ema: bool) -> Result<Self> {
         let weights = if path.is_dir() {
             if ema {
-                return Err(Error::argument("--ema", "is for checkpoint files; a folder has one set of weights"));
+                return Err(Error::argument("--ema", Fault::ForCheckpoints));
             }
             ModelWeights::open_folder(&path)?
         } else {
@@ -44,8 +45,7 @@ impl Model {
         }
         components.retain(|_, component| !component.is_empty());
         if components.is_empty() {
-            let problem = format!("holds no network of a {} model", ModelFamily::all_names());
-            return Err(Error::file(path, problem, "give a diffusers folder, a checkpoint file or a hub id"));
+            return Err(Error::file(path, Fault::NoNetwork, "give a diffusers folder, a checkpoint file or a hub id"));
         }
         Ok(Self { path, family: weights.family(), components })
     }

@@ -1,5 +1,6 @@
 //! Where results go.
 
+use crate::fault::Fault;
 use driftless::{Error, Result};
 use std::path::Path;
 
@@ -8,7 +9,7 @@ pub fn prepare(input: &Path, output: &Path) -> Result<()> {
     if let (Ok(input), Ok(there)) = (input.canonicalize(), output.canonicalize())
         && input == there
     {
-        return Err(Error::file(output, "is the input itself", "give another place for the output"));
+        return Err(Error::file(output, Fault::IsTheInput, "give another path for the output"));
     }
     match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent).map_err(Error::io(parent)),

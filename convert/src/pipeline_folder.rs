@@ -4,9 +4,11 @@
 //! before anything is written. Weights go from file to file one at a time.
 
 use crate::args::{DiffusersOptions, TextEncoder};
+use crate::fault::Fault;
 use crate::told::{self, WEIGHTS};
 use crate::{model, output};
 use candle_core::{DType, Device, Tensor};
+use driftless::error::{AdapterCause, ElementError, FileCause};
 use driftless::formats::{
     AtomicFolder, TensorSpec, WeightFile, cast, read_config, require_finite, unknown_keys_error, write_atomically,
     write_safetensors_streaming,
@@ -41,8 +43,11 @@ const COPIED: [(&str, &str, bool); 9] = [
 pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console) -> Result<()> {
     let target = &options.adapter.output;
     let Some(base) = &options.adapter.base else {
-        let problem = "is a whole checkpoint, which holds no tokenizer and no configurations";
-        return Err(Error::file(file.path(), problem, "name a diffusers folder of its base model with --base"));
+        return Err(Error::file(
+            file.path(),
+            Fault::CheckpointWithoutBase,
+            "name a diffusers folder of its base model with --base",
+        ));
     };
     let for_adapters = [
         (options.adapter.rank.is_some(), "--rank"),
@@ -51,26 +56,22 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console)
     ];
     for (given, option) in for_adapters {
         if given {
-            return Err(Error::argument(option, "is for adapters, and the input is a whole checkpoint"));
+            return Err(Error::argument(option, Fault::ForAdapters));
         }
     }
     let base = &model::place(base, options.adapter.dtype == Some(Precision::Float16), console)?;
     if base.is_file() {
-        return Err(Error::file(
-            base,
-            "is a file, which holds no tokenizer and no configurations",
-            "give a diffusers folder as --base",
-        ));
+        return Err(Error::file(base, Fault::BaseIsAFile, "give a diffusers folder as --base"));
     }
     if output::names_safetensors(target) {
-        return Err(Error::file(target, "names a file; a whole checkpoint becomes a folder", "give the name of a folder"));
+        return Err(Error::file(target, Fault::NamesAFile, "give the name of a folder"));
     }
     let weights = if options.ema { UnetWeights::MovingAverage } else { UnetWeights::Trained };
     let checkpoint = LdmCheckpoint::from_weights(file.clone(), weights)?;
     let base_weights = ModelWeights::open_folder(base)?;
     if base_weights.family() != checkpoint.family {
-        let problem = format!("is a {} checkpoint, and the base is a {} model", checkpoint.family, base_weights.family());
-        return Err(Error::file(file.path(), problem, "give a base of the same family with --base"));
+        let fault = Fault::OtherFamily { expected: base_weights.family(), found: checkpoint.family };
+        return Err(Error::file(file.path(), fault, "give a base of the same family with --base"));
     }
     let mut unknown = checkpoint.unknown.clone();
     let mut parts = Vec::new();
@@ -126,19 +127,15 @@ fn choose(
     let path = own.file().path();
     for name in &names {
         let (Some(info), Some(wanted)) = (own.info(name), expected.info(name)) else {
-            return Err(Error::tensor(path, format!("{network}.{name}"), "is missing; the base model has it"));
+            return Err(Error::tensor(path, format!("{network}.{name}"), Fault::MissingOfBase));
         };
         let stored = own.stored_name(name).unwrap_or(name);
         if info.shape != wanted.shape {
-            let problem = format!("has shape {:?}, the base model's `{name}` has {:?}", info.shape, wanted.shape);
-            return Err(Error::tensor(path, stored, problem));
+            let (expected, found) = (wanted.shape.clone(), info.shape.clone());
+            return Err(Error::tensor(path, stored, Fault::ShapeOfNamed { name: name.clone(), expected, found }));
         }
         if !info.tensor_dtype().is_some_and(|dtype| dtype.is_float()) {
-            return Err(Error::tensor(
-                path,
-                stored,
-                format!("has elements of type {:?}; floating-point numbers are expected", info.dtype),
-            ));
+            return Err(Error::tensor(path, stored, AdapterCause::NotFloat { found: info.dtype }));
         }
     }
     unknown.extend(
@@ -170,7 +167,7 @@ impl Folder<'_> {
         for (folder, name, needed) in COPIED {
             let path = self.base.join(folder).join(name);
             if needed && !path.is_file() {
-                return Err(Error::file(&path, "no such file", "give a complete diffusers folder as --base"));
+                return Err(Error::file(&path, FileCause::NoSuchFile, "give a complete diffusers folder as --base"));
             }
         }
         let folder = AtomicFolder::create(target)?;
@@ -230,9 +227,9 @@ impl Folder<'_> {
         }
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         write_safetensors_streaming(&path, specs, &metadata, |spec| {
-            let wrong = |problem| {
+            let wrong = |cause: ElementError| {
                 let stored = component.stored_name(&spec.name).unwrap_or(&spec.name);
-                Error::tensor(component.file().path(), stored, problem)
+                Error::tensor(component.file().path(), stored, cause)
             };
             let tensor = component.tensor(&spec.name, &Device::Cpu)?;
             require_finite(&tensor).map_err(wrong)?;

@@ -51,7 +51,7 @@ impl Layer<'_> {
         let read = |component: &Component| -> Result<Vec<f32>> {
             let tensor = component.tensor(&name, &Device::Cpu)?;
             let stored = component.stored_name(&name).unwrap_or(&name);
-            require_finite(&tensor).map_err(|problem| Error::tensor(component.file().path(), stored, problem))?;
+            require_finite(&tensor).map_err(|cause| Error::tensor(component.file().path(), stored, cause))?;
             Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
         };
         let (mut tuned, base) = (read(self.tuned)?, read(self.base)?);

@@ -10,6 +10,7 @@ mod noise;
 mod tell;
 
 use crate::args::ExtractOptions;
+use crate::fault::Fault;
 use crate::model::Model;
 use crate::output;
 use crate::told::LAYERS;
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 /// Extracts and writes.
 pub fn run(options: &ExtractOptions, console: &Console) -> Result<()> {
     if !output::names_safetensors(&options.output) {
-        return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
+        return Err(Error::file(&options.output, Fault::NoSafetensorsName, "kohya files are written as .safetensors"));
     }
     let tuned = Model::open(&options.input, options.ema, console)?;
     let base = Model::open(&options.base, false, console)?;
@@ -39,8 +40,7 @@ pub fn run(options: &ExtractOptions, console: &Console) -> Result<()> {
             continue;
         };
         let Some(reference) = base.network(network) else {
-            let problem = format!("has no {network}, which the tuned model has");
-            return Err(Error::file(&base.path, problem, "give a whole model as --base"));
+            return Err(Error::file(&base.path, Fault::BaseLacks { network }, "give a whole model as --base"));
         };
         others += compare(network, own, reference, &mut work)?;
     }
@@ -57,8 +57,7 @@ pub fn run(options: &ExtractOptions, console: &Console) -> Result<()> {
     let entries: Entries =
         outcomes.iter().filter_map(|outcome| Some(((outcome.network, outcome.path.clone()), outcome.adapter.clone()?))).collect();
     if entries.is_empty() {
-        let problem = "differs from the base by rounding alone in every layer that a LoRA can change";
-        return Err(Error::file(&tuned.path, problem, "check that it is a tuned model and not the base itself"));
+        return Err(Error::file(&tuned.path, Fault::NoDifference, "check that it is a tuned model and not the base itself"));
     }
     output::prepare(&tuned.path, &options.output)?;
     let dtype = options.dtype.map_or(DType::F32, |dtype| dtype.dtype());
@@ -73,11 +72,11 @@ fn compare<'a>(network: Network, tuned: &'a Component, base: &'a Component, work
     let mut others = 0;
     for name in base.names() {
         let (Some(wanted), Some(found)) = (base.info(name), tuned.info(name)) else {
-            return Err(Error::tensor(tuned.file().path(), format!("{network}.{name}"), "is missing; the base model has it"));
+            return Err(Error::tensor(tuned.file().path(), format!("{network}.{name}"), Fault::MissingOfBase));
         };
         if wanted.shape != found.shape {
-            let problem = format!("has shape {:?}, the base model's has {:?}", found.shape, wanted.shape);
-            return Err(Error::tensor(tuned.file().path(), tuned.stored_name(name).unwrap_or(name), problem));
+            let fault = Fault::ShapeOfBase { expected: wanted.shape.clone(), found: found.shape.clone() };
+            return Err(Error::tensor(tuned.file().path(), tuned.stored_name(name).unwrap_or(name), fault));
         }
         let path =
             name.strip_suffix(".weight").filter(|path| layer_kind(network, path).is_some_and(|kind| kind != LayerKind::Norm));
