@@ -3,7 +3,7 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | [`plan`] | everything that can be known and refused before the model is loaded |
-//! | [`readiness`] | the model, the adapter it starts from, and folders, looked at before the run |
+//! | `readiness` | the model, the adapter it starts from, and folders, looked at before the run |
 //! | [`check`] | `train check`: the plan in words |
 //! | [`train`] | model, adapter, loop |
 //! | [`hooks`], [`comparison`] | what is written and shown beside the loop; the table at the end |
