@@ -212,10 +212,11 @@ fn folders_of_before() {
 fn shards_share_it() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     succeeded(&extract(whole.path(), &[]));
+    std::fs::write(parts.path().join("l.json"), LAYERS).unwrap();
     std::thread::scope(|scope| {
         for shard in ["0/3", "1/3", "2/3"] {
             let parts = parts.path();
-            scope.spawn(move || succeeded(&extract(parts, &["--shard", shard])));
+            scope.spawn(move || succeeded(&extract(parts, &["--layer", "l.json", "--shard", shard])));
         }
     });
     assert_eq!(manifest(whole.path()), manifest(parts.path()));

@@ -80,6 +80,7 @@ def main():
     parser.add_argument("--extract", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="kinds of run whose names hold this")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     failed = False
@@ -92,10 +93,12 @@ def main():
             write_png(work / f"in/{number:03}.png", rng)
         base = [extract, "--model", model, "--input_dir", "in/*.png"]
         commands = {kind: [[*base, *run, "--output_dir", "{}"] for run in runs] for kind, runs in RUNS.items()}
-        commands["pictures of extract pca"] = [[extract, "pca", "whole-0", "--output", "{}", "--size", "256", "--quiet"]]
+        commands["pictures of extract pca"] = [[extract, "pca", "whole-0/up-level1-upsampler-out", "--output", "{}", "--size", "256", "--quiet"]]
         for number, (kind, runs) in enumerate(commands.items()):
             place = lambda out: [[out if word == "{}" else word for word in run] for run in runs]
             whole(place(f"whole-{number}"), work)
+            if options.only not in kind:
+                continue
             expected = files(work / f"whole-{number}")
             start = time.time()
             amid = killed(place("killed"), work, work / "killed", options.kills, len(expected), rng)
