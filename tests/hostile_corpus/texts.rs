@@ -60,7 +60,7 @@ fn extract_options() -> Vec<Case> {
         option("--config", "a number beyond reason", Expected::Refused, "batch_size = 99999999999999999999\n"),
         option("--prompt-file", "escapes", Expected::Handled, RAW),
         option("--prompt-file", "not UTF-8", Expected::Refused, [0xff, 0xfe]),
-        option("--prompt-file", "a megabyte", Expected::Handled, "cat ".repeat(250_000)),
+        option("--prompt-file", "25,000 words", Expected::Handled, "cat ".repeat(25_000)),
         option("--prompt-file", "zeros", Expected::Handled, [0; 1000]),
         option("--prompt-csv", "escapes", Expected::Handled, format!("image,prompt\n{RAW},{RAW}\n")),
         option("--prompt-csv", "an open quotation", Expected::Refused, "image,prompt\n\"good.png,a cat\n"),
