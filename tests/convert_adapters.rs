@@ -130,7 +130,7 @@ fn families_become_plain_lora_for_diffusers_and_peft() {
         assert_eq!(count("unet") + count("text_encoder"), entries.len());
         std::fs::remove_dir_all(folder.join("peft")).unwrap();
         // Cut to a rank: each layer's error is told, and is the error.
-        let said = done(folder, &["kohya", name, "--base", "model", "--rank", "2", "--output", "cut.safetensors"]);
+        let said = done(folder, &["kohya", name, "--base", "model", "--rank", "2", "--output", "cut.safetensors", "--verbose"]);
         let cut = AdapterFile::open(folder.join("cut.safetensors")).unwrap();
         for ((network, path), adapter) in &entries {
             let base = weight(&folder.join("model"), *network, &format!("{path}.weight"));
@@ -254,6 +254,102 @@ fn lists_without_names_are_converted() {
     }
     let list: serde_json::Value = serde_json::from_str(&done(folder, &["inspect", &fixture("list_unet.pt"), "--json"])).unwrap();
     assert_eq!((list["kind"].as_str(), list["format"].as_str()), (Some("adapter"), Some("cloneofsimo (without names)")));
+}
+
+/// The folder that PEFT's form of `lora.safetensors` makes, a folder of one network of it, and a training state.
+fn write_folders(folder: &Path) -> Entries {
+    let entries = write(folder, "lora.safetensors", lora);
+    done(folder, &["peft", "lora.safetensors", "--output", "peft"]);
+    std::fs::create_dir(folder.join("state")).unwrap();
+    std::fs::copy(folder.join("lora.safetensors"), folder.join("state/adapter.safetensors")).unwrap();
+    std::fs::write(folder.join("state/state.json"), "{\"format\":\"driftless train state 1\",\"epoch\":2,\"step\":7}").unwrap();
+    entries
+}
+
+#[test]
+fn folders_of_adapters_are_taken() {
+    let place = place();
+    let folder = place.path();
+    let entries = write_folders(folder);
+    for (number, (command, input)) in
+        [("kohya", "peft"), ("diffusers", "peft"), ("peft", "state"), ("kohya", "state")].into_iter().enumerate()
+    {
+        let output = format!("made{number}.safetensors");
+        done(folder, &[command, input, "--output", &output]);
+        assert_changes(folder, &folder.join(output), &entries, 3e-6);
+    }
+    done(folder, &["kohya", "peft/unet", "--output", "unet.safetensors"]);
+    let unet: Entries = entries.into_iter().filter(|((network, _), _)| *network == Network::Unet).collect();
+    assert_changes(folder, &folder.join("unet.safetensors"), &unet, 3e-6);
+    done(folder, &["merge", "--base", "model", "peft:0.5", "--output", "merged.safetensors"]);
+    for command in ["kohya", "peft", "diffusers"] {
+        let message = refused(folder, &[command, "model", "--output", "out.safetensors"]);
+        assert!(message.contains("model: is a diffusers pipeline"), "{message}");
+    }
+    assert!(refused(folder, &["kohya", "model/vae", "--output", "out.safetensors"]).contains("folder without an adapter"));
+}
+
+#[test]
+fn inspect_tells_people_what_they_want_to_know() {
+    let place = place();
+    let folder = place.path();
+    write_folders(folder);
+    let tags = r#"{"10_horse": {"horse": 30, "field": 12}, "5_dog": {"dog": 4, "field": 1}}"#;
+    let metadata = BTreeMap::from([("ss_tag_frequency".to_owned(), tags.to_owned())]);
+    let entries = AdapterFile::open(folder.join("lora.safetensors")).unwrap().entries;
+    AdapterFile::write_kohya(folder.join("tagged.safetensors"), &entries, &metadata, None).unwrap();
+    let said = done(folder, &["inspect", "tagged.safetensors"]);
+    for words in [
+        "is: an adapter (stable-diffusion-v1)",
+        "format: kohya, safetensors",
+        "parameters in 18 tensors of F32",
+        "layers: 2 of the text_encoder, 4 of the unet",
+        "families: LoCon on 2 layers, LoRA on 4 layers",
+        "rank: 3",
+        "alpha: 1.5",
+        "weight norms: ",
+        "tags: horse (30), field (13), dog (4)",
+        "with --verbose: ",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("lora_down") && !said.contains("ss_network"), "{said}");
+    let verbose = done(folder, &["inspect", "tagged.safetensors", "--verbose"]);
+    assert!(verbose.contains("lora_down.weight F32") && verbose.contains("metadata ss_network_dim"), "{verbose}");
+    // The norms are those of the changes.
+    let found: serde_json::Value = serde_json::from_str(&done(folder, &["inspect", "tagged.safetensors", "--json"])).unwrap();
+    let change = |((network, path), adapter): (&(Network, String), &Adapter)| {
+        norm(&adapter.delta(&weight(&folder.join("model"), *network, &format!("{path}.weight"))).unwrap())
+    };
+    let largest = entries.iter().map(change).fold(0.0, f64::max);
+    assert!((found["norms"]["largest"].as_f64().unwrap() / largest - 1.0).abs() < 1e-5, "{}", found["norms"]);
+    // Folders: an adapter's, a state, a pipeline, one network of it.
+    let kind = |path: &str| -> serde_json::Value { serde_json::from_str(&done(folder, &["inspect", path, "--json"])).unwrap() };
+    for (path, expected) in [
+        ("peft", "adapter"),
+        ("state", "state"),
+        ("model", "pipeline"),
+        ("model/unet", "unet"),
+        ("model/text_encoder", "text_encoder"),
+    ] {
+        let found = kind(path);
+        assert_eq!(found["kind"], expected, "{path}");
+        assert_eq!(found["tensors"].as_u64(), Some(found["keys"].as_array().unwrap().len() as u64), "{path}");
+    }
+    assert!(done(folder, &["inspect", "state"]).contains("progress: step 7, epoch 2"));
+    assert!(done(folder, &["inspect", "model"]).contains("networks: unet ("));
+    assert_eq!(kind("model/controlnet-canny")["kind"], "controlnet");
+}
+
+#[test]
+fn converting_prints_a_summary_and_with_verbose_each_layer() {
+    let place = place();
+    let folder = place.path();
+    write(folder, "loha.safetensors", loha);
+    let said = done(folder, &["diffusers", "loha.safetensors", "--rank", "2", "--output", "one.safetensors"]);
+    assert!(said.contains("6 layers became plain LoRA") && !said.contains("unet.conv_in: LoHa"), "{said}");
+    let said = done(folder, &["diffusers", "loha.safetensors", "--rank", "2", "--output", "two.safetensors", "--verbose"]);
+    assert!(said.contains("unet.conv_in: LoHa as LoRA of rank 2"), "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::plain::Plain;
 use crate::told;
 use driftless::adapter::AdapterFile;
 use driftless::adapter::files::{self, DIFFUSERS_WEIGHT_NAME, Network, UnknownKeys};
-use driftless::formats::{AtomicFolder, WeightFile};
+use driftless::formats::AtomicFolder;
 use driftless::{Error, Result};
 use driftless_cli::Console;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub fn to_kohya(options: &AdapterOptions, console: &Console) -> Result<()> {
     if !output::names_safetensors(&options.output) {
         return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
     }
-    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, console)?;
+    let (mut adapter, base) = read(options, console)?;
     if options.rank.is_some() {
         plain(options, base.as_ref()).apply(&mut adapter, console)?;
         forget_network(&mut adapter.metadata);
@@ -32,7 +32,7 @@ pub fn to_kohya(options: &AdapterOptions, console: &Console) -> Result<()> {
 
 /// `convert peft`.
 pub fn to_peft(options: &AdapterOptions, console: &Console) -> Result<()> {
-    let (mut adapter, base) = read(&WeightFile::open(&options.input)?, options, console)?;
+    let (mut adapter, base) = read(options, console)?;
     let dtype = options.dtype.map(|dtype| dtype.dtype());
     let target = &options.output;
     if output::names_safetensors(target) {
@@ -58,8 +58,8 @@ pub fn to_peft(options: &AdapterOptions, console: &Console) -> Result<()> {
 }
 
 /// `convert diffusers`, for an adapter.
-pub fn to_diffusers(file: &WeightFile, options: &AdapterOptions, console: &Console) -> Result<()> {
-    let (mut adapter, base) = read(file, options, console)?;
+pub fn to_diffusers(options: &AdapterOptions, console: &Console) -> Result<()> {
+    let (mut adapter, base) = read(options, console)?;
     plain(options, base.as_ref()).apply(&mut adapter, console)?;
     let target = &options.output;
     output::prepare(&options.input, target)?;
@@ -92,9 +92,9 @@ fn forget_network(metadata: &mut BTreeMap<String, String>) {
 }
 
 /// Reads the adapter, with the base model's layers at hand where one is given.
-fn read(file: &WeightFile, options: &AdapterOptions, console: &Console) -> Result<(AdapterFile, Option<Model>)> {
+fn read(options: &AdapterOptions, console: &Console) -> Result<(AdapterFile, Option<Model>)> {
     let unknown = if options.allow_unknown { UnknownKeys::Collect } else { UnknownKeys::Refuse };
-    let adapter = AdapterFile::from_weights(file, unknown)?;
+    let adapter = AdapterFile::open_at(&options.input, unknown)?;
     told::unknown_keys(&adapter.unknown_keys, console);
     let base = options.base.as_deref().map(|base| Model::open(base, false, console)).transpose()?;
     if let Some(base) = &base {
@@ -109,7 +109,8 @@ pub fn summary(adapter: &AdapterFile) -> String {
     let ranks: std::collections::BTreeSet<usize> = adapter.entries.values().filter_map(|layer| layer.factors.rank()).collect();
     let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
     let networks = [(count(Network::Unet), "UNet"), (count(Network::TextEncoder), "text-encoder")];
-    let layers: Vec<String> = networks.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name} layers")).collect();
+    let layer = |(count, name): &(usize, &str)| format!("{count} {name} {}", if *count == 1 { "layer" } else { "layers" });
+    let layers: Vec<String> = networks.iter().filter(|(count, _)| *count > 0).map(layer).collect();
     let ranks = if ranks.is_empty() { String::new() } else { format!(", rank {}", ranks.join(", ")) };
     format!("{}: {}{ranks}", families(adapter).join(", "), layers.join(" and "))
 }

@@ -30,12 +30,12 @@ pub struct Parsed {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Says what a file is: kind, format, keys, rank, alpha, types, metadata.
+    /// Says what a file or folder is: kind, format, size, families, ranks, alphas, norms of the changes, tags.
     #[command(after_help = "Examples:\n  convert inspect lora.safetensors\n  convert inspect model.ckpt --json | jq .kind")]
     Inspect {
-        /// A weight file.
+        /// A weight file, or the folder of an adapter, a pipeline, a network or a training state.
         file: PathBuf,
-        /// Prints JSON, with every key.
+        /// Prints JSON: all that is known, with every key.
         #[arg(long)]
         json: bool,
     },
@@ -88,7 +88,8 @@ pub struct DiffusersOptions {
 /// Options of commands that take an adapter.
 #[derive(Debug, Args)]
 pub struct AdapterOptions {
-    /// A .safetensors file, or a .ckpt, .pt, .pth or .bin file that torch.save wrote.
+    /// A .safetensors file, or a .ckpt, .pt, .pth or .bin file that torch.save wrote; an adapter may be the folder that holds it (PEFT's, or
+    /// with unet/ and text_encoder/; diffusers'; a training state).
     pub input: PathBuf,
     /// Where the result goes: a file or a folder.
     #[arg(long, short)]

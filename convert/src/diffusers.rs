@@ -10,25 +10,35 @@ use std::sync::Arc;
 
 /// Looks at the input and converts it as what it is.
 pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
-    let file = Arc::new(WeightFile::open(&options.adapter.input)?);
+    let input = &options.adapter.input;
+    if input.is_dir() {
+        if input.join("model_index.json").is_file() {
+            return Err(Error::file(input, "is a diffusers pipeline already", "give a whole LDM checkpoint or an adapter"));
+        }
+        return adapter(options, console);
+    }
+    let file = Arc::new(WeightFile::open(input)?);
     match model_kind(&file) {
         ModelKind::LdmCheckpoint(_) => pipeline_folder::run(file, options, console),
         ModelKind::Component(part) => {
             let problem = format!("is the {part} of a diffusers pipeline already");
             Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
         }
-        ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => {
-            let given = [
-                (options.text_encoder.is_some(), "--text-encoder"),
-                (options.ema, "--ema"),
-                (options.prediction_type.is_some(), "--prediction-type"),
-            ];
-            for (given, option) in given {
-                if given {
-                    return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
-                }
-            }
-            adapters::to_diffusers(&file, &options.adapter, console)
+        ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => adapter(options, console),
+    }
+}
+
+/// Converts an adapter, for which options of whole checkpoints mean nothing.
+fn adapter(options: &DiffusersOptions, console: &Console) -> Result<()> {
+    let given = [
+        (options.text_encoder.is_some(), "--text-encoder"),
+        (options.ema, "--ema"),
+        (options.prediction_type.is_some(), "--prediction-type"),
+    ];
+    for (given, option) in given {
+        if given {
+            return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
         }
     }
+    adapters::to_diffusers(&options.adapter, console)
 }

@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::pipeline_folder::{Chosen, Folder};
 use crate::{adapters, checkpoint_file, output};
 use candle_core::Tensor;
+use driftless::adapter::files::UnknownKeys;
 use driftless::adapter::{Adapter, AdapterFile, ScaledFile, merged_bias, merged_weight};
 use driftless::error::AdapterCause;
 use driftless::formats::require_finite;
@@ -70,7 +71,7 @@ fn looks_like_a_file(options: &MergeOptions) -> bool {
 
 /// Reads an adapter and checks it against the base.
 fn add(changes: &mut Changes, scaled: &ScaledFile, base: &Model, console: &Console) -> Result<()> {
-    let file = AdapterFile::open(&scaled.file)?;
+    let file = AdapterFile::open_at(&scaled.file, UnknownKeys::Refuse)?;
     file.check_fit(|network, path| base.weight_shape(network, path))?;
     console.result(format!("{} at {}: {}", scaled.file.display(), scaled.scale, adapters::summary(&file)));
     for ((network, path), adapter) in file.entries {

@@ -114,11 +114,10 @@ impl Plain<'_> {
             let (network, path) = &one.layer;
             let (family, rank) = (entries[&one.layer].family(), one.adapter.factors.rank().unwrap_or_default());
             let line = format!("{network}.{path}: {family} as LoRA of rank {rank}");
-            if one.error > 0.0 {
-                console.result(format!("{line}, {} of the change left out", percent(one.error)));
-            } else {
-                console.detail(|| format!("{line}, exact"));
-            }
+            console.detail(|| match one.error > 0.0 {
+                true => format!("{line}, {} of the change left out", percent(one.error)),
+                false => format!("{line}, exact"),
+            });
             if largest.is_none_or(|other| one.error > other.error) {
                 largest = Some(one);
             }

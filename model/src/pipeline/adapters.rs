@@ -1,15 +1,11 @@
 //! Adapter files onto the networks: reading, resolving paths, attaching with a strength.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Pipeline;
-use crate::adapter::files::{AdapterFile, Network};
+use crate::adapter::files::{AdapterFile, Network, files_at};
 use crate::error::{ModelFileCause, TensorCause};
 use crate::{Error, Result};
-
-/// What diffusers and PEFT call the adapter in a folder.
-const NAMES: [&str; 4] =
-    ["pytorch_lora_weights.safetensors", "adapter_model.safetensors", "pytorch_lora_weights.bin", "adapter_model.bin"];
 
 /// How many layers of each network an adapter file changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,14 +17,14 @@ pub struct AdapterReport {
 }
 
 impl Pipeline {
-    /// Reads an adapter file, or the folder of one (diffusers', PEFT's, or one with PEFT's for each network), and puts it onto UNet and
+    /// Reads an adapter file, or the folder of one (diffusers', PEFT's, one with PEFT's for each network, or a training state), and puts it onto UNet and
     /// text encoder at `strength`, beside adapters already there. States made
     /// before this are stale: encode prompts and make [`crate::unet::TextContext`]s anew.
     ///
     /// # Errors
     /// When the file is no adapter this crate understands, or one of its layers is not in the model; nothing is attached then.
     pub fn attach_adapter(&self, path: &Path, strength: f64) -> Result<AdapterReport> {
-        let files = files_of(path)?.into_iter().map(AdapterFile::open).collect::<Result<Vec<_>>>()?;
+        let files = files_at(path)?.into_iter().map(AdapterFile::open).collect::<Result<Vec<_>>>()?;
         let mut checked = Vec::new();
         let mut report = AdapterReport::default();
         for ((network, layer), adapter) in files.iter().flat_map(|file| &file.entries) {
@@ -61,20 +57,4 @@ impl Pipeline {
         self.unet.slots().detach_all();
         self.text_encoder.slots().detach_all();
     }
-}
-
-/// The adapter files that a path stands for: itself, or those of a folder.
-fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let in_folder = |folder: &Path| NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file());
-    let found: Vec<PathBuf> = match in_folder(path) {
-        Some(file) => vec![file],
-        None => ["unet", "text_encoder"].iter().filter_map(|network| in_folder(&path.join(network))).collect(),
-    };
-    if found.is_empty() {
-        return Err(Error::file(path, ModelFileCause::FolderWithoutAdapter { names: &NAMES }, "give the adapter's file"));
-    }
-    Ok(found)
 }

@@ -11,6 +11,7 @@
 //! scale, beside them.
 
 mod fit;
+mod folder;
 pub mod key;
 pub mod kohya_name;
 mod layer;
@@ -23,6 +24,7 @@ mod write_kohya;
 mod write_peft;
 
 pub use crate::model_family::Network;
+pub use folder::files_at;
 pub use key::Scheme;
 pub use metadata::{kohya_metadata, tensor_hashes};
 pub use read::{UnknownKeys, is_adapter};
