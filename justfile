@@ -30,7 +30,7 @@ fuzz target seconds:
 
 # The kernels over odd sizes under AddressSanitizer (needs nightly)
 asan:
-    RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release -p driftless --lib --target x86_64-unknown-linux-gnu kernels
+    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0 RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release -p driftless --lib --target x86_64-unknown-linux-gnu kernels
 
 # Times of the networks on the seeded miniature, or on DRIFTLESS_MODEL
 bench:
