@@ -42,19 +42,4 @@ pub enum ConfigCause {
     Network(#[from] NetworkConfigCause),
     #[error(transparent)]
     Peft(#[from] PeftConfigCause),
-    /// Words, until every room has its causes.
-    #[error("{0}")]
-    Text(String),
-}
-
-impl From<String> for ConfigCause {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<&str> for ConfigCause {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
 }
