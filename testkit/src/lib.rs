@@ -7,6 +7,7 @@
 //! | [`close`] | the error measure of all parity tests |
 //! | [`program`] | running a binary, and what it said |
 //! | [`mod@files`] | folders as lists of names and bytes |
+//! | [`scenes`] | procedural images with known truth, in the layouts of public data sets |
 //! | [`torch_files`] | torch files made byte by byte, good and bad |
 
 pub mod close;
@@ -14,6 +15,7 @@ pub mod files;
 pub mod fixture;
 pub mod model;
 pub mod program;
+pub mod scenes;
 #[expect(missing_docs, reason = "the names are those of the zip format")]
 pub mod torch_files;
 
