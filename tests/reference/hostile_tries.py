@@ -138,7 +138,7 @@ def mutated(rng, config):
     """One to three entries of a configuration changed, removed or added; says what."""
     config, said = copy.deepcopy(config), []
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        key, value = rng.choice(list(config) or ["a"]), rng.choice(VALUES)
+        key, value = rng.choice(list(config) or ["a"]), copy.deepcopy(rng.choice(VALUES))
         if rng.random() < 0.07:
             config.pop(key, None)
             said.append(f"-{key}")
