@@ -5,11 +5,12 @@
 #[path = "train_place.rs"]
 mod place;
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
-use driftless::formats::WeightFile;
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::vision::Rgb;
 use place::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use testkit::{message, miniature};
 
@@ -206,6 +207,26 @@ fn check_trains_nothing() {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     assert!(!place.path("out").exists());
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_by_name() {
+    let place = Place::new();
+    let write = |name: &str, key: &str| {
+        let tensor = Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap();
+        write_safetensors(place.path(name), [(key.to_owned(), tensor)], &BTreeMap::new()).unwrap();
+        place.path(name)
+    };
+    let check = |file: &Path, more: &str| {
+        let mut command = train();
+        command.arg("check").arg("--pretrained_model_name_or_path").arg(file).arg("--base").arg(miniature());
+        command.arg("--train_data_dir").arg(place.path("data")).arg("--output_dir").arg(place.path("out"));
+        words(&mut command, &format!("--resolution 64 --output_name a {more}"))
+    };
+    let two = write("two.safetensors", "cond_stage_model.model.ln_final.weight");
+    assert_fails(&check(&two, ""), 1, &["two.safetensors: is a Stable Diffusion 2 model; give --v2"]);
+    let one = write("one.safetensors", "cond_stage_model.transformer.text_model.final_layer_norm.weight");
+    assert_fails(&check(&one, "--v2"), 1, &["one.safetensors is a Stable Diffusion 1.5 model"]);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn what_is_wrong_is_refused_by_name() {
         (with(vec![("lora_unet_conv_in.dora_scale", t(&[2, 1]))]), &["dora_scale", "without the factors"]),
         (with(vec![("lora_unet_mid_block_attentions_0_proj_in.diff", t(&[4, 3]))]), &["diff", "full difference", "LoRA"]),
         (with(vec![("lora_unet_mid_block_attentions_0_proj_in.dora_scale", t(&[2, 3]))]), &["dora_scale", "[2, 3]"]),
-        (with(vec![("lora_unet_mid_block_attentions_0_proj_in.w_norm", t(&[3]))]), &["w_norm", "norm", "supported are"]),
+        (with(vec![("lora_unet_mid_block_attentions_0_proj_in.w_norm", t(&[3]))]), &["w_norm", "trained norm", "LoRA"]),
         (vec![("lora_unet_conv_in.weight", t(&[4]))], &["weight", "on_input", "missing"]),
         (with(vec![("lora_te2_text_model_encoder_layers_0_mlp_fc1.alpha", number(1.0))]), &["SDXL"]),
         (vec![("conv_in.weight", t(&[2, 2]))], &["is no adapter", "conv_in.weight"]),

@@ -66,7 +66,7 @@ pub enum Command {
     Layers(LayersArgs),
     /// Keep features while an image is generated from a prompt
     #[command(after_help = "Examples:\n  extract generate --prompt 'a horse' --at_steps 10,25,50 --output_dir horse")]
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Draw features as images: their first three principal components as red, green and blue
     #[command(after_help = "Examples:\n  extract pca features/plain features/prompt --output images --images 'photos/*.jpg'")]
     Pca(PcaArgs),

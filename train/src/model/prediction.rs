@@ -5,7 +5,8 @@ use super::fault::ModelFault;
 use crate::monitor::Console;
 use crate::options::Options;
 use anyhow::{Result, bail};
-use driftless::formats::read_config;
+use driftless::formats::{WeightFile, read_config};
+use driftless::model_family::{ModelFamily, recognition};
 use driftless::unet::UnetConfig;
 use serde_json::Value;
 use std::path::Path;
@@ -43,14 +44,19 @@ pub fn check(place: &Path, options: &Options, console: &Console) -> Result<()> {
 }
 
 fn check_version(place: &Path, options: &Options) -> Result<()> {
-    let config = place.join("unet/config.json");
-    if !config.is_file() {
-        return Ok(());
-    }
-    let family = UnetConfig::from_file(&config)?.family();
+    let Some(family) = family(place)? else { return Ok(()) };
     match (family.kohya_v2, options.model.v2) {
         (true, false) => bail!(ModelFault::IsV2 { model: place.to_owned(), family }),
         (false, true) => bail!(ModelFault::IsNotV2 { model: place.to_owned(), family }),
         (true, true) | (false, false) => Ok(()),
     }
+}
+
+/// What a model is by its own account: a folder's by its UNet's configuration, a checkpoint's by its tensors.
+fn family(place: &Path) -> Result<Option<&'static ModelFamily>> {
+    if place.is_file() {
+        return Ok(recognition::of_checkpoint(&WeightFile::open(place)?));
+    }
+    let config = place.join("unet/config.json");
+    Ok(if config.is_file() { Some(UnetConfig::from_file(&config)?.family()) } else { None })
 }

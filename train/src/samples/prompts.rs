@@ -142,9 +142,9 @@ fn from_line(line: &str) -> Result<Written> {
 /// `[prompt]` with settings for all, and `[[prompt.subset]]`.
 fn from_toml(text: &str) -> Result<Vec<Written>> {
     let root: toml::Table = text.parse()?;
-    let mut common = root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or_else(|| PromptFault::NoPrompt)?;
-    let subsets = common.remove("subset").ok_or_else(|| PromptFault::NoSubset)?;
-    let subsets = subsets.as_array().ok_or_else(|| PromptFault::NotAList)?;
+    let mut common = root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or(PromptFault::NoPrompt)?;
+    let subsets = common.remove("subset").ok_or(PromptFault::NoSubset)?;
+    let subsets = subsets.as_array().ok_or(PromptFault::NotAList)?;
     ensure!(!subsets.is_empty(), PromptFault::NoSubset);
     let merged = subsets.iter().map(|subset| {
         let mut merged = common.clone();
