@@ -302,7 +302,7 @@ fn names_of_images_and_keys_stay_in_their_place() {
     let values: Vec<f32> = (0..48).map(|value| (value * value % 7) as f32).collect();
     let tensor = Tensor::from_vec(values, (3, 4, 4), &Device::Cpu).unwrap();
     let tensors = vec![("a\u{1b}[31m\u{202e}b".to_owned(), tensor)];
-    driftless::formats::write_safetensors(&here.join("x.safetensors"), tensors, &Default::default()).unwrap();
+    driftless::formats::write_safetensors(here.join("x.safetensors"), tensors, &Default::default()).unwrap();
     succeeded(&bare(&["pca", "x.safetensors", "--output", "drawn", "--quiet"], here));
     assert_eq!(testkit::names(&here.join("drawn")), ["x/a_[31m_b.png"]);
 }
