@@ -29,6 +29,10 @@ VOLATILE = {
     "started_at", "finished_at", "wall_seconds", "stages", "driftless_version",
 }
 
+# What a later build writes beside the results: the manifest of an output folder with its lock, and in the metadata of a file of features
+# the settings and the image that it was made from.
+MANIFEST, MANIFEST_METADATA = {"extract.json", ".extract.lock"}, {"extract", "image"}
+
 TRAIN = (
     "--pretrained_model_name_or_path model --resolution 64 --seed 3 --device cpu --threads 2 --train_batch_size 3 --unet_lr 1e-3 "
     "--text_encoder_lr 5e-4 --quiet"
@@ -130,7 +134,7 @@ def run(binaries, folder):
 def plain(value):
     """JSON without what may differ."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if key not in VOLATILE}
+        return {key: plain(item) for key, item in value.items() if key not in VOLATILE | MANIFEST_METADATA}
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
@@ -140,8 +144,11 @@ def digest(path):
     if path.suffix == ".safetensors":
         size = struct.unpack("<Q", data[:8])[0]
         header, data = json.loads(data[8 : 8 + size]), data[8 + size :]
+        header = plain(header)
+        if not header.get("__metadata__"):
+            header.pop("__metadata__", None)
         # The order of a file's entries is part of it.
-        data = json.dumps(plain(header)).encode() + data
+        data = json.dumps(header).encode() + data
     elif path.suffix in {".jsonl", ".json"}:
         data = "\n".join(json.dumps(plain(json.loads(line))) for line in data.decode().splitlines()).encode() if path.suffix == ".jsonl" else \
             json.dumps(plain(json.loads(data))).encode()
@@ -169,10 +176,13 @@ def main():
         files = (path for path in folder.rglob("*") if path.is_file() and path.name != "done")
         digests[side] = {str(path.relative_to(folder)): digest(path) for path in files}
     old, new = digests["old"], digests["new"]
+    manifests = [name for name in new.keys() - old.keys() if Path(name).name in MANIFEST]
+    for name in manifests:
+        del new[name]
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     for name in differing:
         print(f"only in {'new' if name not in old else 'old'}: {name}" if name not in old or name not in new else f"differs: {name}")
-    print(f"{len(old)} files, {len(differing)} differ")
+    print(f"{len(old)} files, {len(differing)} differ; {len(manifests)} manifests and locks are only in new")
     if not options.keep:
         shutil.rmtree(work)
     sys.exit(bool(differing))
