@@ -55,6 +55,13 @@ pub fn default_dtype(device: &Device) -> DType {
 /// The most threads that are made: more than the processors of any one machine.
 const MOST_THREADS: usize = 1024;
 
+/// More threads are asked for than are made.
+#[derive(Debug, thiserror::Error)]
+#[error("at most {MOST_THREADS}; this machine runs {here} at once")]
+struct TooManyThreads {
+    here: usize,
+}
+
 /// Sizes the pool of threads that all kernels compute in: `--threads`, or one a processor. Says how many there are.
 ///
 /// # Errors
@@ -63,8 +70,7 @@ pub fn set_threads(threads: Option<usize>) -> Result<usize> {
     if let Some(threads) = threads {
         if threads > MOST_THREADS {
             let here = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-            let problem = format!("at most {MOST_THREADS}; this machine runs {here} at once");
-            return Err(Error::argument(format!("--threads {threads}"), problem));
+            return Err(Error::argument(format!("--threads {threads}"), ArgumentCause::above(TooManyThreads { here })));
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|error| Error::argument(format!("--threads {threads}"), ArgumentCause::above(error)))?;

@@ -1,6 +1,7 @@
 //! Adapters into the formats of diffusers, kohya and PEFT.
 
 use crate::args::AdapterOptions;
+use crate::fault::Fault;
 use crate::model::Model;
 use crate::output;
 use crate::plain::Plain;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 /// `convert kohya`.
 pub fn to_kohya(options: &AdapterOptions, console: &Console) -> Result<()> {
     if !output::names_safetensors(&options.output) {
-        return Err(Error::file(&options.output, "does not end in .safetensors", "kohya files are written as .safetensors"));
+        return Err(Error::file(&options.output, Fault::NoSafetensorsName, "kohya files are written as .safetensors"));
     }
     let (mut adapter, base) = read(options, console)?;
     if options.rank.is_some() {

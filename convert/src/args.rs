@@ -185,23 +185,31 @@ pub enum RankChoice {
     Auto,
 }
 
-impl FromStr for RankChoice {
-    type Err = String;
+/// A value is not of the kind that its option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{expected}")]
+pub struct NotSuchAValue {
+    expected: &'static str,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for RankChoice {
+    type Err = NotSuchAValue;
+
+    fn from_str(text: &str) -> Result<Self, NotSuchAValue> {
         match text {
             "auto" => Ok(Self::Auto),
             _ => match text.parse() {
                 Ok(rank @ 1..=65_536) => Ok(Self::Fixed(rank)),
-                _ => Err("a rank of 1 or more, or `auto`".into()),
+                _ => Err(NotSuchAValue { expected: "a rank of 1 or more, or `auto`" }),
             },
         }
     }
 }
 
 /// A share, above 0 and below 1.
-fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0).ok_or_else(|| "a number between 0 and 1".into())
+fn share(text: &str) -> Result<f64, NotSuchAValue> {
+    let expected = "a number between 0 and 1";
+    text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0).ok_or(NotSuchAValue { expected })
 }
 
 /// Where the text encoder comes from.

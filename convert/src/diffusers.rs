@@ -1,6 +1,7 @@
 //! `convert diffusers`: a whole checkpoint becomes a pipeline folder, an adapter diffusers' LoRA file.
 
 use crate::args::DiffusersOptions;
+use crate::fault::Fault;
 use crate::{adapters, pipeline_folder};
 use driftless::formats::WeightFile;
 use driftless::model_family::recognition::{ModelKind, model_kind};
@@ -13,16 +14,15 @@ pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
     let input = &options.adapter.input;
     if input.is_dir() {
         if input.join("model_index.json").is_file() {
-            return Err(Error::file(input, "is a diffusers pipeline already", "give a whole LDM checkpoint or an adapter"));
+            return Err(Error::file(input, Fault::IsPipeline, "give a whole LDM checkpoint or an adapter"));
         }
         return adapter(options, console);
     }
     let file = Arc::new(WeightFile::open(input)?);
     match model_kind(&file) {
         ModelKind::LdmCheckpoint(_) => pipeline_folder::run(file, options, console),
-        ModelKind::Component(part) => {
-            let problem = format!("is the {part} of a diffusers pipeline already");
-            Err(Error::file(&options.adapter.input, problem, "give a whole LDM checkpoint or an adapter"))
+        ModelKind::Component(network) => {
+            Err(Error::file(input, Fault::IsDiffusers { network }, "give a whole LDM checkpoint or an adapter"))
         }
         ModelKind::Refused(_) | ModelKind::Empty | ModelKind::Unknown => adapter(options, console),
     }
@@ -37,7 +37,7 @@ fn adapter(options: &DiffusersOptions, console: &Console) -> Result<()> {
     ];
     for (given, option) in given {
         if given {
-            return Err(Error::argument(option, "is for whole checkpoints, and the input is none"));
+            return Err(Error::argument(option, Fault::ForWholeCheckpoints));
         }
     }
     adapters::to_diffusers(&options.adapter, console)

@@ -18,6 +18,8 @@ pub enum Fault {
     NamesAFile,
     #[error("is to be a folder, but the base has no configurations or lacks a network")]
     NoBaseForFolder,
+    #[error("is a diffusers pipeline already")]
+    IsPipeline,
     #[error("is the {network} of a diffusers pipeline already")]
     IsDiffusers { network: Network },
     #[error("holds no network of a {} model", ModelFamily::all_names())]

@@ -4,12 +4,12 @@
 //! | --- | --- | --- |
 //! | `merge` | adapters into a model | `checkpoint_file`, `pipeline_folder`, `adapters`, `model`, `output`, `args`, `fault` |
 //! | `extract_lora` | from a tuned model to an adapter | `plain`, `model`, `output`, `told`, `args`, `fault` |
-//! | `diffusers` | anything into diffusers' layout | `pipeline_folder`, `adapters`, `args` |
+//! | `diffusers` | anything into diffusers' layout | `pipeline_folder`, `adapters`, `args`, `fault` |
 //! | `checkpoint_file` | a pipeline folder into one LDM file | `pipeline_folder`, `output`, `told`, `args`, `fault` |
 //! | `pipeline_folder` | a checkpoint into a pipeline folder | `model`, `output`, `told`, `args`, `fault` |
 //! | `inspect` | what a file is | `adapters` |
-//! | `adapters` | adapters from one format to another | `plain`, `model`, `output`, `told`, `args` |
-//! | `plain` | adapters of every family as plain LoRA | `model`, `told` |
+//! | `adapters` | adapters from one format to another | `plain`, `model`, `output`, `told`, `args`, `fault` |
+//! | `plain` | adapters of every family as plain LoRA | `model`, `told`, `fault` |
 //! | `model` | models to read from | `fault` |
 //! | `output` | places to write to | `fault` |
 //! | `told` | what is told alike | |

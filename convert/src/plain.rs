@@ -1,5 +1,6 @@
 //! Adapters of every family as plain LoRA, layer by layer, with a report of what a rank leaves out.
 
+use crate::fault::Fault;
 use crate::model::Model;
 use crate::told::LAYERS;
 use candle_core::{DType, Device, Tensor};
@@ -37,10 +38,7 @@ impl Plain<'_> {
         if let Some((network, path)) = changed.iter().find(|layer| file.entries[**layer].bias.is_some())
             && !self.drop_biases
         {
-            let problem = format!(
-                "changes a bias, as {biased} layers do, which LoRA cannot hold; `convert merge` can, and --drop-biases leaves biases as they are in the base"
-            );
-            return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
+            return Err(Error::tensor(&file.path, format!("{network}.{path}"), Fault::Bias { count: biased }));
         }
         let progress = Progress::new(console, LAYERS, changed.len());
         let made: Vec<Made> = changed
@@ -69,15 +67,8 @@ impl Plain<'_> {
             return Ok(());
         };
         if !self.drop_norms || norms == file.entries.len() {
-            let advice = if self.drop_norms {
-                "and nothing else is changed"
-            } else {
-                "and --drop-norms leaves norms as they are in the base"
-            };
-            let problem = format!(
-                "is a trained norm, as {norms} layers are, which LoRA cannot hold; `convert merge` and `convert kohya` without --rank can, {advice}"
-            );
-            return Err(Error::tensor(&file.path, format!("{network}.{path}"), problem));
+            let fault = Fault::Norm { count: norms, alone: self.drop_norms };
+            return Err(Error::tensor(&file.path, format!("{network}.{path}"), fault));
         }
         file.entries.retain(|_, adapter| !adapter.factors.is_norm());
         console.warn(format!("the differences of {norms} norms are left out"));
@@ -87,23 +78,22 @@ impl Plain<'_> {
     fn layer(&self, file: &AdapterFile, layer: &(Network, String)) -> Result<Made> {
         let (network, path) = layer;
         let adapter = &file.entries[layer];
-        let wrong = |problem: String| Error::tensor(&file.path, format!("{network}.{path}"), problem);
+        let wrong = |fault: Fault| Error::tensor(&file.path, format!("{network}.{path}"), fault);
         let weight = match self.base.and_then(|base| base.network(*network)) {
             Some(component) => component.tensor(&format!("{path}.weight"), &Device::Cpu)?.to_dtype(DType::F32)?,
             None if adapter.needs_base() => {
-                let family = adapter.family();
-                return Err(wrong(format!("is {family}, whose change depends on the base model; name that with --base")));
+                return Err(wrong(Fault::NeedsBase { family: adapter.family() }));
             }
             None => {
                 let kind = layer_kind(*network, path).unwrap_or(LayerKind::Linear);
                 // All wider kernels of SD1.5 are 3x3.
                 let kernel = if kind == LayerKind::Convolution { 3 } else { 1 };
                 let shape = adapter.factors.weight_shape(kind.is_convolution().then_some(kernel));
-                let shape = shape.ok_or_else(|| wrong("does not tell the shape of its layer; name a --base".into()))?;
+                let shape = shape.ok_or_else(|| wrong(Fault::NoShape))?;
                 Tensor::zeros(shape, DType::F32, &Device::Cpu)?
             }
         };
-        let plain = adapter.to_plain(&weight, self.rank).map_err(|error| wrong(error.to_string()))?;
+        let plain = adapter.to_plain(&weight, self.rank).map_err(|source| wrong(Fault::NotPlain { source: Box::new(source) }))?;
         Ok(Made { layer: layer.clone(), adapter: plain.adapter, error: plain.error })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::DType;
 use driftless::hub::{self, HubOptions};
 use driftless::model_family::ModelFamily;
@@ -32,14 +32,24 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
     Ok(LocalModel { path, base })
 }
 
+/// The model is of another family than `--version` names.
+#[derive(Debug, thiserror::Error)]
+#[error("--version {version}: {} is a {found} model", model.display())]
+struct OtherVersion {
+    version: &'static str,
+    model: PathBuf,
+    found: &'static ModelFamily,
+}
+
 /// Refuses a model of another family than `--version` names.
 ///
 /// # Errors
 /// When it is one, or its configuration cannot be read.
 pub fn check_family(model: LocalModel, named: &ModelFamily) -> Result<LocalModel> {
-    let family = model.unet_config(DType::F32)?.family();
-    let version = named.extractor.version;
-    ensure!(family == named, "--version {version}: {} is a {family} model", model.path.display());
+    let found = model.unet_config(DType::F32)?.family();
+    if found != named {
+        return Err(OtherVersion { version: named.extractor.version, model: model.path, found }.into());
+    }
     Ok(model)
 }
 

@@ -1,6 +1,7 @@
 //! safetensors files: our bytes against the library's, reading by position, and headers that lie.
 
 use candle_core::{DType, Device, Tensor};
+use driftless::error::ArgumentCause;
 use driftless::formats::{WeightFile, remove_unfinished, write_atomically, write_safetensors};
 use driftless::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -237,7 +238,7 @@ fn a_file_appears_whole_or_not_at_all() {
     write_atomically(&path, |file| file.write_bytes(b"old")).unwrap();
     let failed: Result<()> = write_atomically(&path, |file| {
         file.write_bytes(b"new")?;
-        Err(Error::argument("test", "fails"))
+        Err(Error::argument("test", ArgumentCause::Missing))
     });
     assert!(failed.is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"old");

@@ -1,11 +1,11 @@
 //! Steps and epochs: their arithmetic, as sd-scripts' `train_network.py` does it, and what is known after one.
 
 use crate::options::Options;
-use anyhow::{Result, ensure};
 
 /// Why a run has no steps.
 #[derive(Debug, thiserror::Error)]
-enum StepsFault {
+#[expect(missing_docs, reason = "a variant's fields are what its message shows")]
+pub enum StepsFault {
     #[error("--gradient_accumulation_steps is 0; it must be at least 1")]
     NoAccumulation,
     #[error("the data set has no images")]
@@ -63,10 +63,14 @@ impl Steps {
     ///
     /// # Errors
     /// When something is 0 that must not be.
-    pub fn new(options: &Options, batches_per_epoch: usize) -> Result<Self> {
+    pub fn new(options: &Options, batches_per_epoch: usize) -> Result<Self, StepsFault> {
         let accumulation = options.optimization.gradient_accumulation_steps;
-        ensure!(accumulation > 0, StepsFault::NoAccumulation);
-        ensure!(batches_per_epoch > 0, StepsFault::NoImages);
+        if accumulation == 0 {
+            return Err(StepsFault::NoAccumulation);
+        }
+        if batches_per_epoch == 0 {
+            return Err(StepsFault::NoImages);
+        }
         let per_epoch = batches_per_epoch.div_ceil(accumulation);
         let (epochs, total) = match options.optimization.max_train_epochs {
             Some(epochs) => (epochs, epochs.saturating_mul(per_epoch)),
@@ -75,8 +79,12 @@ impl Steps {
                 (total.div_ceil(per_epoch), total)
             }
         };
-        ensure!(total <= LONGEST && epochs <= MOST_EPOCHS, StepsFault::TooLong { total, epochs });
-        ensure!(total > 0, StepsFault::NoSteps);
+        if total > LONGEST || epochs > MOST_EPOCHS {
+            return Err(StepsFault::TooLong { total, epochs });
+        }
+        if total == 0 {
+            return Err(StepsFault::NoSteps);
+        }
         Ok(Self { batches_per_epoch, accumulation, per_epoch, epochs, total })
     }
 

@@ -8,10 +8,10 @@ use super::component::{BIAS_DIFFERENCE, Component};
 use super::decorators::Dropout;
 use super::decorators::dora::{self, decompose, per_input};
 use super::family::ThinTerm;
-use super::misfit::Misfit;
 use super::rebuilt::{self, Application};
 use super::{Factors, LayerShape, Lora};
 use crate::Result;
+use crate::error::AdapterMisfit;
 use crate::ops::Padding;
 
 /// The adapter of one layer. In a file it has strength 1 and tensors as stored; in a layer its tensors may be variables.
@@ -224,22 +224,22 @@ impl Adapter {
     ///
     /// # Errors
     /// What it expects of the layer, and what the layer has.
-    pub fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    pub fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         if let Some(magnitude) = &self.magnitude {
             let expected = weight.get(usize::from(per_input(magnitude))).copied().unwrap_or(0);
             if magnitude.elem_count() != expected {
-                return Err(Misfit::Magnitude { expected, found: magnitude.dims().to_vec() });
+                return Err(AdapterMisfit::Magnitude { expected, found: magnitude.dims().to_vec() });
             }
         }
         let expected = weight.first().copied().unwrap_or(0);
         if let Some(bias) = self.bias.as_ref().filter(|bias| bias.dims() != [expected]) {
-            return Err(Misfit::Bias { expected, found: bias.dims().to_vec() });
+            return Err(AdapterMisfit::Bias { expected, found: bias.dims().to_vec() });
         }
         self.factors.check(weight)
     }
 
     /// The adapter in the shapes that a layer of `kind` computes with.
-    pub(crate) fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
+    pub(crate) fn fitted(&self, kind: LayerShape) -> Result<Self, AdapterMisfit> {
         self.check(&kind.weight_shape())?;
         Ok(Self { factors: self.factors.fitted(kind)?, ..self.clone() })
     }

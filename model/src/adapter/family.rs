@@ -5,11 +5,11 @@ use candle_core::Tensor;
 
 use super::LayerShape;
 use super::component::Component;
-use super::misfit::Misfit;
 use super::rebuilt::Application;
 use super::stored_layer::StoredLayer;
 use super::training::Training;
 use crate::Result;
+use crate::error::AdapterMisfit;
 
 /// Gives a tensor in place of one.
 pub(super) type Change<'a> = dyn FnMut(Component, &Tensor) -> Result<Tensor> + 'a;
@@ -92,13 +92,13 @@ pub(super) trait Family: Sized {
     ///
     /// # Errors
     /// What it would fit.
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit>;
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit>;
 
     /// The factors in the shapes that a layer of `kind` computes with.
     ///
     /// # Errors
     /// A factor that has no such shape.
-    fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit>;
+    fn fitted(&self, kind: LayerShape) -> Result<Self, AdapterMisfit>;
 
     /// The change as one product, without scale, where the family's form shows one of at most this rank.
     ///
@@ -132,17 +132,17 @@ pub(super) struct ThinTerm<'a> {
 /// Whether a change of one shape fits a weight of another, for changes that hold the kernel.
 ///
 /// # Errors
-/// [`Misfit::Weight`].
-pub(super) fn fits(change: &[usize], weight: &[usize]) -> Result<(), Misfit> {
+/// [`AdapterMisfit::Weight`].
+pub(super) fn fits(change: &[usize], weight: &[usize]) -> Result<(), AdapterMisfit> {
     let (change, weight) = (without_unit_kernel(change), without_unit_kernel(weight));
-    if change == weight { Ok(()) } else { Err(Misfit::Weight { expected: change, found: weight }) }
+    if change == weight { Ok(()) } else { Err(AdapterMisfit::Weight { expected: change, found: weight }) }
 }
 
 /// The same for changes in which the kernel may be a part of the second size.
 ///
 /// # Errors
-/// [`Misfit::Weight`].
-pub(super) fn fits_flat(change: &[usize], weight: &[usize]) -> Result<(), Misfit> {
+/// [`AdapterMisfit::Weight`].
+pub(super) fn fits_flat(change: &[usize], weight: &[usize]) -> Result<(), AdapterMisfit> {
     let flat: usize = weight.iter().skip(1).product();
     match change {
         [outputs, inputs] if weight.len() == 4 && *inputs == flat => fits(&[&[*outputs], &weight[1..]].concat(), weight),
@@ -153,21 +153,21 @@ pub(super) fn fits_flat(change: &[usize], weight: &[usize]) -> Result<(), Misfit
 /// Whether `count` is one of a weight's numbers of outputs (`axis` 0) or inputs.
 ///
 /// # Errors
-/// [`Misfit::Axis`]; [`Misfit::Kind`] for weights without inputs.
+/// [`AdapterMisfit::Axis`]; [`AdapterMisfit::Kind`] for weights without inputs.
 pub(super) fn fits_axis(
     family: &'static str,
     verb: &'static str,
     count: usize,
     axis: usize,
     weight: &[usize],
-) -> Result<(), Misfit> {
+) -> Result<(), AdapterMisfit> {
     match weight {
         [_, _, ..] if weight[axis] == count => Ok(()),
         [_, _, ..] => {
             let axis = if axis == 0 { "outputs" } else { "inputs" };
-            Err(Misfit::Axis { verb, expected: count, axis, found: weight.to_vec() })
+            Err(AdapterMisfit::Axis { verb, expected: count, axis, found: weight.to_vec() })
         }
-        _ => Err(Misfit::Kind { family, found: weight.to_vec() }),
+        _ => Err(AdapterMisfit::Kind { family, found: weight.to_vec() }),
     }
 }
 

@@ -27,7 +27,6 @@ pub mod files;
 mod layer_shape;
 pub mod low_rank;
 mod merged;
-mod misfit;
 pub mod plain;
 mod rebuilt;
 mod scaled_file;
@@ -43,7 +42,6 @@ pub use families::{Factors, Full, Ia3, KroneckerFactor, Loha, Lokr, LokrOptions,
 pub use files::AdapterFile;
 pub use layer_shape::LayerShape;
 pub use merged::{merged_bias, merged_weight};
-pub use misfit::Misfit;
 pub use scaled_file::{NotAScaledFile, ScaledFile};
 pub use trainable::Trainable;
 pub use training::{Algorithm, Argument, TrainableOptions, Value};

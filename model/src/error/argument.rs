@@ -101,26 +101,11 @@ pub enum ArgumentCause {
     /// What a crate above this one finds wrong with the argument.
     #[error(transparent)]
     Above(Box<dyn StdError + Send + Sync>),
-    /// Words, until every room has its causes.
-    #[error("{0}")]
-    Text(String),
 }
 
 impl ArgumentCause {
     /// What a crate above this one finds wrong, as an error type of its own.
     pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::Above(Box::new(cause))
-    }
-}
-
-impl From<String> for ArgumentCause {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<&str> for ArgumentCause {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
     }
 }

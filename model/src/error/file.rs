@@ -67,9 +67,6 @@ pub enum FileCause {
     /// What a crate above this one finds wrong with the file.
     #[error(transparent)]
     Above(Box<dyn StdError + Send + Sync>),
-    /// Words, until every room has its causes.
-    #[error("{0}")]
-    Text(String),
 }
 
 impl From<PickleCause> for FileCause {
@@ -82,17 +79,5 @@ impl FileCause {
     /// What a crate above this one finds wrong, as an error type of its own.
     pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::Above(Box::new(cause))
-    }
-}
-
-impl From<String> for FileCause {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<&str> for FileCause {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
     }
 }

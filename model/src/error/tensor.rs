@@ -81,26 +81,11 @@ pub enum TensorCause {
     /// What a crate above this one finds wrong with the tensor.
     #[error(transparent)]
     Above(Box<dyn StdError + Send + Sync>),
-    /// Words, until every room has its causes.
-    #[error("{0}")]
-    Text(String),
 }
 
 impl TensorCause {
     /// What a crate above this one finds wrong, as an error type of its own.
     pub fn above(cause: impl StdError + Send + Sync + 'static) -> Self {
         Self::Above(Box::new(cause))
-    }
-}
-
-impl From<String> for TensorCause {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<&str> for TensorCause {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
     }
 }

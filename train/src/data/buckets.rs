@@ -8,7 +8,6 @@
 //! refused by name.
 
 use super::fault::DataFault;
-use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 
 /// Width and height in pixels. Ordered by width, then height, as kohya lists buckets.
@@ -69,22 +68,30 @@ impl BucketSettings {
     ///
     /// # Errors
     /// When the options contradict each other, in kohya's words as options.
-    pub fn buckets(&self) -> Result<Buckets> {
+    pub fn buckets(&self) -> Result<Buckets, DataFault> {
         let (width, height) = self.resolution;
         if !self.enable {
             return Ok(Buckets::Fixed(self.resolution));
         }
-        ensure!(self.step > 0 && self.step.is_multiple_of(8), DataFault::BucketSteps { found: self.step });
+        if self.step == 0 || !self.step.is_multiple_of(8) {
+            return Err(DataFault::BucketSteps { found: self.step });
+        }
         if self.no_upscale {
             return Ok(Buckets::NoUpscale { area: width * height, step: self.step });
         }
-        let too_large = DataFault::BucketsTooLarge { side: self.max, step: self.step, most: MOST_SIDE };
-        ensure!(self.max <= MOST_SIDE && self.step <= MOST_SIDE, too_large);
-        let (min, max) = self.limits();
-        ensure!(min > 0, DataFault::SmallestBucket { found: self.min, least: self.step });
-        ensure!(min <= width.min(height), DataFault::SmallestBucketTooLarge { found: self.min, most: width.min(height) });
-        ensure!(max >= width.max(height), DataFault::LargestBucketTooSmall { found: self.max, least: width.max(height) });
-        Ok(Buckets::Listed(list(width * height, min, max, self.step)))
+        if self.max > MOST_SIDE || self.step > MOST_SIDE {
+            return Err(DataFault::BucketsTooLarge { side: self.max, step: self.step, most: MOST_SIDE });
+        }
+        match self.limits() {
+            (0, _) => Err(DataFault::SmallestBucket { found: self.min, least: self.step }),
+            (min, _) if min > width.min(height) => {
+                Err(DataFault::SmallestBucketTooLarge { found: self.min, most: width.min(height) })
+            }
+            (_, max) if max < width.max(height) => {
+                Err(DataFault::LargestBucketTooSmall { found: self.max, least: width.max(height) })
+            }
+            (min, max) => Ok(Buckets::Listed(list(width * height, min, max, self.step))),
+        }
     }
 }
 
@@ -108,8 +115,10 @@ impl Buckets {
     ///
     /// # Errors
     /// When the image is too small or too narrow for any bucket.
-    pub fn place(&self, width: usize, height: usize) -> Result<Placement> {
-        ensure!(width > 0 && height > 0, DataFault::EmptyImage);
+    pub fn place(&self, width: usize, height: usize) -> Result<Placement, DataFault> {
+        if width == 0 || height == 0 {
+            return Err(DataFault::EmptyImage);
+        }
         match self {
             Self::Fixed(size) => Ok(cover(width, height, *size)),
             Self::Listed(sizes) => Ok(cover(width, height, nearest(width, height, sizes))),
@@ -139,7 +148,7 @@ fn cover(width: usize, height: usize, bucket: Size) -> Placement {
     Placement { bucket, resized }
 }
 
-fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Placement> {
+fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Placement, DataFault> {
     let aspect = width as f64 / height as f64;
     let resized = if width * height > area {
         let to_step = |x: f64| round(x) / step * step;
@@ -149,7 +158,9 @@ fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Place
         let height_for_it = to_step(by_width as f64 / aspect);
         let by_height = to_step(free_height);
         let width_for_it = to_step(by_height as f64 * aspect);
-        ensure!(height_for_it > 0 && by_height > 0, DataFault::TooSmall { width, height, step });
+        if height_for_it == 0 || by_height == 0 {
+            return Err(DataFault::TooSmall { width, height, step });
+        }
         let error = |w: usize, h: usize| (w as f64 / h as f64 - aspect).abs();
         if error(by_width, height_for_it) < error(width_for_it, by_height) {
             (by_width, round(by_width as f64 / aspect))
@@ -160,7 +171,9 @@ fn shrink(width: usize, height: usize, area: usize, step: usize) -> Result<Place
         (width, height)
     };
     let bucket = (resized.0 - resized.0 % step, resized.1 - resized.1 % step);
-    ensure!(bucket.0 > 0 && bucket.1 > 0, DataFault::TooSmall { width, height, step });
+    if bucket.0 == 0 || bucket.1 == 0 {
+        return Err(DataFault::TooSmall { width, height, step });
+    }
     Ok(Placement { bucket, resized })
 }
 

@@ -5,7 +5,7 @@
 //! up under the name before face coordinates.
 
 use super::fault::DataFault;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use driftless::Error;
 use driftless::formats::{FileKind, read_bounded};
 use std::io::ErrorKind;
@@ -20,10 +20,9 @@ pub fn path_for(image: &Path, extension: &str) -> PathBuf {
 ///
 /// # Errors
 /// When it holds what parts folders.
-pub fn check_extension(extension: &str) -> Result<()> {
-    let is_one = !extension.contains(std::path::is_separator) && !extension.contains('\0');
-    ensure!(is_one, DataFault::CaptionExtension { found: extension.to_owned() });
-    Ok(())
+pub fn check_extension(extension: &str) -> Result<(), DataFault> {
+    let is_path = extension.contains(std::path::is_separator) || extension.contains('\0');
+    if is_path { Err(DataFault::CaptionExtension { found: extension.to_owned() }) } else { Ok(()) }
 }
 
 /// The caption in the file beside `image`, or `None` when there is no such file. Without `all_lines` it is the first line,
@@ -39,7 +38,7 @@ pub fn read(image: &Path, extension: &str, all_lines: bool) -> Result<Option<Str
         Err(error) => return Err(error).context("caption file"),
     };
     let Ok(text) = String::from_utf8(bytes) else {
-        bail!(DataFault::CaptionNotUtf8 { path });
+        return Err(DataFault::CaptionNotUtf8 { path }.into());
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if all_lines {

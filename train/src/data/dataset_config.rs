@@ -7,7 +7,7 @@ use super::fault::DataFault;
 use super::plan::{DataPlan, DatasetPlan, SubsetPlan};
 use crate::options::values::{Resolution, StepsOrShare};
 use crate::options::{Interpolation, Options};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use driftless::formats::{FileKind, read_text};
 use serde::Deserialize;
@@ -130,7 +130,9 @@ fn plan(root: Value, options: &Options) -> Result<DataPlan> {
     if let Some(key) = root.keys().next() {
         return Err(driftless::Error::unknown("section", key, ["general", "datasets"]).into());
     }
-    ensure!(!datasets.is_empty(), DataFault::NoDatasets);
+    if datasets.is_empty() {
+        return Err(DataFault::NoDatasets.into());
+    }
     let mut warnings = Vec::new();
     let datasets = datasets.into_iter().enumerate().map(|(number, value)| {
         dataset(value, &general, options, &mut warnings).with_context(|| format!("[[datasets]] number {}", number + 1))
@@ -142,7 +144,9 @@ fn plan(root: Value, options: &Options) -> Result<DataPlan> {
 fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<String>) -> Result<DatasetPlan> {
     let mut value = object(value, "[[datasets]]")?;
     let subsets = list(value.remove("subsets").unwrap_or_default(), "[[datasets.subsets]]")?;
-    ensure!(!subsets.is_empty(), DataFault::NoSubsets);
+    if subsets.is_empty() {
+        return Err(DataFault::NoSubsets.into());
+    }
     let own = table(Value::Object(value), "[[datasets]]", &[ANYWHERE, DATASET])?;
     let levels = [&own, general];
     let mut plan = DatasetPlan::from_options(options);
@@ -175,10 +179,7 @@ fn dataset(value: Value, general: &Table, options: &Options, warnings: &mut Vec<
 fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Vec<String>) -> Result<SubsetPlan> {
     let own = table(value, "[[datasets.subsets]]", &[ANYWHERE, SUBSET])?;
     let levels = [&own, above[0], above[1]];
-    ensure!(own.metadata_file.is_none(), DataFault::MetadataFile);
-    ensure!(own.conditioning_data_dir.is_none(), DataFault::Conditioning);
-    ensure!(own.alpha_mask != Some(true), DataFault::AlphaMask);
-    let Some(image_dir) = own.image_dir.clone() else { bail!(DataFault::NoImageDir) };
+    let image_dir = image_dir(&own)?;
     let mut plan = SubsetPlan { image_dir, is_reg: own.is_reg.unwrap_or(false), ..SubsetPlan::from_options(options) };
     set(&mut plan.repeats, first(&levels, |table| table.num_repeats));
     plan.class_tokens = first(&levels, |table| table.class_tokens.clone());
@@ -187,8 +188,7 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     set(&mut plan.flip, first(&levels, |table| table.flip_aug));
     set(&mut plan.validation_split, first(&levels, |table| table.validation_split));
     plan.validation_seed = first(&levels, |table| table.validation_seed).or(plan.validation_seed);
-    let split = plan.validation_split;
-    ensure!((0.0..=1.0).contains(&split), DataFault::NotAShare { key: "validation_split", found: split });
+    share("validation_split", plan.validation_split)?;
     set(&mut plan.color, first(&levels, |table| table.color_aug));
     set(&mut plan.random_crop, first(&levels, |table| table.random_crop));
     if let Some(name) = first(&levels, |table| table.resize_interpolation.clone()) {
@@ -204,6 +204,24 @@ fn subset(value: Value, above: [&Table; 2], options: &Options, warnings: &mut Ve
     warnings
         .extend(named.map(|(_, key)| format!("data set: {key} is not supported and left out for {}", plan.image_dir.display())));
     Ok(plan)
+}
+
+/// The subset's folder of images; refuses what names images in other ways.
+fn image_dir(subset: &Table) -> Result<PathBuf, DataFault> {
+    if subset.metadata_file.is_some() {
+        return Err(DataFault::MetadataFile);
+    }
+    if subset.conditioning_data_dir.is_some() {
+        return Err(DataFault::Conditioning);
+    }
+    if subset.alpha_mask == Some(true) {
+        return Err(DataFault::AlphaMask);
+    }
+    subset.image_dir.clone().ok_or(DataFault::NoImageDir)
+}
+
+fn share(key: &'static str, found: f64) -> Result<(), DataFault> {
+    if (0.0..=1.0).contains(&found) { Ok(()) } else { Err(DataFault::NotAShare { key, found }) }
 }
 
 fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -> Result<()> {
@@ -228,12 +246,9 @@ fn captions(captions: &mut super::caption::CaptionSettings, levels: &[&Table]) -
             *slot = value;
         }
     }
-    for (key, rate) in [("caption_dropout_rate", captions.dropout_rate), ("caption_tag_dropout_rate", captions.tag_dropout_rate)]
-    {
-        ensure!((0.0..=1.0).contains(&rate), DataFault::NotAShare { key, found: rate });
-    }
-    ensure!(!captions.separator.is_empty(), DataFault::NoSeparator);
-    Ok(())
+    share("caption_dropout_rate", captions.dropout_rate)?;
+    share("caption_tag_dropout_rate", captions.tag_dropout_rate)?;
+    if captions.separator.is_empty() { Err(DataFault::NoSeparator.into()) } else { Ok(()) }
 }
 
 /// The value of the innermost level that has one.
@@ -254,9 +269,10 @@ fn table(value: Value, section: &str, allowed: &[&[&str]]) -> Result<Table> {
     let entries = object(value, section)?;
     for key in entries.keys() {
         if !allowed.iter().any(|keys| keys.contains(&key.as_str())) {
-            let elsewhere = [ANYWHERE, DATASET, SUBSET].concat().contains(&key.as_str());
-            ensure!(!elsewhere, DataFault::Elsewhere { key: key.to_owned(), section: section.to_owned() });
-            return Err(driftless::Error::unknown("key", key, allowed.concat()).into());
+            return Err(match [ANYWHERE, DATASET, SUBSET].concat().contains(&key.as_str()) {
+                true => DataFault::Elsewhere { key: key.to_owned(), section: section.to_owned() }.into(),
+                false => driftless::Error::unknown("key", key, allowed.concat()).into(),
+            });
         }
     }
     // One entry at a time, so that a wrong value can be named.
@@ -271,18 +287,18 @@ fn table(value: Value, section: &str, allowed: &[&[&str]]) -> Result<Table> {
     Ok(serde_json::from_value(Value::Object(entries))?)
 }
 
-fn object(value: Value, section: &str) -> Result<serde_json::Map<String, Value>> {
+fn object(value: Value, section: &str) -> Result<serde_json::Map<String, Value>, DataFault> {
     match value {
         Value::Object(entries) => Ok(entries),
-        _ => bail!(DataFault::NotATable { section: section.to_owned() }),
+        _ => Err(DataFault::NotATable { section: section.to_owned() }),
     }
 }
 
-fn list(value: Value, section: &str) -> Result<Vec<Value>> {
+fn list(value: Value, section: &str) -> Result<Vec<Value>, DataFault> {
     match value {
         Value::Null => Ok(vec![]),
         Value::Array(items) => Ok(items),
-        _ => bail!(DataFault::NotAList { section: section.to_owned() }),
+        _ => Err(DataFault::NotAList { section: section.to_owned() }),
     }
 }
 

@@ -7,7 +7,7 @@
 use super::fault::DataFault;
 use super::images_in;
 use super::plan::SubsetPlan;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// The subsets below `parent`, each like `template` but for folder, repeats and class text; and a warning for each subfolder that
@@ -27,7 +27,7 @@ pub fn subsets(parent: &Path, option: &str, template: &SubsetPlan) -> Result<(Ve
         }
     }
     if subsets.is_empty() {
-        bail!(explain(parent, option, &left_out));
+        return Err(explain(parent, option, &left_out).into());
     }
     let warnings = left_out.iter().map(|name| {
         format!(

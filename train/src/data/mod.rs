@@ -28,7 +28,7 @@ pub mod scan;
 pub use scan::{DataSet, Sample};
 
 use crate::options::Options;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use fault::DataFault;
 use plan::{DataPlan, DatasetPlan, SubsetPlan};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub fn plan(options: &Options) -> Result<DataPlan> {
         return Ok(rounded(plan));
     }
     let Some(train) = &options.data.train_data_dir else {
-        bail!(DataFault::NoDataSet);
+        return Err(DataFault::NoDataSet.into());
     };
     let template = SubsetPlan::from_options(options);
     let (mut subsets, mut warnings) = folders::subsets(train, "train_data_dir", &template)?;

@@ -45,10 +45,10 @@ impl Draw {
 pub fn load(sample: &Sample, interpolation: Option<Interpolation>, draw: Draw) -> Result<Rgb> {
     let open = if sample.upright { Image::open_oriented } else { Image::open };
     let image = open(&sample.path)?.to_rgb();
-    anyhow::ensure!(
-        (image.width, image.height) == sample.size,
-        DataFault::SizeChanged { path: sample.path.clone(), found: (image.width, image.height), expected: sample.size }
-    );
+    let (found, expected) = ((image.width, image.height), sample.size);
+    if found != expected {
+        return Err(DataFault::SizeChanged { path: sample.path.clone(), found, expected }.into());
+    }
     let (width, height) = sample.placement.resized;
     let resized = resize(&image, width, height, interpolation);
     let (bucket_width, bucket_height) = sample.placement.bucket;

@@ -2,7 +2,7 @@
 
 use super::fault::ModelFault;
 use crate::options::{ModelOptions, Precision};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use driftless::hub::{self, HubOptions};
 use driftless::model_family::{ModelFamily, sd2, sd15};
@@ -80,13 +80,11 @@ pub fn family(options: &ModelOptions) -> &'static ModelFamily {
 ///
 /// # Errors
 /// For float16 on a GPU, whose gradients would need their loss scaled.
-pub fn dtype(options: &ModelOptions, device: &Device) -> Result<DType> {
+pub fn dtype(options: &ModelOptions, device: &Device) -> Result<DType, ModelFault> {
     match options.mixed_precision {
         Precision::No => Ok(DType::F32),
         Precision::Bf16 => Ok(DType::BF16),
         Precision::Fp16 if device.is_cpu() => Ok(DType::F16),
-        Precision::Fp16 => {
-            bail!(ModelFault::Float16)
-        }
+        Precision::Fp16 => Err(ModelFault::Float16),
     }
 }

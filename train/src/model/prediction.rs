@@ -4,7 +4,7 @@
 use super::fault::ModelFault;
 use crate::monitor::Console;
 use crate::options::Options;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use driftless::formats::{WeightFile, read_config};
 use driftless::model_family::{ModelFamily, recognition};
 use driftless::unet::UnetConfig;
@@ -27,9 +27,7 @@ pub fn check(place: &Path, options: &Options, console: &Console) -> Result<()> {
     let stated =
         if config.is_file() { read_config::<Value>(&config)?["prediction_type"].as_str().map(str::to_owned) } else { None };
     match (stated.as_deref(), options.objective.v_parameterization) {
-        (Some("v_prediction"), false) => {
-            bail!(ModelFault::Velocity { config })
-        }
+        (Some("v_prediction"), false) => return Err(ModelFault::Velocity { config }.into()),
         (Some("epsilon") | None, true) => {
             let model = if options.model.v2 {
                 "this model predicts the velocity"
@@ -46,8 +44,8 @@ pub fn check(place: &Path, options: &Options, console: &Console) -> Result<()> {
 fn check_version(place: &Path, options: &Options) -> Result<()> {
     let Some(family) = family(place)? else { return Ok(()) };
     match (family.kohya_v2, options.model.v2) {
-        (true, false) => bail!(ModelFault::IsV2 { model: place.to_owned(), family }),
-        (false, true) => bail!(ModelFault::IsNotV2 { model: place.to_owned(), family }),
+        (true, false) => Err(ModelFault::IsV2 { model: place.to_owned(), family }.into()),
+        (false, true) => Err(ModelFault::IsNotV2 { model: place.to_owned(), family }.into()),
         (true, true) | (false, false) => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use super::fault::ModelFault;
 use super::place;
 use crate::options::{ModelOptions, Precision};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use driftless::formats::open_regular;
 use driftless::hub::HubOptions;
 use driftless::layers::{WeightType, Weights};
@@ -83,9 +83,11 @@ pub fn identity(options: &ModelOptions, model: &Path) -> Result<String> {
     // Downloaded by now, so there is no progress to tell of.
     let place = path(options, &HubOptions::from_env())?.unwrap_or_else(|| model.to_owned());
     let mut hash = Sha256::new();
-    let folder = if place.join("vae").is_dir() { place.join("vae") } else { place.clone() };
-    let files = if folder.is_dir() { weight_files(&folder) } else { vec![place] };
-    ensure!(!files.is_empty(), ModelFault::NoWeights { folder: folder.to_owned() });
+    let folder = if place.join("vae").is_dir() { place.join("vae") } else { place };
+    let files = if folder.is_dir() { weight_files(&folder) } else { vec![folder.clone()] };
+    if files.is_empty() {
+        return Err(ModelFault::NoWeights { folder }.into());
+    }
     for path in files {
         let mut file = open_regular(&path)?;
         std::io::copy(&mut file, &mut hash).with_context(|| path.display().to_string())?;

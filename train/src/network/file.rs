@@ -1,8 +1,9 @@
 //! The adapter's files: kohya's and diffusers' layout, and an existing adapter to start from.
 
+use super::fault::StartFault;
 use super::{TrainedLayer, TrainedNetwork};
 use crate::options::{Options, SaveFormat, SavePrecision};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use candle_core::DType;
 use driftless::adapter::files::{AdapterFile, Entries, Network};
 use driftless::adapter::{Adapter, Factors};
@@ -59,14 +60,16 @@ impl TrainedNetwork {
         for layer in &self.layers {
             let key = (layer.network, layer.path.clone());
             let Some(adapter) = left.remove(&key) else {
-                bail!("{}: has nothing for {}, which is to be trained", path.display(), layer.name());
+                return Err(StartFault::Lacks { path: path.to_owned(), layer: layer.name() }.into());
             };
             take(layer, adapter, scales).with_context(|| format!("{}: {}", path.display(), layer.name()))?;
         }
-        if let Some((network, layer)) = left.keys().next() {
-            bail!("{}: holds an adapter for {}.{layer}, which is not trained with these options", path.display(), network.name());
+        match left.into_keys().next() {
+            Some((network, layer)) => {
+                Err(StartFault::NotTrained { path: path.to_owned(), network: *network, layer: layer.clone() }.into())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -83,9 +86,13 @@ enum Scales {
 fn take(layer: &TrainedLayer, adapter: &Adapter, scales: Scales) -> Result<()> {
     let ours = &layer.trainable.adapter;
     let (family, expected) = (adapter.family(), ours.family());
-    ensure!(family == expected, "is {family}, not {expected}");
-    if let (Some(rank), Some(expected)) = (adapter.factors.rank(), ours.factors.rank()) {
-        ensure!(rank == expected, "has rank {rank}, not {expected}; give --dim_from_weights, or that rank as --network_dim");
+    if family != expected {
+        return Err(StartFault::Family { expected, found: family }.into());
+    }
+    if let (Some(found), Some(expected)) = (adapter.factors.rank(), ours.factors.rank())
+        && found != expected
+    {
+        return Err(StartFault::Rank { expected, found }.into());
     }
     let ratio = match scales {
         Scales::OfTheFile => adapter.scale() / ours.scale(),
@@ -95,7 +102,8 @@ fn take(layer: &TrainedLayer, adapter: &Adapter, scales: Scales) -> Result<()> {
     for (component, variable) in &layer.trainable.variables {
         let found = components.iter().find(|(other, _)| other == component);
         let Some((_, tensor)) = found.filter(|(_, tensor)| tensor.elem_count() == variable.elem_count()) else {
-            bail!("has no `{}` of shape {:?}, or one of another shape", component.name(), variable.dims());
+            let (component, expected) = (component.name(), variable.dims().to_vec());
+            return Err(StartFault::Component { component, expected }.into());
         };
         let tensor = tensor.to_device(variable.device())?.to_dtype(DType::F32)?.reshape(variable.shape())?;
         let tensor = if ratio != 1.0 && ours.factors.is_scaled(*component) { (tensor * ratio)? } else { tensor };
@@ -113,26 +121,25 @@ pub fn with_dimensions_of_file(options: &Options) -> Result<Options> {
         return Ok(options.clone());
     }
     let Some(path) = &options.network.network_weights else {
-        bail!("--dim_from_weights needs --network_weights");
+        return Err(StartFault::NoWeights.into());
     };
     let file = AdapterFile::open(path).context("--network_weights")?;
-    let shape = |wide: bool| -> Result<Option<(usize, f64)>> {
+    let shape = |wide: bool| -> Result<Option<(usize, f64)>, StartFault> {
         let mut found = None;
         for ((network, layer), adapter) in &file.entries {
             let Factors::Lora(lora) = &adapter.factors else {
-                bail!("{}: {layer} is {}; --dim_from_weights is for LoRA", path.display(), adapter.family());
+                return Err(StartFault::NotLora { path: path.clone(), layer: layer.clone(), found: adapter.family() });
             };
             let is_wide = lora.mid.is_some() || lora.down.dims().get(2).is_some_and(|kernel| *kernel > 1);
             let this = (lora.rank(), adapter.alpha.unwrap_or(lora.rank() as f64));
             match found {
                 _ if is_wide != wide => {}
                 None => found = Some(this),
-                Some(first) => ensure!(
-                    first == this,
-                    "{}: {}.{layer} has rank and alpha {this:?}, others {first:?}; --dim_from_weights needs one of each",
-                    path.display(),
-                    network.name()
-                ),
+                Some(first) if first == this => {}
+                Some(expected) => {
+                    let (path, network, layer) = (path.clone(), *network, layer.clone());
+                    return Err(StartFault::SeveralRanks { path, network, layer, expected, found: this });
+                }
             }
         }
         Ok(found)

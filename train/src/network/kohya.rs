@@ -2,9 +2,9 @@
 //!
 //! Deliberate difference: `dropout=P` in `--network_args` means `--network_dropout P`; kohya's LoRA ignores it.
 
-use super::settings::{NetworkSettings, RankAlpha, common, number, refuse};
+use super::fault::NetworkFault;
+use super::settings::{NetworkSettings, RankAlpha, common, number, refusal};
 use crate::options::NetworkOptions;
-use anyhow::{Result, ensure};
 use driftless::adapter::targets::UnetTargets;
 
 /// Arguments of this module.
@@ -32,7 +32,7 @@ const ELSEWHERE: [&str; 17] = [
 ];
 
 /// What the options say.
-pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
+pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings, NetworkFault> {
     let mut settings = NetworkSettings::plain(RankAlpha { rank: network.network_dim, alpha: network.network_alpha });
     let (mut conv_rank, mut conv_alpha) = (None, 1.0);
     settings.dropout.value = network.network_dropout.unwrap_or(0.0);
@@ -43,14 +43,16 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
             "unet_targets" => settings.targets = argument.value.parse()?,
             "dropout" if network.network_dropout.is_some() => {
                 let given: f64 = number(argument)?;
-                ensure!(
-                    Some(given) == network.network_dropout,
-                    "--network_args dropout={given} and --network_dropout are two names of one thing; give one"
-                );
+                if Some(given) != network.network_dropout {
+                    return Err(NetworkFault::TwoDropouts { found: given });
+                }
             }
-            "algo" => refuse(argument, &OWN, &ELSEWHERE, " by networks.lora (--network_module lycoris.kohya has it)")?,
+            "algo" => {
+                let advice = " by networks.lora (--network_module lycoris.kohya has it)";
+                return Err(refusal(argument, &OWN, &ELSEWHERE, advice));
+            }
             _ if common(&mut settings, argument)? => {}
-            _ => refuse(argument, &OWN, &ELSEWHERE, "")?,
+            _ => return Err(refusal(argument, &OWN, &ELSEWHERE, "")),
         }
     }
     if let Some(rank) = conv_rank {
@@ -67,7 +69,7 @@ mod tests {
     use crate::options::Options;
     use driftless::adapter::{DropoutRates, DropoutStyle, LayerShape};
 
-    fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
+    fn settings(arguments: &[&str]) -> Result<NetworkSettings, NetworkFault> {
         NetworkSettings::new(&Options::of(arguments))
     }
 

@@ -3,10 +3,10 @@
 //! LyCORIS trains with the rebuilt weight, in which ordinary dropout has no effect (its `dropout` says so or is silent); it is refused
 //! here. `rank_dropout` is there a dropout of rows of the change.
 
-use super::settings::{NetworkSettings, RankAlpha, common, flag, number, refuse};
+use super::fault::NetworkFault;
+use super::settings::{NetworkSettings, RankAlpha, common, flag, number, refusal};
 use crate::options::NetworkOptions;
 use crate::options::values::KeyValue;
-use anyhow::{Result, anyhow, bail, ensure};
 use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
 use driftless::adapter::{Algorithm, Argument, DropoutStyle, Value};
 
@@ -33,7 +33,7 @@ const SWITCHED_OFF: [&str; 5] = ["train_norm", "use_scalar", "bypass_mode", "res
 const ELSEWHERE: [&str; 3] = ["block_size", "constraint", "unet_targets"];
 
 /// What the options say.
-pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
+pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings, NetworkFault> {
     let linear = RankAlpha { rank: network.network_dim, alpha: network.network_alpha };
     let mut settings = NetworkSettings {
         convolution: Some(linear),
@@ -56,31 +56,36 @@ pub(super) fn settings(network: &NetworkOptions) -> Result<NetworkSettings> {
             "wd_on_output" => per_output = flag(argument)?,
             "rs_lora" => rs_lora = flag(argument)?,
             "rank_dropout_scale" => settings.dropout_style = DropoutStyle::Rows { rescale: flag(argument)? },
-            name if SWITCHED_OFF.contains(&name) => ensure!(!flag(argument)?, "--network_args {name} is not supported"),
+            name if SWITCHED_OFF.contains(&name) => {
+                if flag(argument)? {
+                    return Err(NetworkFault::NotSupported { key: name.to_owned() });
+                }
+            }
             _ if common(&mut settings, argument)? => {}
             name => match Algorithm::all_arguments().find(|(_, known)| known.name == name) {
                 Some((algorithm, known)) => of_family.push((algorithm, known, value(argument, known)?)),
-                None => refuse(argument, &own(), &ELSEWHERE, "")?,
+                None => return Err(refusal(argument, &own(), &ELSEWHERE, "")),
             },
         }
     }
     for (algorithm, argument, value) in of_family {
         if settings.algorithm.name() == algorithm {
-            settings.algorithm =
-                settings.algorithm.with(argument.name, value).map_err(|error| anyhow!("--network_args {error}"))?;
+            settings.algorithm = settings.algorithm.with(argument.name, value).map_err(NetworkFault::ValueOfFamily)?;
         } else if value != argument.default {
-            bail!("--network_args {} is for algo={algorithm}", argument.name);
+            return Err(NetworkFault::OfAnotherAlgorithm { key: argument.name, algorithm });
         }
     }
-    ensure!(
-        settings.dropout.value == 0.0,
-        "dropout (--network_dropout, --network_args dropout) has no effect in LyCORIS, which trains with the rebuilt weight; use \
-         rank_dropout or module_dropout, or --network_module networks.lora"
-    );
+    if settings.dropout.value != 0.0 {
+        return Err(NetworkFault::DropoutOfRebuiltWeight);
+    }
     if !settings.algorithm.takes_magnitudes() {
-        let name = settings.algorithm.name();
-        ensure!(!dora, "--network_args dora_wd is not for algo={name}");
-        ensure!(settings.dropout.rank == 0.0, "--network_args rank_dropout is not supported for algo={name}");
+        let algorithm = settings.algorithm.name();
+        if dora {
+            return Err(NetworkFault::NoMagnitudes { algorithm });
+        }
+        if settings.dropout.rank != 0.0 {
+            return Err(NetworkFault::NoRankDropout { algorithm });
+        }
     }
     settings.dora = dora.then_some(per_output);
     settings.convolution = (convolution.rank > 0).then_some(convolution);
@@ -104,27 +109,24 @@ fn own() -> Vec<&'static str> {
 }
 
 /// The value of a family's argument, of the type that it has there.
-fn value(given: &KeyValue, argument: &Argument) -> Result<Value> {
+fn value(given: &KeyValue, argument: &Argument) -> Result<Value, NetworkFault> {
     Ok(match argument.default {
         Value::Number(_) => Value::Number(number(given)?),
         Value::Flag(_) => Value::Flag(flag(given)?),
     })
 }
 
-fn algorithm(name: &str) -> Result<Algorithm> {
+fn algorithm(name: &str) -> Result<Algorithm, NetworkFault> {
     let name = name.to_ascii_lowercase();
-    let trained = || Algorithm::names().collect::<Vec<_>>().join(", ");
+    let known = || Algorithm::names().collect::<Vec<_>>().join(", ");
     if Algorithm::untrained().any(|other| other == name) {
-        bail!(
-            "--network_args algo={name} is not supported: its files are read and converted, not trained; there are {}",
-            trained()
-        );
+        return Err(NetworkFault::NotTrained { found: name, known: known() });
     }
-    Algorithm::named(&name).map_err(|error| anyhow!("--network_args: {error} (there are {})", trained()))
+    Algorithm::named(&name).map_err(|error| NetworkFault::UnknownAlgorithm { error, known: known() })
 }
 
 /// LyCORIS' presets for SD1.5: layers, and whether larger convolutions are among them.
-fn apply_preset(settings: &mut NetworkSettings, name: &str) -> Result<()> {
+fn apply_preset(settings: &mut NetworkSettings, name: &str) -> Result<(), NetworkFault> {
     use TextEncoderTargets::{All, Attention, None};
     let (unet, text_encoder, convolutions) = match name {
         "full" => (UnetTargets::Everything, All, true),
@@ -137,7 +139,7 @@ fn apply_preset(settings: &mut NetworkSettings, name: &str) -> Result<()> {
         other => {
             let names =
                 ["full", "full-lin", "attn-mlp", "attn-only", "unet-only", "unet-transformer-only", "unet-convblock-only"];
-            bail!("--network_args: {}", driftless::Error::unknown("preset", other, names));
+            return Err(NetworkFault::UnknownInArguments(driftless::Error::unknown("preset", other, names)));
         }
     };
     (settings.targets, settings.text_encoder_targets) = (unet, text_encoder);
@@ -153,7 +155,7 @@ mod tests {
     use crate::options::Options;
     use driftless::adapter::LayerShape;
 
-    fn settings(arguments: &[&str]) -> Result<NetworkSettings> {
+    fn settings(arguments: &[&str]) -> Result<NetworkSettings, NetworkFault> {
         let module = ["--network_module=lycoris.kohya", "--network_dim=8", "--network_alpha=4", "--network_args"];
         NetworkSettings::new(&Options::of(&[&module[..], arguments].concat()))
     }

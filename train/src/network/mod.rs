@@ -3,17 +3,19 @@
 //! Mirrors `networks/lora.py` of sd-scripts 48d368f and `kohya.py` of LyCORIS 4.1.3: text encoder before UNet, a change of zero first.
 //! Deliberate difference: first values come from one generator per network in the order of module paths.
 
+mod fault;
 pub mod file;
 mod kohya;
 mod lycoris;
 pub mod settings;
 
+pub use fault::NetworkFault;
 pub use settings::NetworkSettings;
 
 use crate::optimizer::{Group, Parameter};
 use crate::options::Options;
 use crate::seeds::{Purpose, generator};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use candle_core::{DType, Device, Var};
 use driftless::adapter::files::Network;
 use driftless::adapter::targets::TextEncoderTargets;
@@ -54,7 +56,7 @@ struct Rates {
 
 impl Rates {
     /// Each part's own rate, else the general one. Rate 0 leaves a part out, as do the two `_only` options.
-    fn new(options: &Options) -> Result<Self> {
+    fn new(options: &Options) -> Result<Self, NetworkFault> {
         let optimization = &options.optimization;
         let trained = |rate: f64, left_out: bool| (rate > 0.0 && !left_out).then_some(rate);
         let text = optimization.text_encoder_lr.first().copied().unwrap_or(optimization.learning_rate);
@@ -63,8 +65,7 @@ impl Rates {
             text_encoder: trained(text, options.network.network_train_unet_only),
             unet: trained(unet, options.network.network_train_text_encoder_only),
         };
-        ensure!(rates.unet.is_some() || rates.text_encoder.is_some(), "every learning rate is 0, so nothing would be trained");
-        Ok(rates)
+        if rates.unet.is_none() && rates.text_encoder.is_none() { Err(NetworkFault::NoRate) } else { Ok(rates) }
     }
 }
 
@@ -87,8 +88,7 @@ impl TrainedNetwork {
             let targets = network.settings.targets;
             network.add(Network::Unet, seed, unet, device, |path| targets.matches(path))?;
         }
-        ensure!(!network.layers.is_empty(), "the model has no layer that the adapter could sit on");
-        Ok(network)
+        if network.layers.is_empty() { Err(NetworkFault::NoLayer.into()) } else { Ok(network) }
     }
 
     fn add(&mut self, part: Network, seed: u64, slots: &Slots, device: &Device, chosen: impl Fn(&str) -> bool) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Which layers are adapted, and how: `--network_module`, `--network_dim` and their like.
 
+use super::fault::NetworkFault;
 use super::{kohya, lycoris};
 use crate::options::values::KeyValue;
 use crate::options::{Options, SaveFormat};
-use anyhow::{Result, anyhow, bail, ensure};
 use driftless::adapter::targets::{TextEncoderTargets, UnetTargets};
 use driftless::adapter::{Algorithm, DropoutRates, DropoutStyle, LayerShape, TrainableOptions};
 
@@ -55,9 +55,11 @@ impl NetworkSettings {
     ///
     /// # Errors
     /// When a module or an argument is not supported, or a number out of range.
-    pub fn new(options: &Options) -> Result<Self> {
+    pub fn new(options: &Options) -> Result<Self, NetworkFault> {
         let network = &options.network;
-        ensure!(network.network_dim > 0, "--network_dim is 0; a rank must be at least 1");
+        if network.network_dim == 0 {
+            return Err(NetworkFault::NoRank { option: "--network_dim" });
+        }
         let mut settings = match network.network_module.as_str() {
             "networks.lora" => kohya::settings(network)?,
             "lycoris.kohya" => lycoris::settings(network)?,
@@ -90,26 +92,34 @@ impl NetworkSettings {
         self.algorithm == Algorithm::lora() && self.dora.is_none()
     }
 
-    fn check(&self, options: &Options) -> Result<()> {
+    fn check(&self, options: &Options) -> Result<(), NetworkFault> {
         let ratios = [self.plus.unet, self.plus.text_encoder];
-        ensure!(ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite()), "--network_args: LoRA+ ratios must be above 0");
-        if let Some(convolution) = self.convolution {
-            ensure!(convolution.rank > 0, "--network_args conv_dim is 0; a rank must be at least 1");
-            let alpha = convolution.alpha;
-            ensure!(alpha >= 0.0 && alpha.is_finite(), "--network_args conv_alpha={alpha} must not be negative");
+        if !ratios.iter().all(|ratio| *ratio > 0.0 && ratio.is_finite()) {
+            return Err(NetworkFault::Ratio);
+        }
+        if let Some(RankAlpha { rank, alpha }) = self.convolution {
+            if rank == 0 {
+                return Err(NetworkFault::NoRank { option: "--network_args conv_dim" });
+            }
+            if alpha < 0.0 || !alpha.is_finite() {
+                return Err(NetworkFault::NegativeAlpha { found: alpha });
+            }
         }
         let DropoutRates { value, rank, module } = self.dropout;
-        for (name, rate) in [("dropout", value), ("rank_dropout", rank), ("module_dropout", module)] {
-            ensure!((0.0..1.0).contains(&rate), "--network_args {name}={rate} must be at least 0 and below 1");
+        let rates = [("dropout", value), ("rank_dropout", rank), ("module_dropout", module)];
+        if let Some((key, found)) = rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
+            return Err(NetworkFault::DropoutRate { key, found });
         }
-        if !self.is_lora() {
-            ensure!(ratios == [1.0, 1.0], "--network_args: LoRA+ ratios are for algo=lora without dora_wd");
-            ensure!(
-                options.output.save_model_as == SaveFormat::Safetensors,
-                "--save_model_as diffusers holds LoRA alone; save this algo as safetensors, and `convert diffusers` makes LoRA of it"
-            );
+        if self.is_lora() {
+            return Ok(());
         }
-        Ok(())
+        if ratios != [1.0, 1.0] {
+            return Err(NetworkFault::RatioWithoutLora);
+        }
+        match options.output.save_model_as {
+            SaveFormat::Safetensors => Ok(()),
+            SaveFormat::Diffusers => Err(NetworkFault::DiffusersHoldsLora),
+        }
     }
 
     /// What a layer's adapter is to be; `None` when it is not adapted.
@@ -131,17 +141,17 @@ impl RankAlpha {
 }
 
 /// The number of an argument.
-pub(super) fn number<T: std::str::FromStr>(argument: &KeyValue) -> Result<T> {
-    argument.number().map_err(|problem| anyhow!("--network_args {problem}"))
+pub(super) fn number<T: std::str::FromStr>(argument: &KeyValue) -> Result<T, NetworkFault> {
+    argument.number().map_err(NetworkFault::Value)
 }
 
 /// The truth of an argument.
-pub(super) fn flag(argument: &KeyValue) -> Result<bool> {
-    argument.flag().map_err(|problem| anyhow!("--network_args {problem}"))
+pub(super) fn flag(argument: &KeyValue) -> Result<bool, NetworkFault> {
+    argument.flag().map_err(NetworkFault::Value)
 }
 
 /// Takes LoRA+'s and the dropouts' arguments, which both modules have; whether it was one.
-pub(super) fn common(settings: &mut NetworkSettings, argument: &KeyValue) -> Result<bool> {
+pub(super) fn common(settings: &mut NetworkSettings, argument: &KeyValue) -> Result<bool, NetworkFault> {
     match argument.key.as_str() {
         "loraplus_lr_ratio" => settings.plus = LearningRatios { unet: number(argument)?, text_encoder: number(argument)? },
         "loraplus_unet_lr_ratio" => settings.plus.unet = number(argument)?,
@@ -165,11 +175,11 @@ pub(super) const COMMON: [&str; 6] = [
 ];
 
 /// The error for an argument that a module does not take: refused by name where another program knows it.
-pub(super) fn refuse<T>(argument: &KeyValue, own: &[&'static str], elsewhere: &[&str], advice: &str) -> Result<T> {
+pub(super) fn refusal(argument: &KeyValue, own: &[&'static str], elsewhere: &[&str], advice: &'static str) -> NetworkFault {
     let names: Vec<&'static str> = own.iter().copied().chain(COMMON).collect();
     let key = argument.key.as_str();
     if elsewhere.contains(&key) {
-        bail!("--network_args {key} is not supported{advice}; there are {}", names.join(", "));
+        return NetworkFault::OfAnotherProgram { key: key.to_owned(), advice, known: names.join(", ") };
     }
-    bail!("--network_args: {}", driftless::Error::unknown("argument", key, names))
+    NetworkFault::UnknownInArguments(driftless::Error::unknown("argument", key, names))
 }

@@ -8,7 +8,7 @@ use super::{Group, Optimizer};
 use crate::options::OptimizationOptions;
 use crate::options::values::KeyValue;
 use crate::options::values::ValueError;
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use candle_optimisers::{Decay, Momentum};
 use candle_optimisers::{
     adadelta::{Adadelta, ParamsAdaDelta},
@@ -23,7 +23,8 @@ use candle_optimisers::{
 
 /// An optimizer, or an argument for it, that cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum OptimizerFault {
+#[expect(missing_docs, reason = "a variant's fields are what its message shows")]
+pub enum OptimizerFault {
     #[error("--optimizer_type: {0} (there are {names})", names = NAMES.join(", "))]
     Unknown(driftless::Error),
     #[error("--optimizer_type {found} is not supported; there are {}", NAMES.join(", "))]
@@ -105,7 +106,7 @@ impl Choice {
     ///
     /// # Errors
     /// When the name is unknown or not supported, or an argument is not one of its own.
-    pub fn new(options: &OptimizationOptions) -> Result<Self> {
+    pub fn new(options: &OptimizationOptions) -> Result<Self, OptimizerFault> {
         let name = options.optimizer_type.rsplit('.').next().unwrap_or_default().to_lowercase();
         let mut arguments = Arguments::new(&options.optimizer_args);
         let mut notice = None;
@@ -145,9 +146,10 @@ impl Choice {
             }
             unknown => {
                 if REFUSED.iter().any(|refused| refused.to_lowercase() == unknown) {
-                    bail!(OptimizerFault::NotSupported { found: options.optimizer_type.clone() });
+                    return Err(OptimizerFault::NotSupported { found: options.optimizer_type.clone() });
                 }
-                bail!(OptimizerFault::Unknown(driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES)));
+                let error = driftless::Error::unknown("optimizer", &options.optimizer_type, NAMES);
+                return Err(OptimizerFault::Unknown(error));
             }
         };
         arguments.finish(&options.optimizer_type)?;
@@ -240,43 +242,45 @@ impl<'a> Arguments<'a> {
         found
     }
 
-    fn number(&mut self, key: &'static str, default: f64) -> Result<f64> {
+    fn number(&mut self, key: &'static str, default: f64) -> Result<f64, OptimizerFault> {
         let Some(argument) = self.take(key) else { return Ok(default) };
         let number: f64 = argument.number().map_err(OptimizerFault::Argument)?;
-        ensure!(
-            number.is_finite() && number >= 0.0,
-            OptimizerFault::Negative { key: key.to_owned(), found: argument.value.clone() }
-        );
-        Ok(number)
+        if number.is_finite() && number >= 0.0 {
+            return Ok(number);
+        }
+        Err(OptimizerFault::Negative { key: key.to_owned(), found: argument.value.clone() })
     }
 
-    fn flag(&mut self, key: &'static str) -> Result<bool> {
-        let flag = self.take(key).map_or(Ok(false), |argument| argument.flag());
-        Ok(flag.map_err(OptimizerFault::Argument)?)
+    fn flag(&mut self, key: &'static str) -> Result<bool, OptimizerFault> {
+        self.take(key).map_or(Ok(false), |argument| argument.flag()).map_err(OptimizerFault::Argument)
     }
 
-    fn adam(&mut self, weight_decay: f64) -> Result<Settings> {
+    fn adam(&mut self, weight_decay: f64) -> Result<Settings, OptimizerFault> {
         let betas = match self.take("betas") {
             Some(argument) => argument.pair().map_err(OptimizerFault::Argument)?,
             None => (0.9, 0.999),
         };
-        ensure!([betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)), OptimizerFault::Betas);
+        if ![betas.0, betas.1].iter().all(|beta| (0.0..1.0).contains(beta)) {
+            return Err(OptimizerFault::Betas);
+        }
         let eps = self.number("eps", 1e-8)?;
         Ok(Settings { betas, eps, weight_decay: self.number("weight_decay", weight_decay)? })
     }
 
-    fn sgd(&mut self, momentum: f64, nesterov: bool) -> Result<Kind> {
+    fn sgd(&mut self, momentum: f64, nesterov: bool) -> Result<Kind, OptimizerFault> {
         let nesterov = nesterov || self.flag("nesterov")?;
         let momentum = self.number("momentum", momentum)?;
         let (dampening, weight_decay) = (self.number("dampening", 0.0)?, self.number("weight_decay", 0.0)?);
-        ensure!(!nesterov || (momentum > 0.0 && dampening == 0.0), OptimizerFault::Nesterov);
+        if nesterov && (momentum <= 0.0 || dampening != 0.0) {
+            return Err(OptimizerFault::Nesterov);
+        }
         Ok(Kind::Sgd { momentum, nesterov, dampening, weight_decay })
     }
 
-    fn finish(self, name: &str) -> Result<()> {
+    fn finish(self, name: &str) -> Result<(), OptimizerFault> {
         let Some(unknown) = self.left.first() else { return Ok(()) };
         let error = driftless::Error::unknown("argument", &unknown.key, self.known.iter().copied());
-        bail!(OptimizerFault::UnknownArgument { optimizer: name.to_owned(), error, known: self.known.join(", ") });
+        Err(OptimizerFault::UnknownArgument { optimizer: name.to_owned(), error, known: self.known.join(", ") })
     }
 }
 
@@ -287,7 +291,7 @@ mod tests {
     use crate::options::Options;
     use candle_core::{Device, Var};
 
-    fn choice(arguments: &[&str]) -> Result<Choice> {
+    fn choice(arguments: &[&str]) -> Result<Choice, OptimizerFault> {
         Choice::new(&Options::of(arguments).optimization)
     }
 

@@ -4,12 +4,12 @@
 //! two cosines that end at a minimum, and the general learning rate inside `polynomial`.
 
 use crate::options::OptimizationOptions;
-use anyhow::{Result, bail, ensure};
 use std::f64::consts::PI;
 
 /// Options of a schedule that contradict each other.
 #[derive(Debug, thiserror::Error)]
-enum ScheduleFault {
+#[expect(missing_docs, reason = "a variant's fields are what its message shows")]
+pub enum ScheduleFault {
     #[error("--lr_scheduler: {0} (there are {names})", names = NAMES.join(", "))]
     Unknown(driftless::Error),
     #[error("--lr_scheduler constant has no warm-up; use constant_with_warmup, or --lr_warmup_steps 0")]
@@ -63,21 +63,21 @@ impl Schedule {
     ///
     /// # Errors
     /// When the name is not known, or the settings contradict each other.
-    pub fn new(options: &OptimizationOptions, total: usize) -> Result<Self> {
+    pub fn new(options: &OptimizationOptions, total: usize) -> Result<Self, ScheduleFault> {
         let warmup = options.lr_warmup_steps.of(total);
         let half_cycles = options.lr_scheduler_num_cycles as f64 / 2.0;
         let kind = match options.lr_scheduler.as_str() {
-            "constant" => {
-                ensure!(warmup == 0, ScheduleFault::ConstantWithWarmup);
-                Kind::Constant
-            }
+            "constant" if warmup > 0 => return Err(ScheduleFault::ConstantWithWarmup),
+            "constant" => Kind::Constant,
             "constant_with_warmup" => Kind::Constant,
             "linear" => Kind::Linear,
             "cosine" => Kind::Cosine,
             "cosine_with_restarts" => Kind::CosineWithRestarts { cycles: options.lr_scheduler_num_cycles as f64 },
             "polynomial" => {
                 let rate = options.learning_rate;
-                ensure!(rate > POLYNOMIAL_END, ScheduleFault::BelowTheEnd);
+                if rate <= POLYNOMIAL_END {
+                    return Err(ScheduleFault::BelowTheEnd);
+                }
                 Kind::Polynomial { rate, power: options.lr_scheduler_power }
             }
             "inverse_sqrt" => {
@@ -85,18 +85,20 @@ impl Schedule {
                 Kind::InverseSquareRoot { timescale: options.lr_scheduler_timescale.unwrap_or(default) as f64 }
             }
             "cosine_with_min_lr" => {
-                let Some(minimum) = options.lr_scheduler_min_lr_ratio else {
-                    bail!(ScheduleFault::NoMinimum);
-                };
+                let minimum = options.lr_scheduler_min_lr_ratio.ok_or(ScheduleFault::NoMinimum)?;
                 Kind::CosineWithMinimum { cycles: half_cycles, minimum }
             }
             "warmup_stable_decay" => {
                 let decay = options.lr_decay_steps.of(total);
-                ensure!(warmup + decay <= total, ScheduleFault::TooLong { steps: warmup + decay, total });
+                if warmup + decay > total {
+                    return Err(ScheduleFault::TooLong { steps: warmup + decay, total });
+                }
                 let minimum = options.lr_scheduler_min_lr_ratio.unwrap_or(0.0);
                 Kind::WarmupStableDecay { decay, cycles: half_cycles, minimum }
             }
-            unknown => bail!(ScheduleFault::Unknown(driftless::Error::unknown("learning-rate schedule", unknown, NAMES))),
+            unknown => {
+                return Err(ScheduleFault::Unknown(driftless::Error::unknown("learning-rate schedule", unknown, NAMES)));
+            }
         };
         Ok(Self { kind, warmup, total })
     }
@@ -143,7 +145,7 @@ mod tests {
     use crate::options::Options;
     use serde_json::Value;
 
-    fn schedule(arguments: &[&str], total: usize) -> Result<Schedule> {
+    fn schedule(arguments: &[&str], total: usize) -> Result<Schedule, ScheduleFault> {
         Schedule::new(&Options::of(arguments).optimization, total)
     }
 

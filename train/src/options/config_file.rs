@@ -3,7 +3,7 @@
 //! Deliberate differences: the name need not end in `.toml` (kohya appends it when it is missing; here both are tried), and a key
 //! that is no option is an error, where kohya ignores it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use driftless::formats::{FileKind, read_text};
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -18,6 +18,13 @@ pub struct Entry {
     /// What `true` stands for is told from text by this.
     pub kind: EntryKind,
 }
+
+/// A table, or a date, stands where a value belongs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config"
+)]
+struct NotAValue;
 
 /// How the value was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,27 +70,23 @@ fn existing(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-fn entry(key: &str, value: Value) -> Result<Entry> {
+fn entry(key: &str, value: Value) -> Result<Entry, NotAValue> {
     let name = key.replace('-', "_");
     let (values, kind) = match value {
         Value::Boolean(on) => (vec![], EntryKind::Boolean(on)),
-        Value::Array(items) => (items.iter().map(text).collect::<Result<_>>()?, EntryKind::List),
+        Value::Array(items) => (items.iter().map(text).collect::<Result<_, _>>()?, EntryKind::List),
         single => (vec![text(&single)?], EntryKind::Single),
     };
     Ok(Entry { name, values, kind })
 }
 
-fn text(value: &Value) -> Result<String> {
+fn text(value: &Value) -> Result<String, NotAValue> {
     Ok(match value {
         Value::String(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Boolean(on) => on.to_string(),
-        Value::Table(_) | Value::Array(_) | Value::Datetime(_) => {
-            bail!(
-                "expected a text, a number, true or false, or a list of them; a data set belongs into a file of its own, --dataset_config"
-            )
-        }
+        Value::Table(_) | Value::Array(_) | Value::Datetime(_) => return Err(NotAValue),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is written and shown beside the loop: adapters, states, metrics, samples, progress.
 
 use super::comparison;
+use super::fault::RunFault;
 use super::keep::Kept;
 use super::left_out::LeftOut;
 use super::plan::Plan;
@@ -17,7 +18,7 @@ use crate::samples::draw::{self, At};
 use crate::steps::StepReport;
 use crate::training::validation::Validation;
 use crate::training::{Hooks, Position, Trainer, Unreadable, state};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use driftless_cli::failure::sentence;
 use driftless_cli::progress::duration;
 use driftless_cli::{Unit, interrupt};
@@ -140,11 +141,11 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// When it could not be saved.
-    pub fn how_to_go_on(&mut self) -> Result<String> {
+    pub fn how_to_go_on(&mut self) -> Result<String, RunFault> {
         self.console.finish();
         let done = format!("{} of {} steps are done", self.steps_done, self.parts.plan.steps.total);
         match self.kept.take() {
-            Some(kept) if !kept.is_whole() => bail!("interrupted: {done}; {kept}"),
+            Some(kept) if !kept.is_whole() => Err(RunFault::NotKept { done, kept }),
             Some(kept) => Ok(format!("{done}; {kept}")),
             None => Ok(done),
         }
@@ -279,7 +280,7 @@ impl<'a> Files<'a> {
 
 impl Hooks<StableDiffusion> for Files<'_> {
     fn left_out(&mut self, trainer: &Trainer<StableDiffusion>, images: Vec<Unreadable>) -> Result<()> {
-        self.left_out.note(images, trainer.position.step, self.console)
+        Ok(self.left_out.note(images, trainer.position.step, self.console)?)
     }
 
     fn after_step(&mut self, trainer: &Trainer<StableDiffusion>, report: &StepReport) -> Result<bool> {

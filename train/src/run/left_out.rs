@@ -1,8 +1,8 @@
 //! Images that were sound when the run began and cannot be read any more: steps are done without them, up to a number.
 
+use super::fault::RunFault;
 use crate::monitor::Console;
 use crate::training::Unreadable;
-use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -24,20 +24,16 @@ impl LeftOut {
     ///
     /// # Errors
     /// When they have become too many.
-    pub fn note(&mut self, unreadable: Vec<Unreadable>, step: usize, console: &Console) -> Result<()> {
+    pub fn note(&mut self, unreadable: Vec<Unreadable>, step: usize, console: &Console) -> Result<(), RunFault> {
         for image in unreadable {
             if self.images.insert(image.path) {
                 console.warn(format!("left out at step {step}, and whenever it cannot be read: {}", image.why));
             }
         }
-        if self.images.len() > self.most {
-            bail!(
-                "{}, which is more than --max_skipped_images {}; put them back, or leave them out of the data set",
-                self.sentence(),
-                self.most
-            );
+        if self.images.len() <= self.most {
+            return Ok(());
         }
-        Ok(())
+        Err(RunFault::TooManyLeftOut { images: self.sentence(), most: self.most })
     }
 
     /// Says at the end which images steps were done without.

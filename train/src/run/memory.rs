@@ -3,12 +3,13 @@
 //! Weights, adapter, gradients and optimizer are counted; what the forward pass keeps for the backward pass is estimated by a formula in
 //! the UNet's sizes, whose factors were set by measuring full-size runs (the figures stand in its tests).
 
+use super::fault::RunFault;
 use super::plan::Plan;
 use crate::data::buckets::Size;
 use crate::model::skeleton::Skeleton;
 use crate::network::{NetworkSettings, TrainedNetwork};
 use crate::options::Precision;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use candle_core::Device;
 use driftless::unet::UnetConfig;
 
@@ -55,7 +56,7 @@ const NO_MACHINE: u64 = 1 << 42;
 ///
 /// # Errors
 /// When they could not.
-pub fn ensure_possible(settings: &NetworkSettings, skeleton: &Skeleton) -> Result<()> {
+pub fn ensure_possible(settings: &NetworkSettings, skeleton: &Skeleton) -> Result<(), RunFault> {
     let slots = skeleton.unet.slots().all().into_iter().chain(skeleton.text_encoder.slots().all());
     let parameters = slots.filter_map(|(_, slot)| {
         let shape = slot.kind();
@@ -65,14 +66,10 @@ pub fn ensure_possible(settings: &NetworkSettings, skeleton: &Skeleton) -> Resul
     });
     let needed = parameters.fold(0_usize, usize::saturating_add).saturating_mul(BYTES_PER_PARAMETER);
     let there = driftless_cli::memory::installed_bytes().unwrap_or(NO_MACHINE);
-    ensure!(
-        needed as u64 <= there,
-        "--network_dim {}: an adapter of that rank takes about {} with its optimizer, and this machine has {}; ranks up to 128 are usual",
-        settings.linear.rank,
-        shown(needed),
-        shown(there as usize)
-    );
-    Ok(())
+    if needed as u64 <= there {
+        return Ok(());
+    }
+    Err(RunFault::TooLarge { rank: settings.linear.rank, needed, there: there as usize })
 }
 
 /// Tensors of the autoencoder's first level that are alive at once.

@@ -11,9 +11,11 @@
 //! | [`left_out`] | images that cannot be read any more |
 //! | `output_folder` | where files come to be, by one run at a time |
 //! | [`memory`] | how much memory a run will take, about |
+//! | `fault` | what keeps a run from being begun, or ends it before its time |
 
 pub mod check;
 pub mod comparison;
+mod fault;
 pub mod hooks;
 pub mod keep;
 pub mod left_out;

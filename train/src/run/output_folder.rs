@@ -1,6 +1,7 @@
 //! The output folder: it can be written, and one run at a time writes to it.
 
-use anyhow::{Context, Result, bail};
+use super::fault::RunFault;
+use anyhow::{Context, Result};
 use driftless::formats::remove_stale;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ impl OutputFolder {
         let lock = lockable(folder).with_context(named)?;
         let lock = match lock.try_lock() {
             Ok(()) => Some(lock),
-            Err(TryLockError::WouldBlock) => bail!("{}: another run is writing there", named()),
+            Err(TryLockError::WouldBlock) => return Err(RunFault::InUse { folder: folder.to_owned() }.into()),
             Err(TryLockError::Error(_)) => None,
         };
         let probe = folder.join(".probe");

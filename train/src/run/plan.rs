@@ -1,5 +1,6 @@
 //! Everything that can be known, and refused, before the model is loaded.
 
+use super::fault::RunFault;
 use super::readiness;
 use crate::data::{self, DataSet};
 use crate::faults::Faults;
@@ -16,7 +17,7 @@ use crate::samples::{self, prompts};
 use crate::steps::Steps;
 use crate::training::latents::Latents;
 use crate::training::state::{self, Record};
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use driftless::scheduler::SAMPLERS;
 use std::collections::BTreeSet;
 
@@ -83,30 +84,22 @@ impl Plan {
                 Ok(Self { options, data, steps, names, seed, resume, skeleton })
             }
             // What is missing has left a fault.
-            _ => bail!("the run cannot be planned"),
+            _ => Err(RunFault::NotPlanned.into()),
         }
     }
 }
 
-fn ensure_can_resume(options: &Options, optimizer: &Choice) -> Result<()> {
+fn ensure_can_resume(options: &Options, optimizer: &Choice) -> Result<(), RunFault> {
     let output = &options.output;
     let saves_state = output.save_state || output.save_state_on_train_end || output.resume.is_some();
-    ensure!(
-        optimizer.can_resume() || !saves_state,
-        "--save_state and --resume need an optimizer that tells its state: --optimizer_type AdamW"
-    );
-    Ok(())
+    if saves_state && !optimizer.can_resume() { Err(RunFault::NoState) } else { Ok(()) }
 }
 
 /// A finished adapter may have taken days.
-fn ensure_not_finished(options: &Options, names: &Names) -> Result<()> {
+fn ensure_not_finished(options: &Options, names: &Names) -> Result<(), RunFault> {
     let (output, adapter) = (&options.output, names.adapter(When::End));
-    ensure!(
-        output.overwrite || output.resume.is_some() || !adapter.is_file(),
-        "{} is there already; give another --output_name or --output_dir, --resume with a state to train it further, or --overwrite",
-        adapter.display()
-    );
-    Ok(())
+    let may_be_there = output.overwrite || output.resume.is_some();
+    if !may_be_there && adapter.is_file() { Err(RunFault::Finished { adapter }) } else { Ok(()) }
 }
 
 /// kohya's default rate is one for whole models, far too small for an adapter.
@@ -144,17 +137,10 @@ fn check_samples(options: &Options, console: &Console, faults: &mut Faults) {
     }
 }
 
-fn seed(options: &Options, resume: Option<&Record>, console: &Console) -> Result<u64> {
+fn seed(options: &Options, resume: Option<&Record>, console: &Console) -> Result<u64, RunFault> {
     match (options.run.seed, resume) {
-        (Some(seed), Some(record)) => {
-            ensure!(
-                seed == record.seed,
-                "--seed is {seed}, but the state to resume is of seed {}; leave --seed out",
-                record.seed
-            );
-            Ok(seed)
-        }
-        (None, Some(record)) => Ok(record.seed),
+        (Some(seed), Some(record)) if seed != record.seed => Err(RunFault::OtherSeed { expected: record.seed, found: seed }),
+        (_, Some(record)) => Ok(record.seed),
         (Some(seed), None) => Ok(seed),
         (None, None) => {
             let seed = random_seed();

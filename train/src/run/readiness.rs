@@ -7,8 +7,9 @@ use crate::model::skeleton::Skeleton;
 use crate::monitor::Console;
 use crate::network::{NetworkSettings, TrainedNetwork};
 use crate::options::Options;
+use crate::run::fault::RunFault;
 use crate::run::memory;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::Device;
 use driftless::adapter::AdapterFile;
 use driftless::formats::AtomicFile;
@@ -61,7 +62,9 @@ pub fn folders(options: &Options, faults: &mut Faults) {
 fn writable(folder: &Path) -> Result<()> {
     let whole = std::path::absolute(folder)?;
     let Some(there) = whole.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()) else { return Ok(()) };
-    ensure!(there.is_dir(), "{} is not a folder", there.display());
+    if !there.is_dir() {
+        return Err(RunFault::NotAFolder { path: there.to_owned() }.into());
+    }
     // Gone again as soon as it is dropped.
     AtomicFile::create(there.join(".probe")).map(drop).context("cannot be written")
 }

@@ -1,5 +1,6 @@
 //! Training: the model is loaded, the adapter put in, the loop run, the result written.
 
+use super::fault::RunFault;
 use super::hooks::{Files, Parts};
 use super::output_folder::{self, OutputFolder};
 use super::plan::Plan;
@@ -15,10 +16,9 @@ use crate::training::latents::Latents;
 use crate::training::loader::Source;
 use crate::training::validation::Validation;
 use crate::training::{Learner, NotANumber, Outcome, Position, Trainer, state};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use driftless::hub::HubOptions;
 use driftless::pipeline::{ModelOptions, Pipeline};
-use driftless_cli::failure::sentence;
 use driftless_cli::{Ended, Unit, interrupt};
 use std::path::Path;
 use std::sync::Arc;
@@ -86,9 +86,9 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         Ok(Outcome::Stopped) => Ok(Ended::Interrupted(files.how_to_go_on()?)),
         // Whatever ended it, what was trained is kept.
         Err(error) => {
-            let cause = error.is::<NotANumber>().then(|| model.first_spoilt_weight().ok().flatten()).flatten();
-            let cause = cause.map_or_else(String::new, |weight| format!("; the base model's `{weight}` holds what is no number"));
-            Err(anyhow!("{}{cause}; {}", sentence(error.as_ref()), files.keep(&trainer)))
+            let spoilt = error.is::<NotANumber>().then(|| model.first_spoilt_weight().ok().flatten()).flatten();
+            let kept = files.keep(&trainer);
+            Err(RunFault::Ended { error, spoilt, kept }.into())
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Mirrors `line_to_prompt_dict`, `load_prompts` and `sample_image_inference` of sd-scripts 48d368f. Deliberate difference: an option that
 //! is not understood is reported, with its line; there it is dropped in silence.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use driftless::formats::{FileKind, read_text};
 use serde::Deserialize;
 use std::path::Path;
@@ -83,13 +83,18 @@ pub fn read(path: &Path) -> Result<Vec<Prompt>> {
         _ => from_lines(&text).with_context(named)?,
     };
     let prompts: Vec<Prompt> = written.into_iter().map(Written::settled).collect();
-    for prompt in &prompts {
-        let Prompt { width, height, scale, .. } = *prompt;
-        let fault = PromptFault::TooLarge { width, height };
-        ensure!(width.max(height) <= MOST_SIDE, anyhow::Error::new(fault).context(named()));
-        ensure!(scale.is_finite(), anyhow::Error::new(PromptFault::Scale(scale)).context(named()));
-    }
+    prompts.iter().try_for_each(Prompt::check).with_context(named)?;
     Ok(prompts)
+}
+
+impl Prompt {
+    fn check(&self) -> Result<(), PromptFault> {
+        let Self { width, height, scale, .. } = *self;
+        if width.max(height) > MOST_SIDE {
+            return Err(PromptFault::TooLarge { width, height });
+        }
+        if scale.is_finite() { Ok(()) } else { Err(PromptFault::Scale(scale)) }
+    }
 }
 
 impl Written {
@@ -117,7 +122,7 @@ fn from_lines(text: &str) -> Result<Vec<Written>> {
     prompts.map(|(number, line)| from_line(line).with_context(|| format!("line {number}"))).collect()
 }
 
-fn from_line(line: &str) -> Result<Written> {
+fn from_line(line: &str) -> Result<Written, PromptFault> {
     let mut parts = line.split(" --");
     let mut written = Written { prompt: parts.next().unwrap_or_default().trim().to_owned(), ..Written::default() };
     for part in parts {
@@ -132,8 +137,8 @@ fn from_line(line: &str) -> Result<Written> {
             "l" => written.scale = Some(value.parse().map_err(|_| wrong())?),
             "s" => written.sample_steps = Some(value.parse().map_err(|_| wrong())?),
             "ss" => written.sample_sampler = Some(value.to_owned()),
-            "cn" => bail!(PromptFault::ControlImage),
-            _ => bail!(PromptFault::UnknownOption { flag: flag.to_owned() }),
+            "cn" => return Err(PromptFault::ControlImage),
+            _ => return Err(PromptFault::UnknownOption { flag: flag.to_owned() }),
         }
     }
     Ok(written)
@@ -145,7 +150,9 @@ fn from_toml(text: &str) -> Result<Vec<Written>> {
     let mut common = root.get("prompt").and_then(toml::Value::as_table).cloned().ok_or(PromptFault::NoPrompt)?;
     let subsets = common.remove("subset").ok_or(PromptFault::NoSubset)?;
     let subsets = subsets.as_array().ok_or(PromptFault::NotAList)?;
-    ensure!(!subsets.is_empty(), PromptFault::NoSubset);
+    if subsets.is_empty() {
+        return Err(PromptFault::NoSubset.into());
+    }
     let merged = subsets.iter().map(|subset| {
         let mut merged = common.clone();
         merged.extend(subset.as_table().cloned().unwrap_or_default());

@@ -11,7 +11,7 @@ use crate::data::{DataSet, Sample};
 use crate::model::Model;
 use crate::options::Interpolation;
 use crate::seeds::{Purpose, generator};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use driftless::formats::open_regular;
 use driftless::vae::Posterior;
@@ -22,13 +22,16 @@ use std::path::PathBuf;
 
 /// Why latents cannot be cached.
 #[derive(Debug, thiserror::Error)]
-enum LatentFault {
+#[expect(missing_docs, reason = "a variant's fields are what its message shows")]
+pub enum LatentFault {
     #[error("--cache_latents does not go with random_crop: a cached latent is always cut alike")]
     RandomCrop,
     #[error("--cache_latents does not go with color_aug: a cached latent always has the same colors")]
     ColorAugmentation,
     #[error("{}: its latents are not numbers; train with --mixed_precision no or bf16", image.display())]
     NotNumbers { image: PathBuf },
+    #[error("{}: was not encoded", image.display())]
+    NotEncoded { image: PathBuf },
 }
 
 /// Latents by image.
@@ -126,7 +129,7 @@ impl Latents {
     ///
     /// # Errors
     /// When its images are not the same at every draw.
-    pub fn check(set: &DataSet) -> Result<()> {
+    pub fn check(set: &DataSet) -> Result<(), LatentFault> {
         wanted(set).map(drop)
     }
 
@@ -145,16 +148,16 @@ impl Latents {
     }
 }
 
-fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>> {
+fn wanted(set: &DataSet) -> Result<Vec<Wanted<'_>>, LatentFault> {
     let mut wanted = Vec::new();
     for (dataset_index, dataset) in set.datasets.iter().enumerate() {
         for (index, sample) in dataset.samples.iter().enumerate() {
             let plan = &dataset.subsets[sample.subset].plan;
             if plan.random_crop {
-                bail!(LatentFault::RandomCrop);
+                return Err(LatentFault::RandomCrop);
             }
             if plan.color {
-                bail!(LatentFault::ColorAugmentation);
+                return Err(LatentFault::ColorAugmentation);
             }
             let position = (dataset_index, index);
             wanted.push(Wanted { sample, interpolation: plan.interpolation, flip: plan.flip, position });
@@ -185,7 +188,9 @@ impl Wanted<'_> {
             let posterior =
                 Posterior { mean: mean.to_device(&Device::Cpu)?, log_variance: log_variance.to_device(&Device::Cpu)? };
             let sum = posterior.mean.abs()?.sum_all()?.to_scalar::<f32>()?;
-            ensure!(sum.is_finite(), LatentFault::NotNumbers { image: self.sample.path.clone() });
+            if !sum.is_finite() {
+                return Err(LatentFault::NotNumbers { image: self.sample.path.clone() }.into());
+            }
             Ok((*flipped, posterior))
         };
         self.flips().iter().map(encode).collect()
@@ -194,7 +199,7 @@ impl Wanted<'_> {
     /// The sample of the posterior that the run keeps, `[c, h, w]`.
     fn draw(&self, model: &impl Model, posteriors: &BTreeMap<bool, Posterior>, key: Key, seed: u64) -> Result<Tensor> {
         let flipped = key.flipped;
-        let posterior = posteriors.get(&flipped).with_context(|| format!("{}: was not encoded", self.sample.path.display()))?;
+        let posterior = posteriors.get(&flipped).ok_or_else(|| LatentFault::NotEncoded { image: self.sample.path.clone() })?;
         let mut number = [0; 8];
         number.copy_from_slice(&key.content[..8]);
         let mut generator = generator(seed, Purpose::Latent, u64::from_le_bytes(number) ^ u64::from(flipped));

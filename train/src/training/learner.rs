@@ -8,10 +8,11 @@ use crate::optimizer::schedule::Schedule;
 use crate::optimizer::{Gradients, Group, Optimizer};
 use crate::options::Options;
 use crate::seeds::{Purpose, generator};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use candle_core::Tensor;
 use driftless::rng::Generator;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Everything that a step changes, and what it needs to do so.
 pub struct Learner<'a, M> {
@@ -142,14 +143,13 @@ impl<'a, M: Model> Learner<'a, M> {
         if self.model.trains_text_encoder() || !batch.captions_are_fixed {
             return Ok(self.model.encode_captions(&captions)?);
         }
+        let mut states = Vec::with_capacity(captions.len());
         for caption in captions {
-            if !self.texts.contains_key(caption) {
-                let states = self.model.encode_captions(&[caption])?;
-                self.texts.insert(caption.to_owned(), states);
-            }
+            states.push(match self.texts.entry(caption.to_owned()) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(self.model.encode_captions(&[caption])?).clone(),
+            });
         }
-        let states =
-            batch.captions.iter().map(|caption| self.texts.get(caption).ok_or_else(|| anyhow!("{caption}: was not encoded")));
-        Ok(Tensor::cat(&states.collect::<Result<Vec<_>>>()?, 0)?)
+        Ok(Tensor::cat(&states, 0)?)
     }
 }

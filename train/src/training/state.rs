@@ -16,7 +16,7 @@ use super::trainer::{Position, Trainer};
 use crate::model::Model;
 use crate::optimizer::{Group, State};
 use crate::options::identity::{self, Configuration, Difference};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::{AtomicFolder, FileKind, WeightFile, read_bounded, write_safetensors};
 use driftless::rng::Generator;
@@ -41,6 +41,19 @@ pub struct Record {
     pub configuration: Configuration,
 }
 
+/// Why a state cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+enum StateFault {
+    #[error("{optimizer} does not tell its state, so the run cannot be saved to go on later")]
+    NotTold { optimizer: String },
+    #[error("--resume {}: is a state of kohya's trainer, which only that can read; start anew, or with --network_weights", folder.display())]
+    Kohyas { folder: PathBuf },
+    #[error("--resume {}: is of the format `{found}`, this program reads `{FORMAT}`", folder.display())]
+    Format { folder: PathBuf, found: String },
+    #[error("`{key}` has another shape; the state is of another network")]
+    Shape { key: String },
+}
+
 const FORMAT: &str = "driftless train state 2";
 /// The format whose adapter is under the keys of the parameters, and of no use elsewhere.
 const FIRST_FORMAT: &str = "driftless train state 1";
@@ -60,7 +73,7 @@ pub fn write<M: Model>(
     adapter: impl FnOnce(&Path) -> driftless::Result<()>,
 ) -> Result<()> {
     let Some(state) = trainer.learner.optimizer.state() else {
-        bail!("{} does not tell its state, so the run cannot be saved to go on later", trainer.learner.optimizer.description());
+        return Err(StateFault::NotTold { optimizer: trainer.learner.optimizer.description() }.into());
     };
     let Position { epoch, batch, step } = trainer.position;
     let record = Record {
@@ -100,17 +113,14 @@ pub fn read_record(folder: &Path) -> Result<Record> {
     let path = folder.join(RECORD);
     let named = || format!("--resume {}", folder.display());
     if folder.join("train_state.json").exists() && !path.exists() {
-        bail!("{}: is a state of kohya's trainer, which only that can read; start anew, or with --network_weights", named());
+        return Err(StateFault::Kohyas { folder: folder.to_owned() }.into());
     }
     let bytes = read_bounded(&path, FileKind::List).with_context(named)?;
     let record: Record = serde_json::from_slice(&bytes).with_context(|| format!("{}: {RECORD} is damaged", named()))?;
-    ensure!(
-        [FORMAT, FIRST_FORMAT].contains(&record.format.as_str()),
-        "{}: is of the format `{}`, this program reads `{FORMAT}`",
-        named(),
-        record.format
-    );
-    Ok(record)
+    match record.format.as_str() {
+        FORMAT | FIRST_FORMAT => Ok(record),
+        found => Err(StateFault::Format { folder: folder.to_owned(), found: found.to_owned() }.into()),
+    }
 }
 
 /// Puts the state in `folder` into `trainer`; `adapter` gives the trained matrices the values of the adapter's file. Returns the
@@ -149,11 +159,9 @@ fn restore_by_key(groups: &[Group], path: &Path, device: &Device) -> Result<()> 
     let file = WeightFile::open(path)?;
     for parameter in groups.iter().flat_map(|group| &group.parameters) {
         let tensor = file.tensor(&parameter.key, device)?;
-        ensure!(
-            tensor.dims() == parameter.var.dims() && tensor.dtype() == DType::F32,
-            "`{}` has another shape; the state is of another network",
-            parameter.key
-        );
+        if tensor.dims() != parameter.var.dims() || tensor.dtype() != DType::F32 {
+            return Err(StateFault::Shape { key: parameter.key.clone() }.into());
+        }
         parameter.var.set(&tensor)?;
     }
     Ok(())

@@ -7,9 +7,9 @@ use crate::Result;
 use crate::adapter::LayerShape;
 use crate::adapter::component::{BIAS_DIFFERENCE, Component};
 use crate::adapter::family::{Change, Family, fits};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
+use crate::error::AdapterMisfit;
 
 /// A difference of the layer's weight.
 #[derive(Clone, Debug)]
@@ -59,11 +59,11 @@ impl Family for Full {
         Some(self.difference.dims().to_vec())
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits(self.difference.dims(), weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

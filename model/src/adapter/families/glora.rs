@@ -11,9 +11,9 @@ use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::matrix;
 use crate::adapter::family::{Change, Family, fits_flat};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
+use crate::error::AdapterMisfit;
 
 /// GLoRA's factors.
 #[derive(Clone, Debug)]
@@ -88,11 +88,11 @@ impl Family for Glora {
         Some([&[self.b1.dims()[0]], &self.b2.dims()[1..]].concat())
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits_flat(&self.weight_shape().unwrap_or_default(), weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

@@ -8,9 +8,9 @@ use crate::Result;
 use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::family::{Change, Family, fits_axis};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
+use crate::error::AdapterMisfit;
 
 /// IA3's vector.
 #[derive(Clone, Debug)]
@@ -72,11 +72,11 @@ impl Family for Ia3 {
         None
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits_axis(Self::NAME, "scales", self.weight.elem_count(), usize::from(self.on_input), weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

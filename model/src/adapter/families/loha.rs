@@ -10,10 +10,9 @@ use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::{core_product, matrix};
 use crate::adapter::family::{Change, Family, fits_flat};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
-use crate::error::AdapterCause;
+use crate::error::{AdapterCause, AdapterMisfit};
 
 /// Left factor of the first product.
 const W1_A: Component = Component::named("hada_w1_a");
@@ -183,11 +182,11 @@ impl Family for Loha {
         })
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits_flat(&self.weight_shape().unwrap_or_default(), weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

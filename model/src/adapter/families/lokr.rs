@@ -11,10 +11,9 @@ use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::core_product::{core_product, kronecker, matrix};
 use crate::adapter::family::{Change, Family, fits_flat};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{Algorithm, Argument, FirstValues, Training, Value};
-use crate::error::AdapterCause;
+use crate::error::{AdapterCause, AdapterMisfit};
 
 /// The outer factor.
 const W1: Component = Component::named("lokr_w1");
@@ -276,11 +275,11 @@ impl Family for Lokr {
         Some(inner)
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits_flat(&self.weight_shape().unwrap_or_default(), weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

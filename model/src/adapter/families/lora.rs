@@ -11,10 +11,9 @@ use crate::adapter::LayerShape;
 use crate::adapter::component::{Component, Spelling};
 use crate::adapter::core_product::{core_product, matrix};
 use crate::adapter::family::{Change, Family, ThinTerm, fits};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::{FirstValues, Training};
-use crate::error::AdapterCause;
+use crate::error::{AdapterCause, AdapterMisfit};
 use crate::model_family::LayerKind;
 use crate::{Error, Result};
 
@@ -154,12 +153,12 @@ impl Family for Lora {
         Some([&[self.up.dims()[0], self.down.dims()[1]], whole.dims().get(2..).unwrap_or_default()].concat())
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits(&self.weight_shape().unwrap_or_default(), weight)
     }
 
     /// Published files keep the factors of 1x1 convolutions and linear layers in each other's shape.
-    fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, kind: LayerShape) -> Result<Self, AdapterMisfit> {
         let rank = Self::rank(self);
         let (mut down, up) = shapes(kind, rank)?;
         let mut mid = None;
@@ -167,7 +166,7 @@ impl Family for Lora {
             down[2..].fill(1);
             mid = Some(fit("mid", core, &[rank, rank, kernel, kernel])?);
         } else if self.mid.is_some() {
-            return Err(Misfit::Core);
+            return Err(AdapterMisfit::Core);
         }
         Ok(Self { down: fit("down", &self.down, &down)?, up: fit("up", &self.up, &up)?, mid })
     }
@@ -213,11 +212,11 @@ impl Lora {
 }
 
 /// The shapes of `down` and `up` at a rank.
-fn shapes(kind: LayerShape, rank: usize) -> Result<(Vec<usize>, Vec<usize>), Misfit> {
+fn shapes(kind: LayerShape, rank: usize) -> Result<(Vec<usize>, Vec<usize>), AdapterMisfit> {
     match kind {
         LayerShape::Linear { c_in, c_out } => Ok((vec![rank, c_in], vec![c_out, rank])),
         LayerShape::Conv2d { c_in, c_out, kernel } => Ok((vec![rank, c_in, kernel, kernel], vec![c_out, rank, 1, 1])),
-        LayerShape::Norm { channels } => Err(Misfit::Kind { family: Lora::NAME, found: vec![channels] }),
+        LayerShape::Norm { channels } => Err(AdapterMisfit::Kind { family: Lora::NAME, found: vec![channels] }),
     }
 }
 
@@ -250,11 +249,11 @@ fn read_up(layer: &StoredLayer, key: &str) -> Result<Tensor> {
 }
 
 /// `tensor` in `shape`, where both differ in sizes of one alone.
-fn fit(component: &'static str, tensor: &Tensor, shape: &[usize]) -> Result<Tensor, Misfit> {
+fn fit(component: &'static str, tensor: &Tensor, shape: &[usize]) -> Result<Tensor, AdapterMisfit> {
     if tensor.dims() == shape {
         return Ok(tensor.clone());
     }
-    let misfit = || Misfit::Factor { component, expected: shape.to_vec(), found: tensor.dims().to_vec() };
+    let misfit = || AdapterMisfit::Factor { component, expected: shape.to_vec(), found: tensor.dims().to_vec() };
     let plain = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
     if plain(tensor.dims()) == plain(shape) { tensor.reshape(shape).map_err(|_| misfit()) } else { Err(misfit()) }
 }

@@ -26,10 +26,10 @@ use super::LayerShape;
 use super::component::Component;
 use super::decorators;
 use super::family::{Change, Family, ThinTerm};
-use super::misfit::Misfit;
 use super::stored_layer::StoredLayer;
 use super::training::Training;
 use crate::Result;
+use crate::error::AdapterMisfit;
 
 /// What is said of a family apart from any one layer; see the constants of the same names.
 pub(super) struct Row {
@@ -115,11 +115,11 @@ macro_rules! registry {
                 match self { $(Self::$family(factors) => Family::weight_shape(factors)),+ }
             }
 
-            pub(super) fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+            pub(super) fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
                 match self { $(Self::$family(factors) => Family::check(factors, weight)),+ }
             }
 
-            pub(super) fn fitted(&self, kind: LayerShape) -> Result<Self, Misfit> {
+            pub(super) fn fitted(&self, kind: LayerShape) -> Result<Self, AdapterMisfit> {
                 Ok(match self { $(Self::$family(factors) => Self::$family(Family::fitted(factors, kind)?)),+ })
             }
 

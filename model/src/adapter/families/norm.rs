@@ -8,9 +8,9 @@ use crate::Result;
 use crate::adapter::LayerShape;
 use crate::adapter::component::Component;
 use crate::adapter::family::{Change, Family};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
+use crate::error::AdapterMisfit;
 
 /// Differences of a normalization's parameters.
 #[derive(Clone, Debug)]
@@ -74,14 +74,14 @@ impl Family for Norm {
         Some(self.weight.dims().to_vec())
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         if weight == self.weight.dims() {
             return Ok(());
         }
-        Err(Misfit::Weight { expected: self.weight.dims().to_vec(), found: weight.to_vec() })
+        Err(AdapterMisfit::Weight { expected: self.weight.dims().to_vec(), found: weight.to_vec() })
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 

@@ -20,10 +20,9 @@ use nalgebra::DMatrix;
 use crate::adapter::LayerShape;
 use crate::adapter::component::{ALPHA, Component};
 use crate::adapter::family::{Change, Family, fits_axis};
-use crate::adapter::misfit::Misfit;
 use crate::adapter::stored_layer::StoredLayer;
 use crate::adapter::training::Training;
-use crate::error::{AdapterCause, ArgumentCause};
+use crate::error::{AdapterCause, AdapterMisfit, ArgumentCause};
 use crate::{Error, Result, ops};
 
 /// OFT's blocks.
@@ -174,11 +173,11 @@ impl Family for Oft {
         None
     }
 
-    fn check(&self, weight: &[usize]) -> Result<(), Misfit> {
+    fn check(&self, weight: &[usize]) -> Result<(), AdapterMisfit> {
         fits_axis(Self::NAME, "turns", self.blocks.outputs(), 0, weight)
     }
 
-    fn fitted(&self, _kind: LayerShape) -> Result<Self, Misfit> {
+    fn fitted(&self, _kind: LayerShape) -> Result<Self, AdapterMisfit> {
         Ok(self.clone())
     }
 
