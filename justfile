@@ -20,7 +20,7 @@ test crate name="":
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 
-# Licences, sources and advisories of the dependencies (needs cargo-deny)
+# Licenses, sources and advisories of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
 
