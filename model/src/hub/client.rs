@@ -11,7 +11,7 @@ use crate::formats::{FileKind, read_bounded};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use ureq::http::{Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
@@ -202,9 +202,8 @@ impl<'a> Client<'a> {
             return Ok(response);
         }
         if matches!(status, 408 | 429 | 500..=599) {
-            let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            // Dates, which the header may hold too, are not read: the usual waits do as well.
-            let after = header.and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs);
+            let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            let after = text(header::RETRY_AFTER).and_then(|value| retry_after(value, text(header::DATE), SystemTime::now()));
             let cause = ConnectionCause::Busy { endpoint: self.endpoint.to_owned(), status };
             return Err(Failure::Passing { cause, offline: false, after });
         }
@@ -277,6 +276,18 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
+/// The wait that a `Retry-After` asks for: seconds, or a date (RFC 9110, 10.2.3), which is compared with the server's own clock where it
+/// tells it. A date that has passed asks for none; what is neither asks for nothing.
+fn retry_after(value: &str, date: Option<&str>, here: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let now = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(here);
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
 fn is_loopback(endpoint: &str) -> bool {
     let host = origin(endpoint).trim_start_matches("https://").trim_start_matches("http://");
     ["localhost", "127.0.0.1", "[::1]"].contains(&host.rsplit_once(':').map_or(host, |(host, _)| host)) || host == "[::1]"
@@ -289,4 +300,24 @@ fn parse_listing(body: &[u8]) -> Option<Listing> {
     let names = files.iter().filter_map(|file| file.get("rfilename")?.as_str());
     let names = names.filter(|name| files::is_plain_path(name)).map(str::to_owned).collect();
     files::is_plain_name(commit).then(|| Listing { commit: commit.to_owned(), names })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_seconds_or_dates() {
+        let here = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |value: &str, date: Option<&str>| retry_after(value, date, here).map(|wait| wait.as_secs());
+        assert_eq!(wait(" 120 ", None), Some(120));
+        // The three forms that a date may have.
+        for date in ["Sun, 06 Nov 1994 08:50:37 GMT", "Sunday, 06-Nov-94 08:50:37 GMT", "Sun Nov  6 08:50:37 1994"] {
+            assert_eq!(wait(date, None), Some(60), "{date}");
+        }
+        // By the server's clock, which may be another; passed; neither.
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", Some("Sun, 06 Nov 1994 08:50:30 GMT")), Some(7));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:00:00 GMT", None), Some(0));
+        assert_eq!((wait("soon", None), wait("-1", None), wait("Sun, 99 Nov 1994 08:50:37 GMT", None)), (None, None, None));
+    }
 }

@@ -167,13 +167,17 @@ fn a_server_that_drips_is_given_up() {
 
 #[test]
 fn the_wait_that_a_server_asks_for_is_kept() {
-    let hub = Hub::new(pipeline(), Behavior { busy: 1, retry_after: Some(1), ..Behavior::default() });
+    let hub = Hub::new(pipeline(), Behavior { busy: 1, retry_after: Some("1".to_owned()), ..Behavior::default() });
     let begin = std::time::Instant::now();
     download(ID, SMALL[0], &hub.options()).unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
-    hub.server.behave(Behavior { busy: 1, retry_after: Some(86_400), ..Behavior::default() });
+    hub.server.behave(Behavior { busy: 1, retry_after: Some("86400".to_owned()), ..Behavior::default() });
     let error = message(download(ID, SMALL[1], &hub.options()));
     assert!(error.contains("come back in 86400 s") && error.contains("HTTP 503"), "{error}");
+    let date = "Fri, 31 Dec 9999 23:59:59 GMT".to_owned();
+    hub.server.behave(Behavior { busy: 1, retry_after: Some(date), ..Behavior::default() });
+    let error = message(download(ID, SMALL[1], &hub.options()));
+    assert!(error.contains("come back in 25"), "some 250 thousand million seconds: {error}");
 }
 
 #[test]

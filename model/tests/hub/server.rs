@@ -38,8 +38,8 @@ pub struct Behavior {
     pub damaged_small: usize,
     /// Small files come byte by byte with this pause.
     pub drip: Duration,
-    /// What a busy answer asks to wait, in seconds.
-    pub retry_after: Option<u64>,
+    /// What a busy answer asks to wait: seconds, or a date.
+    pub retry_after: Option<String>,
     /// Small files are announced with this length.
     pub announced: Option<u64>,
     /// Small files come without a length and never end.
@@ -161,7 +161,7 @@ impl State {
         let mut behavior = self.behavior.lock().unwrap();
         if behavior.busy > 0 {
             behavior.busy -= 1;
-            let after = behavior.retry_after.map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+            let after = behavior.retry_after.as_ref().map_or(String::new(), |wait| format!("retry-after: {wait}\r\n"));
             return Some(format!("HTTP/1.1 503 Service Unavailable\r\n{after}"));
         }
         if let Some((status, code)) = behavior.refusal {
