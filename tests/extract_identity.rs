@@ -186,7 +186,50 @@ fn what_each_image_has_of_its_own() {
     succeeded(&with(&[]));
     let edge = here.join("edges/002.png");
     std::fs::write(&edge, [std::fs::read(&edge).unwrap(), b"more".to_vec()].concat()).unwrap();
-    refused_as_other(&with(&[]), &["the canny image of ", "002.png has another size"]);
+    refused_as_other(&with(&[]), &["the canny image of ", "002.png has other contents"]);
+}
+
+/// What has the same size and even the same time is told by its contents; what was only touched goes on.
+#[test]
+fn images_of_the_same_size_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let bitmap = |color: u8| {
+        let mut bytes = vec![color; 54 + 3 * 64 * 64];
+        bytes[..54].fill(0);
+        bytes[..2].copy_from_slice(b"BM");
+        for (at, value) in [(10, 54), (14, 40), (18, 64), (22, 64), (26, 1 | 24 << 16)] {
+            bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+        }
+        bytes
+    };
+    for folder in ["photos", "edges"] {
+        std::fs::create_dir(here.join(folder)).unwrap();
+        (0..3).for_each(|number| std::fs::write(here.join(format!("{folder}/{number}.bmp")), bitmap(number)).unwrap());
+    }
+    let controlnet = format!("canny={}", world().join("model/controlnet-canny").display());
+    let control = ["--control", "canny", "--controlnet-model", &controlnet, "--control-image-dir", "canny=edges"];
+    let with = |more: &[&str]| extract(here, &[&["--input_dir", "photos/*.bmp"], &control[..], more].concat());
+    succeeded(&with(&[]));
+    let before = files(&here.join("OUT"));
+    let replaced = |name: &str, color: u8| {
+        let path = here.join(name);
+        let time = path.metadata().unwrap().modified().unwrap();
+        std::fs::write(&path, bitmap(color)).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    let touched = std::fs::File::options().write(true).open(here.join("photos/0.bmp")).unwrap();
+    touched.set_modified(std::time::SystemTime::now()).unwrap();
+    succeeded(&with(&[]));
+    replaced("photos/1.bmp", 200);
+    refused_as_other(&with(&[]), &["1.bmp has other contents than when its features were made"]);
+    replaced("photos/1.bmp", 1);
+    replaced("edges/2.bmp", 200);
+    refused_as_other(&with(&[]), &["the canny image of ", "2.bmp has other contents"]);
+    replaced("edges/2.bmp", 2);
+    succeeded(&with(&[]));
+    let after = files(&here.join("OUT"));
+    assert!(before.iter().all(|(name, bytes)| name == "extract.json" || after[name] == *bytes));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use driftless::formats::open_regular;
+use driftless::formats::{FileKind, open_regular};
 use driftless::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,6 +23,18 @@ pub struct FileRecord {
     /// When its contents, and where the system tells it anything else about it, were last changed: nanoseconds since 1970.
     changed: String,
     sha256: String,
+}
+
+impl FileRecord {
+    /// Whether two files hold the same, whenever and wherever they were written.
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256
+    }
+
+    #[cfg(test)]
+    pub fn holding(hash: &str) -> Self {
+        Self { bytes: 0, changed: String::new(), sha256: hash.to_owned() }
+    }
 }
 
 /// Hashes of files, those known from an earlier run included.
@@ -79,8 +91,22 @@ impl Contents {
             return Ok(record.sha256.clone());
         }
         let metadata = std::fs::metadata(path).map_err(Error::io(path))?;
-        let (bytes, changed) = (metadata.len(), changed(&metadata));
-        let known = self.known.get(&place).filter(|known| known.bytes == bytes && known.changed == changed);
+        let record = self.record(path, &place, &metadata)?;
+        let sha256 = record.sha256.clone();
+        self.used.insert(place, record);
+        Ok(sha256)
+    }
+
+    /// The record of an image, which stands with the image and not among the files; `place` is its path from the root. `None` for what
+    /// cannot be read as one, which reading it will say.
+    pub fn of_image(&self, path: &Path, place: &str) -> Option<FileRecord> {
+        let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.len() <= FileKind::Image.most_bytes())?;
+        self.record(path, place, &metadata).ok()
+    }
+
+    fn record(&self, path: &Path, place: &str, metadata: &Metadata) -> Result<FileRecord> {
+        let (bytes, changed) = (metadata.len(), changed(metadata));
+        let known = self.known.get(place).filter(|known| known.bytes == bytes && known.changed == changed);
         let sha256 = match known {
             Some(known) => known.sha256.clone(),
             None => match named_by_its_hash(path) {
@@ -88,8 +114,7 @@ impl Contents {
                 None => hash_of(path)?,
             },
         };
-        self.used.insert(place, FileRecord { bytes, changed, sha256: sha256.clone() });
-        Ok(sha256)
+        Ok(FileRecord { bytes, changed, sha256 })
     }
 }
 

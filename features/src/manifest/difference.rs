@@ -125,8 +125,11 @@ fn of_image(there: &ImageRecord, now: &ImageRecord, is_made: &dyn Fn(&str) -> bo
         return vec![format!("`{name}` was {}, is {}", there.path, now.path)];
     }
     let mut found = Vec::new();
-    if now.bytes != there.bytes {
-        found.push(format!("{} had {} bytes when its features were made, has {}", now.path, there.bytes, now.bytes));
+    if now.holds_other_contents(there) {
+        found.push(match now.bytes == there.bytes {
+            true => format!("{} has other contents than when its features were made", now.path),
+            false => format!("{} had {} bytes when its features were made, has {}", now.path, there.bytes, now.bytes),
+        });
     }
     for (set, prompt) in &now.prompts {
         if there.prompts.get(set).is_some_and(|before| before != prompt) {
@@ -138,9 +141,9 @@ fn of_image(there: &ImageRecord, now: &ImageRecord, is_made: &dyn Fn(&str) -> bo
             found.push(format!("{}the adapters of {} have other contents", place(set), now.path));
         }
     }
-    for (kind, bytes) in &now.conditions {
-        if there.conditions.get(kind).is_some_and(|before| before != bytes) {
-            found.push(format!("the {kind} image of {} has another size", now.path));
+    for (kind, image) in &now.conditions {
+        if there.conditions.get(kind).is_some_and(|before| !before.contents.holds_the_same(&image.contents)) {
+            found.push(format!("the {kind} image of {} has other contents", now.path));
         }
     }
     // What has no features yet is made with what is there now.
@@ -165,6 +168,7 @@ fn shown(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FileRecord;
     use super::*;
     use serde_json::json;
 
@@ -203,5 +207,16 @@ mod tests {
         assert_eq!(found(&image("/b/x.png", 10, "6"), false), 1);
         assert_eq!(found(&image("/a/y.png", 10, "5"), false), 1);
         assert_eq!((found(&image("/a/x.png", 11, "6"), true), found(&image("/a/x.png", 11, "6"), false)), (1, 0));
+        // Where contents are known they decide, whatever size and time say.
+        let holding = |record: ImageRecord, letter: &str| ImageRecord { contents: Some(FileRecord::holding(letter)), ..record };
+        let before = holding(before, "a");
+        let found = |now: &ImageRecord| of_image(&before, now, &|_| true).join("; ");
+        assert_eq!(found(&holding(image("/a/x.png", 10, "7"), "a")), "");
+        assert_eq!(found(&holding(image("/b/x.png", 10, "7"), "a")), "");
+        assert_eq!(
+            found(&holding(image("/a/x.png", 10, "5"), "b")),
+            "/a/x.png has other contents than when its features were made"
+        );
+        assert_eq!(found(&holding(image("/b/x.png", 10, "5"), "b")), "`train0` was /a/x.png, is /b/x.png");
     }
 }

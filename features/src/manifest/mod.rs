@@ -2,8 +2,9 @@
 //! files for its own that other settings made: the same run goes on, another one is refused with what differs.
 //!
 //! Options are recorded by the rows of [`options`](crate::options), as what they came to and not as they were typed. Of models, adapters and
-//! ControlNets the contents count (SHA-256 of each file), so that a folder may be moved; of images their paths, and the sizes of their
-//! files; of prompts and adapters that each image has of its own, hashes.
+//! ControlNets the contents count (SHA-256 of each file), so that a folder may be moved; of images their paths and contents; of prompts,
+//! adapters and condition images that each image has of its own, their contents. All of it is read once, and again only where size or
+//! times say that it may have changed: hashing an image takes a thousandth of the time of its pass.
 
 mod claim;
 mod contents;
@@ -33,7 +34,7 @@ pub use crate::fault::MANIFEST;
 /// What is locked while it is changed.
 pub const LOCK: &str = ".extract.lock";
 /// The form of the file that this program reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A record of settings: option to value.
 pub type Options = BTreeMap<String, Value>;
@@ -88,9 +89,11 @@ impl Manifest {
         images.into_iter().map(|image| (image.name, image.number)).collect()
     }
 
-    /// The hashes that an earlier run made; none where there is no manifest.
+    /// The hashes that an earlier run made, by path; none where there is no manifest.
     pub fn known(folder: &Path) -> BTreeMap<String, FileRecord> {
-        Self::read(folder).ok().flatten().map(|manifest| manifest.files).unwrap_or_default()
+        let Ok(Some(manifest)) = Self::read(folder) else { return BTreeMap::new() };
+        let images = manifest.images.into_iter().flat_map(ImageRecord::into_known);
+        manifest.files.into_iter().chain(images).collect()
     }
 
     /// Writes it, whole or not at all: settings for people to read, then a line per image.
@@ -136,7 +139,7 @@ mod tests {
     fn what_is_no_manifest_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for (text, part) in
-            [("", "not what driftless wrote"), ("{}", "not what"), (r#"{"format":1}"#, "not what"), (r#"{"format":2}"#, "form 2")]
+            [("", "not what driftless wrote"), ("{}", "not what"), (r#"{"format":2}"#, "not what"), (r#"{"format":1}"#, "form 1")]
         {
             std::fs::write(folder.path().join(MANIFEST), text).unwrap();
             assert!(Manifest::read(folder.path()).unwrap_err().to_string().contains(part), "{text}");

@@ -7,7 +7,7 @@ use driftless::{Error, Result};
 use serde_json::{Value, json};
 
 use super::contents::{Contents, FileRecord, short_hash};
-use super::images::{ImageRecord, size_and_time};
+use super::images::{ConditionRecord, ImageRecord, size_and_time};
 use super::{FORMAT, Manifest, Options};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, Sample, depends_on_folder};
@@ -118,13 +118,12 @@ fn image_records(run: &Described, contents: &mut Contents) -> Result<Vec<ImageRe
     let mut records = Vec::with_capacity(run.all.len());
     let mut places = HashMap::with_capacity(run.all.len());
     for sample in run.all {
-        let path = std::path::absolute(&sample.path).map_err(Error::io(&sample.path))?;
-        let (bytes, modified) = size_and_time(&path);
+        let (bytes, modified) = size_and_time(&sample.path);
         places.insert(sample.index, records.len());
         records.push(ImageRecord {
             number: sample.number,
             name: sample.name.clone(),
-            path: path.to_string_lossy().into_owned(),
+            path: place(&sample.path)?,
             bytes,
             modified,
             ..ImageRecord::default()
@@ -158,9 +157,17 @@ fn of_its_own(record: &mut ImageRecord, sample: &Sample, run: &Described, conten
             record.adapters.insert(name(), hashes);
         }
     }
+    record.contents = contents.of_image(&sample.path, &record.path);
     for (kind, images) in &run.conditions {
-        let bytes = images.file(sample).map(Path::to_owned).map(|path| size_and_time(&path).0);
-        record.conditions.extend(bytes.map(|bytes| ((*kind).to_owned(), bytes)));
+        let Some(file) = images.file(sample) else { continue };
+        let path = place(file)?;
+        let condition = contents.of_image(file, &path).map(|contents| ConditionRecord { path, contents });
+        record.conditions.extend(condition.map(|condition| ((*kind).to_owned(), condition)));
     }
     Ok(())
+}
+
+/// A file's path from the root.
+fn place(path: &Path) -> Result<String> {
+    Ok(std::path::absolute(path).map_err(Error::io(path))?.to_string_lossy().into_owned())
 }

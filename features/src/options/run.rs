@@ -93,7 +93,7 @@ pub const RUN_OPTIONS: &[RunOption] = &[
         key: Some("control_image_dir"),
         flag: Flag::new("control-image-dir", "KIND=DIR", Takes::Each, PROMPT),
         doc: "Ready-made condition images of a kind, NAME.png for the image NAME; repeatable",
-        identity: Within("`conditions` of each image, by the sizes of its files"),
+        identity: Within("`conditions` of each image, by their contents"),
         read: |run, given| {
             let named = given.named()?.into_iter().map(|(kind, folder)| (kind, folder.into()));
             run.control_image_dir.extend(named);
