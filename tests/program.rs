@@ -64,6 +64,8 @@ fn wrong_usage_is_told_once_in_the_same_form() {
         assert!(told.starts_with("error: ") && told.matches("error:").count() == 1 && told.contains("such"), "{told}");
     }
     for words in commands() {
+        let told = message(&run(&[&words[..], &["--no-such-one", "--nor_this=3", "4", "--quiet"]].concat()));
+        assert!(told.contains("such") && told.contains("nor") && told.matches("error:").count() == 1, "{told}");
         for spelling in ["--log-json", "--log_json"] {
             let wrong = run(&[&words[..], &[spelling, "--no-such-option"]].concat());
             let line: serde_json::Value = serde_json::from_slice(&wrong.stderr).expect("one line of JSON");

@@ -2,7 +2,7 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | [`program`] | a command as a whole: its first words; how it ends and with which exit status | `tools`, `interrupt`, `console`, `output`, `failure`, `options`, `spelling` |
+//! | [`program`] | a command as a whole: its first words; how it ends and with which exit status | `tools`, `interrupt`, `console`, `output`, `failure`, `mistakes`, `options`, `spelling` |
 //! | `tools` | `completions` and `man` | `output`, `failure` |
 //! | [`hub`] | models on a hub, with the progress of their downloads | `interrupt`, `console`, `escape` |
 //! | [`interrupt`] | Ctrl-C and its kin | `console`, `options` |
@@ -12,6 +12,7 @@
 //! | [`output`] | writing that survives a closed pipe and a full disk | `escape` |
 //! | [`escape`] | text of unknown origin made harmless | |
 //! | [`failure`] | errors as sentences | |
+//! | `mistakes` | all of a command line's unknown options | |
 //! | [`memory`] | how much memory a run took | |
 //! | [`options`] | options that several commands have: `--quiet --verbose --log-json`, `--device`, `--dtype`, `FILE:SCALE` | |
 //! | [`spelling`] | long options with dashes or underscores | |
@@ -23,6 +24,7 @@ pub mod failure;
 pub mod hub;
 pub mod interrupt;
 pub mod memory;
+mod mistakes;
 pub mod options;
 pub mod output;
 pub mod program;

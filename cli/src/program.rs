@@ -9,6 +9,7 @@
 
 use crate::console::Console;
 use crate::failure::{Failure, in_plain_words};
+use crate::mistakes::{self, Read};
 use crate::options::Logging;
 use crate::spelling::with_dashes;
 use crate::{interrupt, output, tools};
@@ -103,8 +104,9 @@ impl Call {
     /// # Errors
     /// For wrong usage.
     pub fn parse<T: Parser>(self) -> Result<Option<T>, Failure> {
-        let Some(matches) = self.matches(T::command())? else { return Ok(None) };
-        T::from_arg_matches(&matches).map(Some).map_err(|error| wrong_usage(&error))
+        let Read { matches, unknown } = self.read(T::command());
+        let parsed = matches.and_then(|matches| T::from_arg_matches(&matches));
+        checked(parsed, unknown)
     }
 
     /// The command as this call sees it: under the name that was typed, and with what every program has besides.
@@ -118,11 +120,13 @@ impl Call {
     /// # Errors
     /// For wrong usage.
     pub fn matches(&self, command: Command) -> Result<Option<ArgMatches>, Failure> {
+        let Read { matches, unknown } = self.read(command);
+        checked(matches, unknown)
+    }
+
+    fn read(&self, command: Command) -> Read {
         let line = std::iter::once(OsString::from(&self.name)).chain(with_dashes(self.arguments.iter().cloned()));
-        match self.command(command).try_get_matches_from(line) {
-            Ok(matches) => Ok(Some(matches)),
-            Err(error) => shown(&error).map(|()| None),
-        }
+        mistakes::read(&self.command(command), line.collect())
     }
 
     fn first(&self) -> Option<&str> {
@@ -143,6 +147,28 @@ pub fn shown(error: &clap::Error) -> Result<(), Failure> {
             Ok(())
         }
         _ => Err(wrong_usage(error)),
+    }
+}
+
+/// What was read, unless something is unknown: then that, and what is wrong with the rest. What is missing may be what was misspelt.
+fn checked<T>(read: Result<T, clap::Error>, mut unknown: Vec<clap::Error>) -> Result<Option<T>, Failure> {
+    match read {
+        Ok(read) if unknown.is_empty() => Ok(Some(read)),
+        Err(error) if unknown.is_empty() => shown(&error).map(|()| None),
+        Ok(_) => Err(Failure::Usage(in_plain_words(&mistakes::together(&unknown)))),
+        Err(error) => {
+            let follows = [
+                ErrorKind::DisplayHelp,
+                ErrorKind::DisplayVersion,
+                ErrorKind::MissingRequiredArgument,
+                ErrorKind::MissingSubcommand,
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+            ];
+            if !follows.contains(&error.kind()) {
+                unknown.insert(0, error);
+            }
+            Err(Failure::Usage(in_plain_words(&mistakes::together(&unknown))))
+        }
     }
 }
 
