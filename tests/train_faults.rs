@@ -296,6 +296,63 @@ fn special_files_are_refused_by_name() {
     assert_fails(&words(place.command("out").arg("check").arg("--resume").arg(&state), ""), 1, &["--resume", "pipe"]);
 }
 
+/// Names of files and folders, captions, prompts and keys come from strangers: what would act on a terminal is shown escaped, in all that a
+/// run tells.
+#[cfg(unix)]
+#[test]
+fn control_characters_are_shown_and_not_obeyed() {
+    const RAW: &str = "\u{1b}[31mred\u{9b}2J\u{202e}x";
+    let place = Place::new();
+    let group = place.path(&format!("data/1_{RAW}"));
+    std::fs::rename(place.path("data/1_wd"), &group).unwrap();
+    std::fs::remove_file(group.join("000.txt")).unwrap();
+    std::fs::write(group.join("001.txt"), RAW).unwrap();
+    std::fs::write(place.path("prompts.txt"), format!("{RAW} --w 64 --h 64 --s 1\n")).unwrap();
+    std::fs::write(place.path("config.toml"), "training_comment = \"\\u001b[31m\"\nxformers = true\n").unwrap();
+    Rgb::filled(1, 1, [7, 8, 9]).save_png(group.join(format!("{RAW}.png"))).unwrap();
+    let told = |output: &std::process::Output| {
+        let text = String::from_utf8(output.stdout.clone()).unwrap() + &message(output);
+        let raw = text.chars().find(|character| character.is_control() && *character != '\n' || *character == '\u{202e}');
+        assert_eq!(raw, None, "{text:?}");
+        text
+    };
+    let run = |action: &[&str], more: &str| {
+        let mut command = place.command(RAW);
+        command.args(action).arg("--sample_prompts").arg(place.path("prompts.txt"));
+        command.arg("--config_file").arg(place.path("config.toml"));
+        words(&mut command, &format!("--max_train_steps 1 --sample_every_n_steps 1 --overwrite {more}"))
+    };
+    for (action, more) in [(&["check"][..], ""), (&[], "--verbose"), (&[], "--log-json --verbose")] {
+        let output = run(action, more);
+        assert_done(&output);
+        let text = told(&output);
+        let escaped = if more.contains("json") { r"\u001b[31mred\u009b2J\u202ex" } else { r"\u{1b}[31mred\u{9b}2J\u{202e}x" };
+        assert!(text.contains(escaped), "{text}");
+        if more.contains("json") {
+            text.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).expect(line)));
+        }
+    }
+    std::fs::write(group.join(format!("{RAW}.png")), RAW).unwrap();
+    std::fs::write(place.path("config.toml"), "\"\\u001b[31m\" = 1\n").unwrap();
+    assert_eq!(run(&["check"], "").status.code(), Some(2));
+    told(&run(&["check"], ""));
+    std::fs::write(place.path("config.toml"), "").unwrap();
+    assert!(told(&run(&["check"], "")).contains(r"\u{202e}x.png"));
+}
+
+/// Thousands of images take minutes to be decoded, in which something has to be seen.
+#[test]
+fn reading_the_images_shows_how_far_it_is() {
+    let place = Place::new();
+    let output = words(place.command("out").arg("check"), "--max_train_steps 1 --log-json");
+    assert_done(&output);
+    let lines = message(&output);
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let progress: Vec<_> = lines.filter(|line| line["level"] == "progress").collect();
+    let last = progress.last().expect("a line");
+    assert_eq!((&last["unit"], &last["done"], &last["total"]), (&"images read".into(), &12.into(), &12.into()));
+}
+
 /// Whatever becomes of the log, the run goes on to its adapter: nobody listens, or the disk is full.
 #[cfg(target_os = "linux")]
 #[test]

@@ -58,6 +58,14 @@ pub struct SubsetPlan {
     pub validation_seed: Option<u64>,
 }
 
+impl DataPlan {
+    /// How many images there will be to look at; folders that cannot be read have none.
+    pub fn count_images(&self) -> usize {
+        let subsets = self.datasets.iter().flat_map(|dataset| &dataset.subsets).filter(|subset| subset.repeats > 0);
+        subsets.map(|subset| super::images_in(&subset.image_dir).map_or(0, |images| images.len())).sum()
+    }
+}
+
 impl DatasetPlan {
     /// What the options say, without subsets.
     pub fn from_options(options: &Options) -> Self {

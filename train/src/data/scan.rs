@@ -93,12 +93,20 @@ impl DataSet {
     /// All that is wrong, together: folders and images that cannot be read, images that fit no bucket, captions that are not UTF-8; or
     /// that nothing is left to train on.
     pub fn scan(plan: DataPlan, seed: u64) -> Result<Self> {
+        Self::scan_telling(plan, seed, &|| {})
+    }
+
+    /// [`DataSet::scan`], which calls `looked` behind each image, from several threads: thousands of them take their time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan_telling(plan: DataPlan, seed: u64, looked: &(dyn Fn() + Sync)) -> Result<Self> {
         let mut faults = Faults::default();
         let held_back = held_back::choose(&plan, seed)?;
         let asked = plan.datasets.iter().flat_map(|dataset| &dataset.subsets).any(|subset| subset.validation_split > 0.0);
         let (mut warnings, mut datasets, mut validation) = (plan.warnings, Vec::new(), Vec::new());
         for (plan, stems) in plan.datasets.into_iter().zip(held_back) {
-            let Some((dataset, rest)) = scan_dataset(plan, &stems, &mut warnings, &mut faults) else { continue };
+            let Some((dataset, rest)) = scan_dataset(plan, &stems, &mut warnings, &mut faults, looked) else { continue };
             datasets.push(dataset);
             validation.extend(rest);
         }
@@ -168,6 +176,7 @@ fn scan_dataset(
     stems: &[Stems],
     warnings: &mut Vec<String>,
     faults: &mut Faults,
+    looked: &(dyn Fn() + Sync),
 ) -> Option<(Dataset, Option<Dataset>)> {
     if plan.batch_size == 0 {
         faults.push(DataFault::NoBatchSize);
@@ -185,7 +194,7 @@ fn scan_dataset(
             continue;
         }
         let index = subsets.len();
-        let Some((subset, mut samples)) = scan_subset(subset_plan, index, warnings, faults) else { continue };
+        let Some((subset, mut samples)) = scan_subset(subset_plan, index, warnings, faults, looked) else { continue };
         if samples.is_empty() {
             warnings.push(format!("{folder}: left out, because there are no images in it"));
             continue;
@@ -293,15 +302,21 @@ fn scan_subset(
     index: usize,
     warnings: &mut Vec<String>,
     faults: &mut Faults,
+    looked: &(dyn Fn() + Sync),
 ) -> Option<(Subset, Vec<Sample>)> {
     let folder = &plan.image_dir;
     let images = faults.keep(images_in(folder).with_context(|| format!("image folder {}", folder.display())))?;
     faults.keep(caption_file::check_extension(&plan.caption_extension))?;
     let mut subset =
         Subset { plan: plan.clone(), images: images.len(), captions: 0, without_caption: vec![], tag_frequency: BTreeMap::new() };
-    let looked: Vec<Looked> = images.par_iter().map(|path| look(path, plan)).collect();
+    let look = |path: &PathBuf| {
+        let found = look(path, plan);
+        looked();
+        found
+    };
+    let found: Vec<Looked> = images.par_iter().map(look).collect();
     let (mut samples, mut not_turned) = (Vec::with_capacity(images.len()), Vec::new());
-    for (path, (header, from_file)) in images.into_iter().zip(looked) {
+    for (path, (header, from_file)) in images.into_iter().zip(found) {
         let (Some(header), Some(from_file)) = (faults.keep(header), faults.keep(from_file)) else { continue };
         let upright_size = header.upright_size.filter(|_| plan.exif_orientation);
         if header.upright_size.is_some() && upright_size.is_none() {

@@ -2,6 +2,7 @@
 
 use super::fault::RunFault;
 use super::readiness;
+use crate::data::plan::DataPlan;
 use crate::data::{self, DataSet};
 use crate::faults::Faults;
 use crate::model::skeleton::Skeleton;
@@ -19,7 +20,10 @@ use crate::training::latents::Latents;
 use crate::training::state::{self, Record};
 use anyhow::Result;
 use driftless::scheduler::SAMPLERS;
+use driftless_cli::{Progress, Unit};
 use std::collections::BTreeSet;
+
+const IMAGES: Unit = Unit::new("image read", "images read");
 
 /// A run that can be begun.
 pub struct Plan {
@@ -64,7 +68,7 @@ impl Plan {
         check_samples(&options, console, &mut faults);
         let resume = options.output.resume.as_deref().and_then(|folder| faults.keep(state::read_record(folder)));
         let seed = faults.keep(seed(&options, resume.as_ref(), console));
-        let data = faults.keep(data::plan(&options).and_then(|plan| DataSet::scan(plan, seed.unwrap_or_default())));
+        let data = faults.keep(data::plan(&options).and_then(|plan| looked_at(plan, seed.unwrap_or_default(), console)));
         let steps = data.as_ref().and_then(|data| {
             data.warnings.iter().for_each(|warning| console.warn(warning));
             if options.data.caches_latents() {
@@ -87,6 +91,12 @@ impl Plan {
             _ => Err(RunFault::NotPlanned.into()),
         }
     }
+}
+
+/// The data set with every image decoded, which for large ones takes minutes.
+fn looked_at(plan: DataPlan, seed: u64, console: &Console) -> Result<DataSet> {
+    let progress = Progress::new(console.shared(), IMAGES, plan.count_images());
+    DataSet::scan_telling(plan, seed, &|| progress.advance(1))
 }
 
 fn ensure_can_resume(options: &Options, optimizer: &Choice) -> Result<(), RunFault> {
