@@ -32,6 +32,8 @@ pub struct Case {
     pub group: &'static str,
     pub name: String,
     pub expected: Expected,
+    /// What an error has to name: the file that is hostile.
+    pub named: Option<&'static str>,
     pub make: Make,
 }
 
@@ -56,7 +58,12 @@ impl Case {
         expected: Expected,
         make: impl Fn(&Path) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { group, name: name.into(), expected, make: Box::new(make) }
+        Self { group, name: name.into(), expected, named: None, make: Box::new(make) }
+    }
+
+    /// The same, in which an error has to name this.
+    pub fn naming(self, named: &'static str) -> Self {
+        Self { named: Some(named), ..self }
     }
 
     /// Runs the command in a folder of its own.
@@ -74,6 +81,8 @@ impl Case {
         let text = |path: &PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         let (out, err) = (text(&out), text(&err));
         let mut faults = faults(self.expected, status, &out, &err);
+        let is_error = status.is_some_and(|status| !status.success());
+        faults.extend(self.named.filter(|named| is_error && !err.contains(named)).map(|named| format!("does not name {named}")));
         if megabytes > MEGABYTES {
             faults.push(format!("{megabytes} MB"));
         }

@@ -32,6 +32,7 @@ fn beside(name: String, expected: Expected, file: &'static str, content: Vec<u8>
         std::fs::write(images.join(file), &content).unwrap();
         extract(folder, testkit::miniature(), &images, &[])
     })
+    .naming(file)
 }
 
 fn extension(name: &str) -> &'static str {
@@ -99,6 +100,7 @@ fn special_files() -> Vec<Case> {
             special(&images.join("bad.png"), kind);
             extract(folder, testkit::miniature(), &images, &[])
         })
+        .naming("bad.png")
     });
     let trained = SPECIAL.map(|kind| {
         Case::new(GROUP, format!("{kind} as an image of a data set"), Expected::Handled, move |folder| {
@@ -118,6 +120,7 @@ fn special_files() -> Vec<Case> {
                 "out",
             ])
         })
+        .naming("bad.png")
     });
     extracted.into_iter().chain(trained).collect()
 }

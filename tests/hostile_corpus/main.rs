@@ -1,7 +1,7 @@
 //! A corpus of hostile model folders, images, names and texts, made here from a seed, through the one program that holds all commands.
 //!
 //! Handled well is: the program ends by itself within two seconds of processor time and 300 MB with a status of its own (0, 1 or 2; 1 or 2 where the case
-//! cannot be anything but refused), without a panic, with an error where it fails, with no control or directional character on its
+//! cannot be anything but refused), without a panic, with an error where it fails that names the file, with no control or directional character on its
 //! outputs, and with nothing written beside its own folder. The same with thousands of mutations, with signals, limits and full disks
 //! does `tests/reference/hostile_tries.py`.
 #![cfg(unix)]

@@ -51,6 +51,7 @@ fn changed(
         replace(&model.join(file), &change(content));
         extract(folder, &model, &good_images(folder), &[])
     })
+    .naming(file)
 }
 
 /// The same with one entry of a configuration; every other case only lists layers, which no weight file corrects.
@@ -66,6 +67,7 @@ fn entry(file: &'static str, key: &'static str, value: Value, number: usize) -> 
             _ => extract(folder, &model, &good_images(folder), &[]),
         }
     })
+    .naming(file)
 }
 
 fn configurations() -> Vec<Case> {
@@ -124,6 +126,7 @@ fn special_files() -> Vec<Case> {
                 special(&model.join(file), kind);
                 extract(folder, &model, &good_images(folder), &[])
             })
+            .naming(file)
         })
         .collect()
 }
@@ -177,12 +180,14 @@ fn tokenizers() -> Vec<Case> {
         changed("a token without content".into(), Expected::Handled, TOKENIZER, |_| b"{\"pad_token\": {}}".to_vec()),
         changed("a negative length".into(), Expected::Refused, TOKENIZER, |_| b"{\"model_max_length\": -77}".to_vec()),
         changed("a length of 10^30".into(), Expected::Handled, TOKENIZER, |_| b"{\"model_max_length\": 1e30}".to_vec()),
-        changed("a length of a million".into(), Expected::Refused, TOKENIZER, |_| b"{\"model_max_length\": 1000000}".to_vec()),
+        changed("a length of a million".into(), Expected::Refused, TOKENIZER, |_| b"{\"model_max_length\": 1000000}".to_vec())
+            .naming("tokenizer_config.json"),
         changed("lists in lists".into(), Expected::Refused, TOKENIZER, |_| [b'['; 100_000].to_vec()),
         changed("tokens with escapes".into(), Expected::Handled, TOKENIZER, |_| {
             json!({"pad_token": "\u{1b}[2J\u{202e}\u{9b}"}).to_string().into_bytes()
         }),
-        changed("6 MB of added tokens".into(), Expected::Refused, TOKENIZER, move |_| decoder(many(60, 100_000))),
+        changed("6 MB of added tokens".into(), Expected::Refused, TOKENIZER, move |_| decoder(many(60, 100_000)))
+            .naming("model/tokenizer"),
         Case::new(GROUP, "20,000 added tokens, a prompt of 100,000 characters", Expected::Handled, move |folder| {
             let model = model(folder);
             replace(&model.join(TOKENIZER), &decoder(many(20_000, 5)));
@@ -202,6 +207,8 @@ fn damaged() -> Vec<Case> {
                 Noise(seed | 1).mutate(&mut bytes);
                 bytes
             })
+            // A size that its weights do not have is told of the weights beside it.
+            .naming(file.split('/').next().unwrap_or(file))
         })
         .collect()
 }

@@ -15,6 +15,7 @@ fn option(option: &'static str, name: &str, expected: Expected, text: impl Into<
         std::fs::write(folder.join("given"), &text).unwrap();
         extract(folder, testkit::miniature(), &good_images(folder), &[option, "given"])
     })
+    .naming("given")
 }
 
 /// `train check` with a text in a file behind an option, over one picture.
@@ -24,6 +25,7 @@ fn train(option: &'static str, name: &str, expected: Expected, text: impl Into<V
         std::fs::write(folder.join("given.toml"), &text).unwrap();
         check(folder, &[option, "given.toml"])
     })
+    .naming("given.toml")
 }
 
 fn check(folder: &Path, more: &[&str]) -> Vec<String> {
@@ -75,7 +77,8 @@ fn train_options() -> Vec<Case> {
     vec![
         train("--config_file", "escapes", Expected::Refused, format!("\"{RAW}\" = 1\n")),
         train("--config_file", "an unknown key", Expected::Refused, "\"\\u001b[31m\\u202e\" = 1\n"),
-        train("--config_file", "a number beyond reason", Expected::Refused, "network_dim = 4611686018427387904\n"),
+        train("--config_file", "a number beyond reason", Expected::Refused, "network_dim = 4611686018427387904\n")
+            .naming("network_dim"),
         train("--config_file", "not a number", Expected::Refused, "learning_rate = nan\n"),
         train("--config_file", "a dropout that is none", Expected::Refused, "caption_dropout_rate = nan\n"),
         train("--config_file", "not UTF-8", Expected::Refused, [b'a', 0xff]),
@@ -92,13 +95,15 @@ fn train_options() -> Vec<Case> {
             "repeats beyond reason",
             Expected::Refused,
             "[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"data/1_cat\"\nnum_repeats = 1000000000000\n",
-        ),
+        )
+        .naming("data/1_cat"),
         train(
             "--dataset_config",
             "an extension that leads out",
             Expected::Refused,
             "[[datasets]]\n[[datasets.subsets]]\nimage_dir = \"data/1_cat\"\ncaption_extension = \"/../../../etc/passwd\"\n",
-        ),
+        )
+        .naming("caption_extension"),
         train("--dataset_config", "nothing", Expected::Refused, ""),
         train("--sample_prompts", "escapes", Expected::Handled, format!("{RAW} --n {RAW}\n")),
         train("--sample_prompts", "an option without a value", Expected::Handled, "a cat --w\n"),
@@ -125,6 +130,7 @@ fn captions() -> Vec<Case> {
             std::fs::write(folder.join("data/1_cat/a.txt"), &text).unwrap();
             arguments
         })
+        .naming("a.txt")
     });
     let specials = SPECIAL.map(|kind| {
         Case::new(GROUP, format!("{kind} as a caption"), Expected::Handled, move |folder| {
@@ -132,6 +138,7 @@ fn captions() -> Vec<Case> {
             special(&folder.join("data/1_cat/a.txt"), kind);
             arguments
         })
+        .naming("a.txt")
     });
     texts.into_iter().chain(specials).collect()
 }
@@ -146,6 +153,7 @@ fn read(command: &'static [&'static str], name: &str, file: &'static str, bytes:
         std::fs::write(folder.join(file), &bytes).unwrap();
         words(&[command, &[file]].concat())
     })
+    .naming(file)
 }
 
 fn files() -> Vec<Case> {
@@ -206,6 +214,7 @@ pub fn cases() -> Vec<Case> {
                 special(&folder.join("given"), kind);
                 extract(folder, testkit::miniature(), &good_images(folder), &[option, "given"])
             })
+            .naming("given")
         })
     });
     [extract_options(), train_options(), captions(), files()].into_iter().flatten().chain(specials).collect()

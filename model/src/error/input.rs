@@ -87,7 +87,9 @@ pub enum InputError {
     #[error("tokens: sequences must have one common length of at least 1")]
     TokenLengths,
     /// A token sequence is longer than there are positions.
-    #[error("tokens: are {found} long, this text encoder takes {most}")]
+    #[error(
+        "tokens: are {found} long, this text encoder takes {most}; a tokenizer's length is `model_max_length` in its tokenizer_config.json"
+    )]
     TooManyTokens {
         /// Positions.
         most: usize,
