@@ -118,3 +118,69 @@ fn sets_that_differ_in_what_they_keep_share_a_pass() {
     succeeded(&run(here, &text, &[]));
     assert_eq!(files(&here.join("OUT")), before);
 }
+
+/// Clean latents, and a UNet in the place of the model's: what is recorded, what is shared, what is refused.
+#[test]
+fn clean_latents_and_another_unet() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    // Where nothing was written before.
+    let nothing = here.join("nothing");
+    write_model(&here.join("other"), Size::Miniature, DType::F32, 1).unwrap();
+    let images = world().join("images/00[0-1].png");
+    let input = format!("[input]\nimages = {images:?}\nimg_size = 64\n");
+    let set = |name: &str, more: &str| format!("[[set]]\nname = \"{name}\"\nprompt = \"a red circle\"\n{LAYER}\n{more}\n");
+    let clean = "noise = \"none\"\nt = 261.37";
+    let unet = "unet = \"other/unet/diffusion_pytorch_model.safetensors\"";
+    let sets = [
+        set("noised", "t = 261"),
+        set("clean", clean),
+        set("whole", "noise = \"none\"\nt = 261"),
+        set("other", &format!("{clean}\n{unet}")),
+    ];
+    succeeded(&run(here, &(input.clone() + &sets.concat()), &[]));
+    let found = files(&here.join("OUT"));
+    let of = |set: &str| found.iter().find(|(name, _)| name.starts_with(set)).unwrap().1;
+    let all: std::collections::BTreeSet<_> = ["noised", "clean", "whole", "other"].map(of).into_iter().collect();
+    assert_eq!(all.len(), 4, "some features are equal");
+    let manifest = |out: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(here.join(out).join("extract.json")).unwrap()).unwrap()
+    };
+    let recorded = manifest("OUT");
+    let sets_of = &recorded["sets"];
+    assert_eq!((&sets_of["clean"]["t"], &sets_of["clean"]["noise"]), (&261.37.into(), &"none".into()));
+    // Sets with noise are recorded as ever, so that earlier outputs go on.
+    assert_eq!((&sets_of["noised"]["t"], sets_of["noised"].get("noise")), (&261.into(), None));
+    assert!(sets_of["other"]["model"]["unet"].is_string() && sets_of["clean"]["model"].get("unet").is_none());
+
+    // The same on the command line, with the folder in the place of the file, restarted and with the UNet's bytes changed.
+    std::fs::write(here.join("l.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
+    let common = ["--input_dir", images.to_str().unwrap(), "--layer", "l.json", "--noise", "none", "--t", "261.37"];
+    let single = |more: &[&str]| extract(here, &[&common[..], &["--output_dir", "ONE"], more].concat());
+    succeeded(&single(&["--unet", "other"]));
+    assert_eq!(
+        files(&here.join("ONE")).into_values().collect::<Vec<_>>(),
+        files(&here.join("OUT/other")).into_values().collect::<Vec<_>>()
+    );
+    refused(&nothing, &single(&[]), 1, &["other settings", "unet"]);
+    refused(&nothing, &single(&["--unet", "other", "--t", "261"]), 1, &["t was 261.37, is 261"]);
+
+    let wrong = |more: &[&str], parts: &[&str]| {
+        let images = ["--input_dir", images.to_str().unwrap(), "--output_dir", "NONE"];
+        refused(&nothing, &extract(here, &[&images[..], more].concat()), 2, parts);
+    };
+    wrong(&["--noise", "none", "--denoising_from", "60", "--use_ddim_inversion"], &["denoising_from", "use_ddim_inversion"]);
+    wrong(&["--t", "50.5"], &["t is 50.5", "whole number"]);
+    wrong(&["--noise", "non"], &["added or none"]);
+    std::fs::write(here.join("v.json"), r#"["vae-out"]"#).unwrap();
+    wrong(&["--noise", "none", "--layer", "v.json"], &["vae-out"]);
+    refused(&nothing, &single(&["--unet", "no/such", "--overwrite"]), 1, &["no/such", "no such file"]);
+    refused(&nothing, &single(&["--unet", "other/vae", "--overwrite"]), 1, &["other/vae"]);
+    // Neither inherits the other's timestep.
+    refused(
+        &nothing,
+        &run(here, &(input + &sets[1] + &set("plain", "")), &["--output_dir", "NONE"]),
+        2,
+        &["set `plain`: --t is needed"],
+    );
+}

@@ -79,6 +79,34 @@ fn check_losses(model: &Path, losses: &str, lora: &str, more: &str) -> Place {
 }
 
 #[test]
+fn held_out_images_are_measured_at_the_timesteps_of_extraction() {
+    let place = Place::new();
+    let options =
+        "--max_train_epochs 2 --validation_split 0.25 --save_every_n_epochs 1 --cache_latents --validation_timesteps 50,261";
+    let output = words(&mut place.command("out"), options);
+    assert_done(&output);
+    let measured = lines(&place.path("out/validation.jsonl"));
+    assert_eq!(measured.len(), 2, "{measured:?}");
+    for line in &measured {
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let (low, high) = (number(&line["by_timestep"]["50"]), number(&line["by_timestep"]["261"]));
+        assert!(low != high && ((low + high) / 2.0 - number(&line["validation_loss"])).abs() < 1e-9, "{line}");
+    }
+    let message = message(&output);
+    for part in ["t = 50", "t = 261", "best by validation loss: ", "later, slightly overfitted: "] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    for (options, part) in [
+        ("--validation_timesteps 50", "--validation_split"),
+        ("--validation_split 0.25 --validation_timesteps 50,50", "50 twice"),
+        ("--validation_split 0.25 --validation_timesteps 1000", "1000"),
+    ] {
+        let output = words(&mut place.command("wrong"), options);
+        assert!(!output.status.success() && testkit::message(&output).contains(part), "{options}: {}", testkit::message(&output));
+    }
+}
+
+#[test]
 fn epochs_are_compared_on_images_that_do_not_train() {
     let place = Place::new();
     let options =

@@ -38,7 +38,7 @@ pub fn generate(args: &GenerateArgs, console: &Console) -> Result<Ended> {
     set_threads(args.model.settings.threads)?;
     let device = device::open(hardware.device)?;
     let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
-    let options = ModelOptions { dtype, device, base: None };
+    let options = ModelOptions { dtype, device, base: None, unet: None };
     let model = model::find(&model_choice(args), options.dtype, console)?;
     let config = model.unet_config(options.dtype)?;
     let layers = match &args.layer {
@@ -102,7 +102,7 @@ fn check(args: &GenerateArgs) -> Result<(), Fault> {
 fn model_choice(args: &GenerateArgs) -> ModelChoice {
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
     let Settings { model, base, revision, .. } = &args.model.settings;
-    ModelChoice { model: named(model), base: named(base), revision: revision.clone() }
+    ModelChoice { model: named(model), base: named(base), revision: revision.clone(), unet: None }
 }
 
 /// The image; `None` when the user stopped it.

@@ -29,7 +29,7 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
             Some(hub::resolve_configuration(&choice.base, &hub).context("--base")?)
         }
     };
-    Ok(LocalModel { path, base })
+    Ok(LocalModel { path, base, unet: choice.unet.clone() })
 }
 
 /// The model is of another family than `--version` names.

@@ -12,7 +12,7 @@ use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
 use features::engine::Run;
 use features::fault::both;
 use features::plan::{ControlChoice, RunPlan};
-use features::set::PassKey;
+use features::set::Timestep;
 use features::timings::Timings;
 use features::{Event, Observer};
 
@@ -38,7 +38,7 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     let threads = set_threads(settings.threads)?;
     let device = device::open(hardware.device)?;
     let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
-    let options = ModelOptions { dtype, device, base: None };
+    let options = ModelOptions { dtype, device, base: None, unet: None };
     let models = plan.models.try_map(|_, choice| -> Result<_> {
         let model = model::find(choice, dtype, console)?;
         match settings.version {
@@ -79,11 +79,19 @@ fn announce(plan: &RunPlan, run: &Run, console: &Console) {
     let bytes = run.bytes_per_image();
     let size = format!("{} per image, {} in all", size_text(bytes), size_text(bytes.saturating_mul(images as u64)));
     console.info(format!("{mine}{there}{sets}; {size}"));
-    for PassKey { t, denoising_from, .. } in plan.sets.values().map(|set| &set.pass) {
-        if let Some(from) = denoising_from.filter(|from| *from > t + LARGEST_DENOISING) {
-            let why = format!("{from} is more than {LARGEST_DENOISING} above --t {t}");
-            console
-                .warn(format!("--denoising-from {why}: as in the original, it begins at ten times that level, at most at 991"));
+    for set in plan.sets.values() {
+        match (set.pass.t, set.pass.denoising_from) {
+            (Timestep::Noised(t), Some(from)) if from > t + LARGEST_DENOISING => {
+                let why = format!("{from} is more than {LARGEST_DENOISING} above --t {t}");
+                console.warn(format!(
+                    "--denoising-from {why}: as in the original, it begins at ten times that level, at most at 991"
+                ));
+            }
+            (Timestep::Noised(_), _) => {}
+            (Timestep::Clean(t), _) => {
+                let set = set.name.as_ref().map_or(String::new(), |name| format!("set `{name}`: "));
+                console.info(format!("{set}clean latents at timestep {}", t.get()));
+            }
         }
     }
 }

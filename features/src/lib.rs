@@ -40,7 +40,7 @@
 //!
 //! let mut settings = Settings::of_set(SetSettings {
 //!     prompt: Some("a red circle".to_owned()),
-//!     t: Some(50),
+//!     t: Some(50.into()),
 //!     layer: Some(LayerSetting::Ids(vec!["mid-vit-out".to_owned(), "up-level1-upsampler-out".to_owned()])),
 //!     lora: vec![format!("{lora}:0.5").parse()?],
 //!     ..SetSettings::default()
@@ -50,7 +50,7 @@
 //! settings.output.dir = Some(here("out"));
 //!
 //! let plan = RunPlan::new(&settings)?; // every fault of the request at once
-//! let models = plan.models.map(|_, _| LocalModel { path: here("model"), base: None }); // or a folder that `driftless::hub` finds
+//! let models = plan.models.map(|_, _| LocalModel { path: here("model"), base: None, unet: None }); // or a folder that `driftless::hub` finds
 //! let options = ModelOptions::default();
 //! let run = Run::new(&plan, &models, &options)?; // every layer is known; nothing is loaded yet
 //! let outcome = run.execute(&BTreeMap::new(), &Timings::begin(), &Silent)?;

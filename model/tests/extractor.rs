@@ -6,7 +6,7 @@
 
 use candle_core::{Device, Tensor};
 use driftless::controlnet::ControlNet;
-use driftless::pipeline::{Condition, Extraction, ModelOptions};
+use driftless::pipeline::{Condition, Extraction, ModelOptions, NoiseLevel};
 use driftless::rng::Generator;
 use driftless::taps::{AttentionCategory, LayerId, Layout, PassSizes, TapPlan};
 use driftless::unet::{Residuals, TextContext, UnetInput};
@@ -89,9 +89,11 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
     let plan = TapPlan::new(&layout, ids.iter().copied(), &categories, (latents_side, latents_side)).unwrap();
     let context = TextContext::new(pipeline.encode_prompt(case["prompt"].as_str().unwrap()).unwrap());
     let request = Extraction {
-        t: case["t"].as_u64().unwrap() as usize,
-        denoising_from: case["denoising_from"].as_u64().map(|from| from as usize),
-        use_ddim_inversion: case["use_ddim_inversion"].as_bool().unwrap(),
+        level: NoiseLevel::Noised {
+            t: case["t"].as_u64().unwrap() as usize,
+            denoising_from: case["denoising_from"].as_u64().map(|from| from as usize),
+            use_ddim_inversion: case["use_ddim_inversion"].as_bool().unwrap(),
+        },
         context: &context,
         conditions: &conditions,
         plan: &plan,

@@ -126,7 +126,7 @@ mod tests {
              --batch_size 2 --t 50 --use_original_filename --sample_name_first",
         );
         assert_eq!(cli.extract.run.settings.input.img_size, Some(512));
-        assert_eq!(cli.extract.set.set.t, Some(50));
+        assert_eq!(cli.extract.set.set.t, Some(50.into()));
         let output = cli.extract.run.settings.output;
         assert!(output.use_original_filename && output.sample_name_first);
     }

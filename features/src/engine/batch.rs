@@ -205,9 +205,7 @@ impl Computing<'_> {
             })
             .collect();
         let request = Extraction {
-            t: key.t,
-            denoising_from: key.denoising_from,
-            use_ddim_inversion: key.use_ddim_inversion,
+            level: key.level(),
             context: &group.context,
             conditions: &conditions,
             plan: &pass.taps,

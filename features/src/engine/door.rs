@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use driftless::controlnet::ControlNet;
-use driftless::pipeline::ModelFiles;
 use driftless::taps::LayerId;
 use serde_json::json;
 
@@ -91,9 +90,7 @@ impl Run<'_> {
             sets: &plan.sets,
             fusions: &plan.fusions,
             layers: self.layers(),
-            models: self
-                .models
-                .try_map(|_, model| ModelFiles::open(&model.path, model.base.as_deref(), prefer_half)?.sources())?,
+            models: self.models.try_map(|_, model| model.files(prefer_half)?.sources())?,
             controls: networks.collect::<driftless::Result<_>>()?,
             conditions: conditions.collect(),
             all: &plan.all,

@@ -23,6 +23,8 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// For a checkpoint file: the folder that has what it lacks.
     pub base: Option<PathBuf>,
+    /// A UNet in the place of the model's: file or folder.
+    pub unet: Option<PathBuf>,
 }
 
 impl LocalModel {
@@ -31,8 +33,19 @@ impl LocalModel {
     /// # Errors
     /// When this is no model of a family that driftless has.
     pub fn unet_config(&self, dtype: DType) -> driftless::Result<UnetConfig> {
-        let files = ModelFiles::open(&self.path, self.base.as_deref(), dtype != DType::F32)?;
-        UnetConfig::from_file(&files.config(Network::Unet))
+        UnetConfig::from_file(&self.files(dtype != DType::F32)?.config(Network::Unet))
+    }
+
+    /// Its files.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::open`] and [`ModelFiles::with_unet`].
+    pub fn files(&self, prefer_half: bool) -> driftless::Result<ModelFiles> {
+        let files = ModelFiles::open(&self.path, self.base.as_deref(), prefer_half)?;
+        match &self.unet {
+            Some(unet) => files.with_unet(unet),
+            None => Ok(files),
+        }
     }
 
     /// Loads it.
@@ -40,7 +53,7 @@ impl LocalModel {
     /// # Errors
     /// When a part is missing or damaged.
     pub fn load(&self, options: &ModelOptions) -> driftless::Result<Pipeline> {
-        Pipeline::load(&self.path, &ModelOptions { base: self.base.clone(), ..options.clone() })
+        Pipeline::load(&self.path, &ModelOptions { base: self.base.clone(), unet: self.unet.clone(), ..options.clone() })
     }
 }
 

@@ -1,6 +1,8 @@
 //! What can be wrong with a feature set.
 #![expect(missing_docs, reason = "a variant's fields are what its message shows")]
 
+use std::path::PathBuf;
+
 use driftless::taps::LayerId;
 
 /// What is wrong with a set, or with sets that are fused. The set itself is named by what stands around it.
@@ -17,8 +19,25 @@ pub enum SetFault {
     NoName { number: usize },
     #[error("--t is needed: the noise level, 0 to 999; the paper uses 50")]
     NoTimestep,
+    #[error("t is {found}; expected 0 to 999, a whole number where noise is added")]
+    Timestep { found: f64 },
     #[error("t is {found}; expected 0 to 999")]
-    Timestep { found: usize },
+    CleanTimestep { found: f64 },
+    #[error("{option} makes noisy latents, and noise is `none`; leave one of the two out")]
+    CleanWith { option: &'static str },
+    #[error(
+        "`vae-out` is the image after one step of denoising, which clean latents (noise `none`) have none of; leave the layer out"
+    )]
+    CleanVaeOut,
+    #[error(
+        "--t is needed: with noise `none` the timestep at which the network was trained on clean latents, a fraction perhaps; adapters of \
+         `train --objective cleandift` name it themselves"
+    )]
+    NoCleanTimestep,
+    #[error("{} was trained on clean latents at t = {}, {} at {}; give --t", files[0].display(), found[0], files[1].display(), found[1])]
+    SeveralCleanTimesteps { found: [f64; 2], files: [PathBuf; 2] },
+    #[error("no such file or folder; expected a UNet's weights (FILE) or a folder of diffusers (DIR)")]
+    NoUnet,
     #[error("denoising_from is {found}; expected a noisier level than t = {t}, at most 999")]
     DenoisingFrom { found: usize, t: usize },
     #[error("feature_resize is 0; expected 1 or more")]

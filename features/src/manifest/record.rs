@@ -82,6 +82,7 @@ fn run_record(facts: &RunFacts) -> Options {
 pub fn set_record(facts: &SetFacts) -> Options {
     let rows = SET_OPTIONS.iter().filter_map(|option| match option.record {
         Record::Set(record) => Some((option.key?.to_owned(), record(facts))),
+        Record::SetIf(record) => Some((option.key?.to_owned(), record(facts)?)),
         Record::Fusion(_) | Record::Within(_) | Record::Nowhere(_) => None,
     });
     rows.collect()
@@ -90,7 +91,7 @@ pub fn set_record(facts: &SetFacts) -> Options {
 fn of_fusion(key: &str, record: Record, fusion: &Fusion) -> Option<(String, Value)> {
     match record {
         Record::Fusion(record) => Some((key.to_owned(), record(fusion))),
-        Record::Set(_) | Record::Within(_) | Record::Nowhere(_) => None,
+        Record::Set(_) | Record::SetIf(_) | Record::Within(_) | Record::Nowhere(_) => None,
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Identity {
 pub enum Record {
     /// Under the option's own name, for a set that is extracted.
     Set(fn(&SetFacts) -> Value),
+    /// The same of an option that came later than the record's form: where it changes nothing it has no value, as in older records.
+    SetIf(fn(&SetFacts) -> Option<Value>),
     /// Under the option's own name, for a set that is made of others.
     Fusion(fn(&Fusion) -> Value),
     /// In the record of another option, or of each image, as the text says.
@@ -76,7 +78,7 @@ pub struct SetOption {
     /// Where its value is recorded.
     pub record: Record,
     /// Whether a `[[set]]` without it has the value of the set extracted before, so that techniques that are compared differ in
-    /// nothing by accident.
+    /// nothing by accident. A noise level and the timestep of clean latents are not each other's.
     pub inherited: bool,
     read: fn(&mut SetSettings, Given<'_>) -> Result<(), Fault>,
 }
@@ -223,7 +225,8 @@ pub(crate) fn read_sets(tables: Vec<toml::Table>) -> Result<Vec<SetSettings>, Fa
         // A set that is made of others has no such options.
         if table.get("fuse").and_then(toml::Value::as_array).is_none_or(|sources| sources.is_empty()) {
             for key in SET_OPTIONS.iter().filter(|option| option.inherited).filter_map(|option| option.key) {
-                if let Some(value) = before.get(key).filter(|_| !table.contains_key(key)) {
+                let is_of_other_kind = key == "t" && table.get("noise") != before.get("noise");
+                if let Some(value) = before.get(key).filter(|_| !table.contains_key(key) && !is_of_other_kind) {
                     table.insert(key.to_owned(), value.clone());
                 }
             }

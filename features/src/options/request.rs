@@ -21,6 +21,8 @@ pub struct Settings {
     pub base: Option<String>,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
+    /// File or folder of a UNet that takes the place of the model's.
+    pub unet: Option<PathBuf>,
     /// Compute type, by its name.
     pub dtype: Option<String>,
     /// Where to compute, by its name.
@@ -163,7 +165,7 @@ mod tests {
         let settings = Settings::from_text(CONTRACT).unwrap();
         assert_eq!(settings.sets.len(), 2);
         let second = &settings.sets[1];
-        assert_eq!((second.t, second.seed, second.denoising_from), (Some(50), Some(0), Some(60)));
+        assert_eq!((second.t, second.seed, second.denoising_from), (Some(50.into()), Some(0), Some(60)));
         assert!(matches!(&second.layer, Some(LayerSetting::File(path)) if path.ends_with("legacy.json")));
         let loras = &second.lora;
         assert_eq!(loras[0], LoraFile { file: "horse-a.safetensors".into(), scale: Finite::new(0.5).unwrap() });

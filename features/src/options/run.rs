@@ -40,6 +40,14 @@ pub const RUN_OPTIONS: &[RunOption] = &[
         read: |run, given| given.text().map(|revision| run.revision = Some(revision)),
     },
     RunOption {
+        key: Some("unet"),
+        flag: Flag::new("unet", "FILE|DIR", Takes::One, MODEL),
+        doc: "UNet in the place of the model's, for instance CleanDIFT's cleandift_sd15_unet.safetensors: its weights in diffusers' or LDM \
+              naming, or a folder of diffusers; a [[set]] with a `model` of its own takes that one's",
+        identity: Within("`model` of each set, by the contents of its files"),
+        read: |run, given| given.path().map(|unet| run.unet = Some(unet)),
+    },
+    RunOption {
         key: Some("dtype"),
         flag: Flag::new("dtype", "float32|float16|bfloat16", Takes::One, MODEL),
         doc: "Compute type [default: float16 on a GPU, float32 on a CPU]",

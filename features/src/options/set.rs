@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{ControlSetting, Flag, Given, Identity, LayerSetting, Record, SetFacts, SetOption, SetSettings, Takes};
 use crate::fault::{Fault, RequestFault};
 use crate::inputs::PromptSource;
-use crate::set::{Finite, FusionMode, LoraFile};
-use Record::{Nowhere, Set, Within};
+use crate::set::{Finite, FusionMode, LoraFile, Noising};
+use Record::{Nowhere, Set, SetIf, Within};
 
 const WHAT: &str = "What to extract";
 const PROMPT: &str = "Prompt and ControlNet";
@@ -48,6 +48,13 @@ pub const SET_OPTIONS: &[SetOption] = &[
         ..PASS
     },
     SetOption {
+        key: Some("unet"),
+        doc: "A UNet in the place of the model's: file or folder",
+        record: Within("`model`"),
+        read: |set, given| given.path().map(|unet| set.unet = Some(unet)),
+        ..PASS
+    },
+    SetOption {
         key: Some("lora"),
         flag: flag("lora", "FILE[:SCALE]", Takes::Each, MODEL),
         doc: "Adapter of any family, with a strength [default strength: 1]; {folder} in its name stands for the name of the folder \
@@ -68,10 +75,23 @@ pub const SET_OPTIONS: &[SetOption] = &[
     SetOption {
         key: Some("t"),
         flag: flag("t", "T", Takes::One, WHAT),
-        doc: "Noise level, 0 to 999; needed",
+        doc: "Noise level, 0 to 999; needed. With --noise none the timestep that the network is told, also a fraction [default then: the one \
+              that the adapter was trained at by `train --objective cleandift`]",
         inherited: true,
-        record: Set(|facts| json!(facts.set.pass.t)),
-        read: |set, given| given.size(0..=999).map(|t| set.t = Some(t)),
+        record: Set(|facts| facts.set.pass.t.record()),
+        read: |set, given| timestep(given).map(|t| set.t = Some(t)),
+        ..PASS
+    },
+    SetOption {
+        key: Some("noise"),
+        flag: flag("noise", "added|none", Takes::One, WHAT),
+        doc: "none: show the network clean latents, for adapters and UNets that were trained on such (CleanDIFT) [default: added]",
+        record: SetIf(|facts| facts.set.pass.t.is_clean().then(|| json!(Noising::None.name()))),
+        read: |set, given| {
+            let noise = Noising::named(&given.text()?).ok_or_else(|| given.wrong("added or none"))?;
+            set.noise = Some(noise);
+            Ok(())
+        },
         ..PASS
     },
     SetOption {
@@ -244,6 +264,16 @@ fn layer(given: Given) -> Result<LayerSetting, Fault> {
         Given::Read { value: toml::Value::Array(_), .. } => given.texts().map(LayerSetting::Ids),
         Given::Read { .. } | Given::Typed { .. } => given.path().map(LayerSetting::File),
     }
+}
+
+/// A timestep; whether it may be a fraction is the plan's to say.
+fn timestep(given: Given) -> Result<Finite, Fault> {
+    let number = match given {
+        Given::Typed { words, .. } => words.first().and_then(|word| word.to_str()?.parse().ok()),
+        Given::Read { value, .. } => value.as_float().or_else(|| value.as_integer().map(|number| number as f64)),
+    };
+    let in_range = number.filter(|number| (0.0..=999.0).contains(number)).and_then(Finite::new);
+    in_range.ok_or_else(|| given.wrong("a whole number, 0 to 999; where no noise is added also a fraction"))
 }
 
 /// `"FILE:SCALE"`, or in a configuration file `{ file = "FILE", scale = SCALE }`.

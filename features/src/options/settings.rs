@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::set::{FusionMode, LoraFile};
+use crate::set::{Finite, FusionMode, LoraFile, Noising};
 
 /// One `[[set]]`, or the set of a command line, as it was asked for: [`SET_OPTIONS`](super::SET_OPTIONS) reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,8 +19,10 @@ pub struct SetSettings {
     pub caption_dir: Option<PathBuf>,
     /// A table of them.
     pub prompt_csv: Option<PathBuf>,
-    /// Noise level.
-    pub t: Option<usize>,
+    /// Noise level; without noise the timestep that the network is told, perhaps a fraction.
+    pub t: Option<Finite>,
+    /// Whether noise is added.
+    pub noise: Option<Noising>,
     /// Start of denoising.
     pub denoising_from: Option<usize>,
     /// Inversion instead of noise.
@@ -39,6 +41,8 @@ pub struct SetSettings {
     pub lora: Vec<LoraFile>,
     /// A merged model that takes the run's model's place in this set: folder, checkpoint file or hub id.
     pub model: Option<String>,
+    /// File or folder of a UNet that takes the place of the model's in this set.
+    pub unet: Option<PathBuf>,
     /// Whether its features are written; false for a set that only goes into others.
     pub write: Option<bool>,
     /// Names of the sets that this one is made of; such a set has nothing else but a name and a `fuse_mode`.

@@ -17,6 +17,8 @@ fn two_values(key: &str, here: &Path) -> [toml::Value; 2] {
         "model" => ["'m'", "'n'"].map(str::to_owned),
         "lora" => ["['a.safetensors']", "['a.safetensors:0.5']"].map(str::to_owned),
         "layer" => ["['unet-in']", "['unet-out']"].map(str::to_owned),
+        "unet" => [file("a.txt"), file("b.txt")],
+        "noise" => ["'added'", "'none'"].map(str::to_owned),
         "t" => ["50", "51"].map(str::to_owned),
         "denoising_from" => ["60", "61"].map(str::to_owned),
         "use_ddim_inversion" => ["false", "true"].map(str::to_owned),
@@ -110,13 +112,17 @@ fn every_option_has_the_identity_of_its_row() {
             set_record(&SetFacts { set, layers: &layers, model: &model, adapters: &contents, controls: &controls })
         };
         match (option.record, option.identity) {
-            (Record::Set(_), Identity::Pass | Identity::Keep) => assert_ne!(record(first), record(second), "{:?}", option.key),
+            (Record::Set(_) | Record::SetIf(_), Identity::Pass | Identity::Keep) => {
+                assert_ne!(record(first), record(second), "{:?}", option.key)
+            }
             (Record::Fusion(of), Identity::Fusion) => {
                 let mut fusions = planned.fusions.values();
                 assert_ne!(fusions.next().map(of), fusions.next().map(of), "{:?}", option.key);
             }
             (Record::Within(place) | Record::Nowhere(place), _) => assert!(!place.is_empty(), "{:?}", option.key),
-            (Record::Set(_), Identity::Fusion | Identity::Place) | (Record::Fusion(_), _) => panic!("{:?}", option.key),
+            (Record::Set(_) | Record::SetIf(_), Identity::Fusion | Identity::Place) | (Record::Fusion(_), _) => {
+                panic!("{:?}", option.key)
+            }
         }
         let changed = match option.identity {
             Identity::Fusion => (false, false, false, fusions[0] != fusions[1]),

@@ -6,6 +6,7 @@
 mod fusion;
 mod models;
 mod sets;
+mod timestep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -134,6 +135,9 @@ impl Sets {
         let mut faults = Faults::default();
         let mut models = Models::new(settings, family);
         let sets = faults.take(sets::feature_sets(settings, img_size, samples, &mut models));
+        for unet in models.unets() {
+            faults.require(unet.exists(), || Fault::of_file(unet, SetFault::NoUnet));
+        }
         // Without the sets there would be a second complaint about each name.
         let fusions = if sets.is_empty() { IdMap::new() } else { faults.take(fusion::fusions(&settings.sets, &sets)) };
         for (id, set) in sets.iter().filter(|(_, set)| !set.keep.written) {

@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use super::models::Models;
+use super::timestep::{check_layers, timestep};
 use super::{Settings, is_plain_name};
 use crate::fault::{Fault, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, PromptSource, PromptTable, Sample};
 use crate::manifest::{LOCK, MANIFEST};
 use crate::options::{ControlSetting, LayerSetting, SetSettings};
-use crate::set::{FeatureSet, Finite, Keep, LayerChoice, LoraFile, PassKey, Steering};
+use crate::set::{FeatureSet, Finite, Keep, LayerChoice, LoraFile, PassKey, Steering, Timestep};
 
 /// The sets of a run.
 ///
@@ -72,10 +73,8 @@ fn feature_set(
     let mut faults = Faults::default();
     let wrong = |fault: SetFault| Fault::usage(fault).of(context);
     faults.require(set.fuse_mode.is_none(), || wrong(SetFault::FuseModeAlone));
-    faults.require(set.t.is_some(), || wrong(SetFault::NoTimestep));
-    let t = set.t.unwrap_or_default();
-    faults.require(t <= 999, || wrong(SetFault::Timestep { found: t }));
-    if let Some(from) = set.denoising_from {
+    let t = timestep(set, context, samples, &mut faults);
+    if let (Some(from), Some(Timestep::Noised(t))) = (set.denoising_from, t) {
         // Down to one below t, where the original's off-by-one still finds a step to extract at.
         faults.require((1..=999).contains(&from) && from + 1 >= t, || wrong(SetFault::DenoisingFrom { found: from, t }));
     }
@@ -84,6 +83,9 @@ fn feature_set(
     faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || wrong(SetFault::ControlNetSize { found: img_size }));
     let prompt = faults.keep(prompt_source(set, context, nested).and_then(|prompt| prompt.check(samples).map(|()| prompt)));
     let layers = faults.keep(layer_choice(set, context));
+    if let Some(fault) = layers.as_ref().and_then(|layers| check_layers(set, layers).err()) {
+        faults.push(wrong(fault));
+    }
     let category = |name: &String| name.parse().map_err(|error: driftless::Error| Fault::usage(error).of(context));
     let attention = faults.take(set.attention.iter().map(category).collect());
     let lora = set.lora.clone();
@@ -94,9 +96,9 @@ fn feature_set(
     let control = faults.take(control.collect());
     faults.check()?;
     // Both have noted a fault above if they are missing.
-    let (Some(prompt), Some(layers)) = (prompt, layers) else { return Err(wrong(SetFault::NotPlanned)) };
+    let (Some(prompt), Some(layers), Some(t)) = (prompt, layers, t) else { return Err(wrong(SetFault::NotPlanned)) };
     let pass = PassKey {
-        model: models.of_set(set.model.as_deref()),
+        model: models.of_set(set.model.as_deref(), set.unet.as_deref()),
         prompt,
         t,
         denoising_from: set.denoising_from,
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     fn set() -> SetSettings {
-        SetSettings { prompt: Some("a cat".to_owned()), t: Some(50), ..SetSettings::default() }
+        SetSettings { prompt: Some("a cat".to_owned()), t: Some(50.into()), ..SetSettings::default() }
     }
 
     fn planned(settings: &Settings) -> Result<IdMap<FeatureSet, FeatureSet>, Fault> {
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn defaults() {
         let set = plan(set()).unwrap();
-        assert_eq!((set.pass.t, set.pass.seed, set.keep.feature_resize, set.name), (50, 0, 1, None));
+        assert_eq!((set.pass.t, set.pass.seed, set.keep.feature_resize, set.name), (Timestep::Noised(50), 0, 1, None));
         assert_eq!(set.keep.layers, LayerChoice::Everything);
     }
 
@@ -199,11 +201,11 @@ mod tests {
 
     #[test]
     fn denoising_begins_no_lower_than_it_ends() {
-        let denoise = |from, t| plan(SetSettings { denoising_from: Some(from), t: Some(t), ..set() });
+        let denoise = |from, t| plan(SetSettings { denoising_from: Some(from), t: Some(i32::into(t)), ..set() });
         assert!(denoise(60, 50).is_ok() && denoise(50, 50).is_ok() && denoise(49, 50).is_ok());
         assert!(denoise(48, 50).unwrap_err().contains("noisier level than t = 50"));
         assert!(denoise(1000, 50).is_err());
-        assert!(plan(SetSettings { t: Some(1000), ..set() }).unwrap_err().contains("expected 0 to 999"));
+        assert!(plan(SetSettings { t: Some(1000.into()), ..set() }).unwrap_err().contains("expected 0 to 999"));
     }
 
     #[test]

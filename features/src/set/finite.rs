@@ -24,6 +24,12 @@ impl Finite {
     }
 }
 
+impl From<i32> for Finite {
+    fn from(value: i32) -> Self {
+        Self(value.into())
+    }
+}
+
 // Equal to itself, since it is a number.
 impl Eq for Finite {}
 

@@ -7,6 +7,9 @@ mod finite;
 mod fusion;
 mod layer_choice;
 mod lora_file;
+mod timestep;
+
+use std::path::PathBuf;
 
 use driftless::taps::AttentionCategory;
 
@@ -14,6 +17,7 @@ pub use finite::Finite;
 pub use fusion::{Fusion, FusionMode};
 pub use layer_choice::LayerChoice;
 pub use lora_file::LoraFile;
+pub use timestep::{Noising, Timestep};
 
 use crate::fault::Fault;
 use crate::ids::Id;
@@ -35,6 +39,8 @@ pub struct ModelChoice {
     pub base: String,
     /// Branch, tag or commit of a hub id.
     pub revision: Option<String>,
+    /// File or folder of a UNet that takes the place of the model's.
+    pub unet: Option<PathBuf>,
 }
 
 /// One technique: what is computed, and what is kept.
@@ -55,8 +61,8 @@ pub struct PassKey {
     pub model: ModelId,
     /// The prompts.
     pub prompt: PromptSource,
-    /// Noise level, 0..=999.
-    pub t: usize,
+    /// Which latents the network is shown, at which timestep.
+    pub t: Timestep,
     /// Start of denoising.
     pub denoising_from: Option<usize>,
     /// Inversion instead of noise.

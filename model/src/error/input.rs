@@ -56,6 +56,9 @@ pub enum InputError {
     /// A pass that keeps nothing, or whose prediction is needed, was stopped by its taps.
     #[error("taps: a pass that has to predict noise ended early")]
     EndedEarly,
+    /// `vae-out` of latents without noise.
+    #[error("vae-out: is the image after one step of denoising, and clean latents have no such step")]
+    NoStep,
     /// NaN or infinities in what a network computed.
     #[error(
         "{what}: hold numbers that are not finite (NaN or infinity); the weights or an adapter lead out of the range of the compute \

@@ -1,6 +1,8 @@
 //! What is wrong with a file or folder that should hold a model or an adapter.
 #![expect(missing_docs, reason = "a variant's fields are what its message shows")]
 
+use std::path::PathBuf;
+
 use super::Error;
 
 /// Why a model, a network or an adapter cannot be taken from a file or folder. Kinds of models are named with their article.
@@ -23,6 +25,10 @@ pub enum ModelFileCause {
     NoLdmNetwork { network: &'static str },
     #[error("has no moving average ({prefix}*) of `{key}`")]
     NoMovingAverage { prefix: &'static str, key: String },
+    #[error("is a UNet of other sizes than that of {}", model.display())]
+    OtherUnet { model: PathBuf },
+    #[error("is a UNet of {found}, {} is {expected}", model.display())]
+    UnetOfFamily { found: &'static str, expected: &'static str, model: PathBuf },
     #[error("is a single checkpoint file, which holds no tokenizer and no configuration")]
     SingleFile,
 
@@ -34,6 +40,8 @@ pub enum ModelFileCause {
     FolderWithoutAdapter { names: &'static [&'static str] },
     #[error("is a PEFT file without adapter_config.json beside it, which holds the scale")]
     NoPeftConfig,
+    #[error("{entry} is {found}; expected a timestep between 0 and 999")]
+    CleanTimestep { entry: &'static str, found: String },
     /// `source` says on which layer, and what does not fit.
     #[error("{source}")]
     AdapterDoesNotFit { source: Box<Error> },

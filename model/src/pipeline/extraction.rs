@@ -5,6 +5,8 @@
 //! `2-1`): a timestep `t` above 0 reaches the UNet as `t - 1`, noise is not mixed in but added, and the UNet sees latents scaled down. Kept
 //! as it is there: latents from an inversion are scaled down too, although they hold no added noise.
 //!
+//! Beside that, one call on clean latents ([`NoiseLevel::Clean`]), as CleanDIFT (b070976, `sd_feature_extraction.py`) makes it.
+//!
 //! Differences: `denoising_from` works without a ControlNet (plain denoising), inversion works for batches, and the UNet stops after
 //! the deepest wanted layer unless its output is needed.
 
@@ -29,15 +31,31 @@ pub enum Stage {
     Unet,
 }
 
+/// The latents that the network is shown, and the timestep that it is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NoiseLevel {
+    /// Latents with the noise of a training step.
+    Noised {
+        /// The training step asked for, 0..1000; what reaches the UNet is one more, with Stable Diffusion 2 one less (see
+        /// [`ExtractionSchedule`]).
+        t: usize,
+        /// Denoise from this step down to `t` first.
+        denoising_from: Option<usize>,
+        /// Noise by DDIM inversion in place of a random draw.
+        use_ddim_inversion: bool,
+    },
+    /// The latents as they are, for networks that were trained on such (CleanDIFT, arXiv 2412.03439): nothing is added, no scheduler scales
+    /// them, and the network is told this timestep itself, which may be a fraction.
+    Clean {
+        /// 0 to 999.
+        timestep: f64,
+    },
+}
+
 /// What to extract from a batch of latents.
 pub struct Extraction<'a> {
-    /// The training step asked for, 0..1000; what reaches the UNet is one more, with Stable Diffusion 2 one less (see
-    /// [`ExtractionSchedule`]).
-    pub t: usize,
-    /// Denoise from this step down to `t` first.
-    pub denoising_from: Option<usize>,
-    /// Noise by DDIM inversion in place of a random draw.
-    pub use_ddim_inversion: bool,
+    /// The noise.
+    pub level: NoiseLevel,
     /// The prompt, batch 1 or the latents'.
     pub context: &'a TextContext,
     /// ControlNets with their hints.
@@ -63,9 +81,9 @@ impl Pipeline {
     /// Extracts from scaled latents. `watch` is told the seconds of every ControlNet and UNet call.
     ///
     /// # Shapes
-    /// `latents` `[b, 4, h, w]`; `noise` the same, standard normal (unused with inversion).
+    /// `latents` `[b, 4, h, w]`; `noise` the same, standard normal (unused with inversion, and where none is added).
     /// # Errors
-    /// When `t` and `denoising_from` make no schedule, or shapes disagree.
+    /// When `t` and `denoising_from` make no schedule, shapes disagree, or `vae_out` is asked for of clean latents.
     pub fn extract(
         &self,
         latents: &Tensor,
@@ -73,11 +91,15 @@ impl Pipeline {
         request: &Extraction,
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
+        let (t, denoising_from, use_ddim_inversion) = match request.level {
+            NoiseLevel::Noised { t, denoising_from, use_ddim_inversion } => (t, denoising_from, use_ddim_inversion),
+            NoiseLevel::Clean { timestep } => return self.extract_clean(latents, timestep, request, watch),
+        };
         // A fresh scheduler for every batch, so that multistep state never leaks from image to image.
         let mut scheduler = scheduler::from_config(&self.extraction_scheduler()?)?;
-        let schedule = ExtractionSchedule::new(scheduler.as_ref(), request.t, request.denoising_from)?;
+        let schedule = ExtractionSchedule::new(scheduler.as_ref(), t, denoising_from)?;
         scheduler.set_timesteps(schedule.num_inference_steps)?;
-        let mut sample = if request.use_ddim_inversion {
+        let mut sample = if use_ddim_inversion {
             self.invert(latents, schedule.extraction, request.context, watch)?
         } else {
             let noise = noise.to_device(latents.device())?.to_dtype(latents.dtype())?;
@@ -93,6 +115,22 @@ impl Pipeline {
         }
         let last = Step { timestep: schedule.extraction, index: count - 1, count };
         self.extract_at(&sample, last, request, scheduler.as_mut(), watch)
+    }
+
+    /// The one call of clean latents.
+    fn extract_clean(
+        &self,
+        latents: &Tensor,
+        timestep: f64,
+        request: &Extraction,
+        watch: &mut dyn FnMut(Stage, f64),
+    ) -> Result<Extracted> {
+        if request.vae_out {
+            return Err(InputError::NoStep.into());
+        }
+        let step = Step { timestep, index: 0, count: 1 };
+        let (_, (features, attention)) = self.call(latents, step, request, request.plan, watch)?;
+        Ok(Extracted { features, vae_out: None, attention })
     }
 
     /// The scheduler that the original extracts with.

@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 
 pub use adapters::AdapterReport;
 pub use control::{Condition, Step, sum_residuals};
-pub use extraction::{Extracted, Extraction, Stage};
+pub use extraction::{Extracted, Extraction, NoiseLevel, Stage};
 pub use files::ModelFiles;
 pub use sampling::{Sampling, Start, Watched, WatchedCall};
 
@@ -40,11 +40,13 @@ pub struct ModelOptions {
     pub dtype: DType,
     /// For a single checkpoint file: the diffusers folder that has its configurations and tokenizer.
     pub base: Option<PathBuf>,
+    /// A UNet in the place of the model's; see [`ModelFiles::with_unet`].
+    pub unet: Option<PathBuf>,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, dtype: DType::F32, base: None }
+        Self { device: Device::Cpu, dtype: DType::F32, base: None, unet: None }
     }
 }
 
@@ -85,6 +87,10 @@ impl Pipeline {
     /// When a component is missing, damaged, or not a supported model's.
     pub fn load(model: &Path, options: &ModelOptions) -> Result<Self> {
         let files = ModelFiles::open(model, options.base.as_deref(), options.prefer_half())?;
+        let files = match &options.unet {
+            Some(unet) => files.with_unet(unet)?,
+            None => files,
+        };
         // Small things first: a wrong configuration or tokenizer shows before gigabytes are read.
         UnetConfig::from_file(&files.config(Network::Unet))?;
         VaeConfig::from_file(&files.config(Network::Vae))?;

@@ -19,6 +19,8 @@ pub struct TapPlan {
     averaged: HashSet<(Position, usize, bool)>,
     /// The UNet's output is needed as well, so that the pass runs to its end.
     whole: bool,
+    /// What is kept stays part of the graph, so that gradients flow from it.
+    tracked: bool,
 }
 
 impl TapPlan {
@@ -43,7 +45,7 @@ impl TapPlan {
             let categories = categories.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             return Err(Error::argument("--attention", ArgumentCause::NoAttentionMaps { categories, height, width }));
         }
-        Ok(Self { wanted, categories: categories.to_vec(), averaged, whole: false })
+        Ok(Self { wanted, categories: categories.to_vec(), averaged, whole: false, tracked: false })
     }
 
     /// Keeps nothing and runs to the end: an ordinary forward pass.
@@ -56,10 +58,21 @@ impl TapPlan {
         Self { whole: true, ..self }
     }
 
+    /// The same plan, but what is kept stays part of the graph: gradients flow from it.
+    pub fn tracked(self) -> Self {
+        Self { tracked: true, ..self }
+    }
+
     /// An empty store for one pass of this plan.
     pub fn taps(&self) -> Taps<'_> {
         let missing = self.wanted.len() + self.averaged.len();
         Taps { plan: self, missing, kept: Vec::new(), maps: CollectedMaps::default() }
+    }
+}
+
+impl TapPlan {
+    fn handle(&self, value: &Activation) -> Tensor {
+        if self.tracked { value.keep() } else { value.keep().detach() }
     }
 }
 
@@ -90,7 +103,8 @@ impl Taps<'_> {
     pub(crate) fn keep(&mut self, id: LayerId, value: &Activation) -> Result<(), Stop> {
         if self.wants(id) {
             self.missing -= 1;
-            self.kept.push((id, value.keep().detach()));
+            let value = self.plan.handle(value);
+            self.kept.push((id, value));
         }
         self.stop_if_complete()
     }
@@ -103,9 +117,9 @@ impl Taps<'_> {
         if !self.wants(id) {
             return self.stop_if_complete();
         }
-        let tokens = tokens.keep();
+        let tokens = self.plan.handle(tokens);
         let (batch, _, channels) = tokens.dims3()?;
-        let image = tokens.detach().transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
+        let image = tokens.transpose(1, 2)?.contiguous()?.reshape((batch, channels, height, width))?;
         self.keep(id, &Activation::shared(image))
     }
 

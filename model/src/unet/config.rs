@@ -291,6 +291,20 @@ impl UnetConfig {
     }
 
     /// Whether transformers project to tokens by linear layers and not by 1x1 convolutions.
+    /// Whether the weights of a network of this configuration mean the same under `other`: sizes, and what no weight's shape tells.
+    pub fn takes_weights_of(&self, other: &Self) -> bool {
+        let sizes = |config: &Self| {
+            let levels = config.block_out_channels.len();
+            let blocks = |level| (config.heads(level), config.transformer_blocks_at(level));
+            let norms = (config.norm_num_groups, config.norm_eps.to_bits());
+            let channels = (config.in_channels, config.out_channels, config.block_out_channels.clone());
+            let kinds = (config.down_block_types.clone(), config.up_block_types.clone(), config.use_linear_projection);
+            let depth = (config.layers_per_block, (0..levels).map(blocks).collect::<Vec<_>>());
+            (channels, depth, config.cross_attention_dim, norms, kinds)
+        };
+        sizes(self) == sizes(other)
+    }
+
     pub(super) fn use_linear_projection(&self) -> bool {
         self.use_linear_projection
     }

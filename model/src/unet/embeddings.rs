@@ -27,6 +27,20 @@ pub fn timestep_features(timesteps: &[f64], width: usize, device: &Device) -> Re
     Ok(Tensor::from_vec(features, (timesteps.len(), width), device)?)
 }
 
+/// [`timestep_features`] of a timestep that gradients flow to.
+///
+/// # Shapes
+/// `timestep` one float32 number; returns `[1, width]`.
+/// # Errors
+/// When it is not one number, or a tensor operation fails.
+pub fn tracked_timestep_features(timestep: &Tensor, width: usize) -> Result<Tensor> {
+    let half = width / 2;
+    let frequency = |i: usize| (-(10000f64.ln() as f32) * i as f32 / half as f32).exp();
+    let frequencies = Tensor::from_iter((0..half).map(frequency), timestep.device())?.unsqueeze(0)?;
+    let angles = frequencies.broadcast_mul(&timestep.reshape((1, 1))?)?;
+    Ok(Tensor::cat(&[angles.cos()?, angles.sin()?], 1)?)
+}
+
 /// `linear_2(silu(linear_1(features)))`.
 #[derive(Debug)]
 pub struct TimestepEmbedding {
@@ -57,7 +71,17 @@ impl TimestepEmbedding {
     /// # Errors
     /// When a tensor operation fails.
     pub fn forward_silu(&self, timesteps: &[f64], device: &Device) -> Result<Activation> {
-        let features = timestep_features(timesteps, self.features, device)?.to_dtype(self.dtype)?;
+        self.of_features(&timestep_features(timesteps, self.features, device)?)
+    }
+
+    /// The same of features.
+    ///
+    /// # Shapes
+    /// `features` `[b, features]`; returns `[b, width]`.
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn of_features(&self, features: &Tensor) -> Result<Activation> {
+        let features = features.to_dtype(self.dtype)?;
         let hidden = self.linear_1.forward(&Activation::shared(features))?.silu()?;
         self.linear_2.forward(&hidden)?.silu()
     }

@@ -51,6 +51,11 @@ impl UnetEncoder {
         self.time_embedding.forward_silu(timesteps, sample.device())
     }
 
+    /// The same of features of one timestep, which gradients flow to, `[1, width]`.
+    pub fn time_embedding_of(&self, features: &Tensor) -> Result<Activation> {
+        self.time_embedding.of_features(features)
+    }
+
     /// The first convolution, `[b, width, h, w]`.
     pub fn conv_in(&self, sample: &Tensor) -> Result<Activation> {
         let (_, channels, _, _) = sample.dims4()?;

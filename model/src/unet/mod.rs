@@ -16,7 +16,7 @@ use candle_core::Tensor;
 
 pub use config::UnetConfig;
 pub use context::TextContext;
-pub use embeddings::timestep_features;
+pub use embeddings::{timestep_features, tracked_timestep_features};
 pub(crate) use encoder::UnetEncoder;
 
 pub(crate) use blocks::Pass;
@@ -114,8 +114,37 @@ impl Unet {
         self.run(input, &mut TapPlan::nothing().taps(), Some(sink)).map_err(Stop::into_error)
     }
 
+    /// A pass that fills `taps` and stops once they are complete, at a timestep that gradients flow to; then it returns `None`.
+    ///
+    /// # Shapes
+    /// `sample` `[b, in_channels, h, w]`; `features` `[1, width]` of [`tracked_timestep_features`].
+    /// # Errors
+    /// When the inputs' shapes disagree.
+    pub fn forward_tapped_at(
+        &self,
+        sample: &Tensor,
+        features: &Tensor,
+        context: &TextContext,
+        taps: &mut Taps,
+    ) -> Result<Option<Tensor>> {
+        let input = UnetInput { sample, timesteps: &[], context, residuals: None };
+        let temb = self.encoder.time_embedding_of(features)?;
+        Stop::catch(self.run_at(temb, &input, taps, None))
+    }
+
     fn run(&self, input: &UnetInput, taps: &mut Taps, checkpointing: Option<&GradientSink>) -> Result<Tensor, Stop> {
         let temb = self.encoder.time_embedding(input.timesteps, input.sample)?;
+        self.run_at(temb, input, taps, checkpointing)
+    }
+
+    /// A pass with this time embedding; the input's timesteps are not looked at.
+    fn run_at(
+        &self,
+        temb: Activation,
+        input: &UnetInput,
+        taps: &mut Taps,
+        checkpointing: Option<&GradientSink>,
+    ) -> Result<Tensor, Stop> {
         let mut pass = Pass { temb, context: input.context, taps, checkpointing };
         pass.taps.keep(LayerId::UnetIn, &Activation::shared(input.sample.clone()))?;
         let hidden = self.encoder.conv_in(input.sample)?;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use driftless_cli::memory::peak_rss_bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ pub struct Measurement {
     pub training_loss: f64,
     /// The loss on the images that do not train.
     pub validation_loss: f64,
+    /// The same at each of `--validation_timesteps`; nothing where these were not given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_timestep: BTreeMap<usize, f64>,
 }
 
 /// The file, open for appending.

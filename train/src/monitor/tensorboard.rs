@@ -63,6 +63,9 @@ impl TensorBoard {
         let divergence = measurement.validation_loss - measurement.training_loss;
         self.scalar(&format!("loss/validation/{kind}_average"), measurement.validation_loss, at);
         self.scalar(&format!("loss/validation/{kind}_divergence"), divergence, at);
+        for (timestep, loss) in &measurement.by_timestep {
+            self.scalar(&format!("loss/validation/{kind}_t{timestep}"), *loss, at);
+        }
     }
 
     /// A sample image of this width and height, from its PNG file.

@@ -9,7 +9,7 @@ mod noise;
 
 pub use noise::Noised;
 
-use crate::options::{ObjectiveOptions, Options};
+use crate::options::{ObjectiveOptions, Options, ValidationOptions};
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use driftless::rng::Generator;
@@ -26,6 +26,10 @@ enum ObjectiveFault {
     LikeLossWithVelocity,
     #[error("--zero_terminal_snr needs --v_parameterization: noise cannot be predicted where nothing else is left")]
     ZeroSnrWithoutVelocity,
+    #[error("--validation_timesteps measures images that are held out from training; say how many with --validation_split")]
+    NothingHeldOut,
+    #[error("--validation_timesteps names {timestep} twice")]
+    ValidationTwice { timestep: u32 },
 }
 
 /// The objective of a run.
@@ -34,6 +38,8 @@ pub struct Objective {
     options: ObjectiveOptions,
     schedule: NoiseSchedule,
     timesteps: std::ops::Range<usize>,
+    /// Where held-out images are measured.
+    validation: Vec<usize>,
 }
 
 impl Objective {
@@ -55,7 +61,8 @@ impl Objective {
         ensure!(v || !objective.scale_v_pred_loss_like_noise_pred, ObjectiveFault::ScaleWithoutVelocity);
         ensure!(!v || objective.v_pred_like_loss.is_none(), ObjectiveFault::LikeLossWithVelocity);
         ensure!(v || !objective.zero_terminal_snr, ObjectiveFault::ZeroSnrWithoutVelocity);
-        Ok(Self { options: objective.clone(), schedule, timesteps })
+        let validation = validation_timesteps(&options.validation, &timesteps)?;
+        Ok(Self { options: objective.clone(), schedule, timesteps, validation })
     }
 
     /// Draws noise and timesteps for `latents` `[b, c, h, w]` (scaled) and adds the one at the other.
@@ -74,10 +81,10 @@ impl Objective {
         noise::noised(self, latents, Some(timestep), generator)
     }
 
-    /// Four timesteps spread evenly over those that train, for validation (sd-scripts' `NUM_VALIDATION_TIMESTEPS`).
-    pub fn validation_timesteps(&self) -> [usize; 4] {
-        let (first, length) = (self.timesteps.start, self.timesteps.len());
-        [1, 2, 3, 4].map(|k| first + k * length / 5)
+    /// The timesteps of validation: those that were asked for, else four spread evenly over those that train (sd-scripts'
+    /// `NUM_VALIDATION_TIMESTEPS`).
+    pub fn validation_timesteps(&self) -> &[usize] {
+        &self.validation
     }
 
     /// The weighted error of `prediction` `[b, c, h, w]`, a float32 scalar. `weights` has one number per sample.
@@ -87,4 +94,15 @@ impl Objective {
     pub fn loss(&self, prediction: &Tensor, noised: &Noised, weights: &[f64]) -> driftless::Result<Tensor> {
         loss::loss(self, prediction, noised, weights)
     }
+}
+
+fn validation_timesteps(options: &ValidationOptions, trained: &std::ops::Range<usize>) -> Result<Vec<usize>> {
+    let asked = &options.validation_timesteps;
+    if asked.is_empty() {
+        return Ok([1, 2, 3, 4].map(|k| trained.start + k * trained.len() / 5).to_vec());
+    }
+    ensure!(options.validation_split > 0.0, ObjectiveFault::NothingHeldOut);
+    let twice = asked.iter().enumerate().find(|(index, timestep)| asked[..*index].contains(timestep));
+    ensure!(twice.is_none(), ObjectiveFault::ValidationTwice { timestep: twice.map_or(0, |(_, timestep)| *timestep) });
+    Ok(asked.iter().map(|timestep| *timestep as usize).collect())
 }

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use driftless_cli::failure::sentence;
 use driftless_cli::progress::duration;
 use driftless_cli::{Unit, interrupt};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -221,8 +222,12 @@ impl<'a> Files<'a> {
             self.console.warn(format!("nothing is measured after step {step}: no image that is held back can be read"));
             return Ok(true);
         };
-        let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss };
-        self.console.info(format!("validation loss after step {step}: {validation_loss:.6}"));
+        let asked = !self.parts.plan.options.validation.validation_timesteps.is_empty();
+        let by_timestep = if asked { measured.by_timestep } else { BTreeMap::new() };
+        let each: Vec<String> = by_timestep.iter().map(|(timestep, loss)| format!("t = {timestep}: {loss:.6}")).collect();
+        let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
+        self.console.info(format!("validation loss after step {step}: {validation_loss:.6}{each}"));
+        let measurement = Measurement { step, epoch, training_loss: trainer.average.average(), validation_loss, by_timestep };
         if let Some(tensorboard) = &mut self.tensorboard {
             tensorboard.validation(&measurement);
         }

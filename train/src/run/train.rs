@@ -98,7 +98,7 @@ fn load(plan: &Plan, place: &Path, hub: &HubOptions, console: &Console) -> Resul
     let options = &plan.options;
     let device = driftless_cli::device::open(options.model.device)?;
     let base = place::base(&options.model, place, hub)?;
-    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device, base };
+    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device, base, unet: None };
     if place::here(&options.model)?.is_none_or(|here| here.model != place) {
         // It was not here when the run was planned.
         prediction::check(place, options, console)?;

@@ -1,12 +1,33 @@
 //! The metadata of kohya files (sd-scripts `library/train_util.py`, `library/sai_model_spec.py`) and what becomes of it.
 
-use super::Entries;
 use super::peft_config::DIFFUSERS_ENTRY;
-use crate::error::Result;
-use crate::formats::{Hashes, hash_tensors};
+use super::{Entries, files_at};
+use crate::error::{Error, ModelFileCause, Result};
+use crate::formats::{Hashes, WeightFile, hash_tensors, shown};
 use crate::model_family::{LayerKind, layer_kind};
 use candle_core::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The entry of an adapter that was trained on clean latents (`train --objective cleandift`): the timestep that the UNet was told, a number
+/// between 0 and 999.
+pub const CLEAN_TIMESTEP: &str = "ss_cleandift_timestep";
+
+/// The timestep at which an adapter, a file or a folder, takes clean latents; `None` where it was not trained on such.
+///
+/// # Errors
+/// When it cannot be read, or the entry is no number in that range.
+pub fn clean_timestep(path: &Path) -> Result<Option<f64>> {
+    for path in files_at(path)? {
+        let file = WeightFile::open(&path)?;
+        if let Some(text) = file.metadata().get(CLEAN_TIMESTEP) {
+            let number = text.parse::<f64>().ok().filter(|number| (0.0..=999.0).contains(number));
+            let cause = || ModelFileCause::CleanTimestep { entry: CLEAN_TIMESTEP, found: shown(text) };
+            return number.map(Some).ok_or_else(|| Error::file(&path, cause(), "train the adapter again, or give --t"));
+        }
+    }
+    Ok(None)
+}
 
 /// Entries that describe the very tensors and are wrong once these change.
 const TENSOR_ENTRIES: [&str; 4] = ["sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", DIFFUSERS_ENTRY];

@@ -26,7 +26,7 @@ mod write_peft;
 pub use crate::model_family::Network;
 pub use folder::files_at;
 pub use key::Scheme;
-pub use metadata::{kohya_metadata, tensor_hashes};
+pub use metadata::{CLEAN_TIMESTEP, clean_timestep, kohya_metadata, tensor_hashes};
 pub use read::{UnknownKeys, is_adapter};
 pub use write_diffusers::WEIGHT_NAME as DIFFUSERS_WEIGHT_NAME;
 pub use write_peft::fits_peft;
