@@ -42,7 +42,7 @@ const COMMANDS: [&str; 13] = [
     "extract --model MODEL --input_dir in --img_size 64 --t 50 --layer layers.json --prompt cat --output_dir OUT-features",
     "extract layers --model MODEL --img_size 64",
     "extract generate --model MODEL --prompt cat --steps 2 --at_steps 1 --height 64 --width 64 --layer layers.json --output_dir OUT-generated",
-    "extract pca plain-features/mid-vit-out --output OUT-images",
+    "extract pca plain-features/up-level1-upsampler-out --output OUT-images",
     "train --model MODEL --train_data_dir data --resolution 64 --network_dim 2 --max_train_steps 1 --seed 1 --output_name a --output_dir OUT-run",
     "train check --model MODEL --train_data_dir data --resolution 64 --network_dim 2 --max_train_steps 1 --seed 1 --output_dir OUT-run",
     "convert inspect plain-run/a.safetensors",
@@ -60,7 +60,7 @@ fn no_output_that_is_lost_stops_the_work() {
     let here = folder.path();
     write_images(&here.join("in"), 0, 2, 64).unwrap();
     write_dataset(&here.join("data"), 1, 64).unwrap();
-    std::fs::write(here.join("layers.json"), r#"["mid-vit-out"]"#).unwrap();
+    std::fs::write(here.join("layers.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
     let made = |out: &str| -> Vec<String> {
         testkit::names(here).iter().filter_map(|name| name.strip_prefix(out).map(str::to_owned)).collect()
     };
