@@ -104,7 +104,7 @@ impl Console {
         say(self.logging, Level::Interrupted, message.as_ref(), Map::new());
     }
 
-    /// How much is told, and in which form.
+    /// How much is reported, and in which form.
     pub fn logging(&self) -> Logging {
         self.logging
     }

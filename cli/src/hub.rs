@@ -1,4 +1,4 @@
-//! Models on a hub: how they are asked for, and what is told while they arrive.
+//! Models on a hub: how they are requested, and the progress of downloads.
 
 use crate::console::Console;
 use crate::interrupt;
@@ -16,7 +16,7 @@ pub fn options(revision: Option<String>, half: bool, console: &Console) -> HubOp
 
 /// Tells about downloads, a bar for each file, and stops them when the user wants to.
 fn downloads(console: Console) -> Progress {
-    // The bar of the file in hand, or its name where no bar is drawn.
+    // The bar of the current file, or its name where no bar is drawn.
     let current: Mutex<Option<(String, Option<ProgressBar>)>> = Mutex::new(None);
     Arc::new(move |transfer: &Transfer<'_>| {
         if interrupt::requested() {

@@ -6,7 +6,7 @@ use driftless::error::ArgumentCause;
 use std::fmt;
 use std::str::FromStr;
 
-/// How much is told, and in which form.
+/// How much is reported, and in which form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct Logging {
     /// Print only warnings and errors

@@ -87,12 +87,12 @@ fn plain<'a>(options: &AdapterOptions, base: Option<&'a Model>) -> Plain<'a> {
     Plain { rank: options.rank.map(|rank| rank as usize), base, drop_biases: options.drop_biases, drop_norms: options.drop_norms }
 }
 
-/// Takes out what described the family that an adapter was before it became plain.
+/// Removes the metadata that describes the family of the adapter before it became plain LoRA.
 fn forget_network(metadata: &mut BTreeMap<String, String>) {
     metadata.retain(|key, _| !key.starts_with("ss_network_"));
 }
 
-/// Reads the adapter, with the base model's layers at hand where one is given.
+/// Reads the adapter and, where one is given, opens the base model and checks that the adapter's layers fit it.
 fn read(options: &AdapterOptions, console: &Console) -> Result<(AdapterFile, Option<Model>)> {
     let unknown = if options.allow_unknown { UnknownKeys::Collect } else { UnknownKeys::Refuse };
     let adapter = AdapterFile::open_at(&options.input, unknown)?;
@@ -104,7 +104,7 @@ fn read(options: &AdapterOptions, console: &Console) -> Result<(AdapterFile, Opt
     Ok((adapter, base))
 }
 
-/// One line on what an adapter holds.
+/// Families, layers and ranks of an adapter, in one line.
 pub fn summary(adapter: &AdapterFile) -> String {
     let count = |network| adapter.entries.keys().filter(|(n, _)| *n == network).count();
     let ranks: std::collections::BTreeSet<usize> = adapter.entries.values().filter_map(|layer| layer.factors.rank()).collect();
@@ -116,7 +116,7 @@ pub fn summary(adapter: &AdapterFile) -> String {
     format!("{}: {}{ranks}", families(adapter).join(", "), layers.join(" and "))
 }
 
-/// The families that an adapter is made of.
+/// The families of an adapter's layers.
 pub fn families(adapter: &AdapterFile) -> Vec<String> {
     let mut families: std::collections::BTreeSet<String> = adapter.entries.values().map(|layer| layer.family()).collect();
     if families.contains("LoCon") {

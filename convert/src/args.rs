@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use driftless::adapter::ScaledFile;
@@ -8,8 +8,8 @@ use driftless_cli::options::Precision;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Converts checkpoints and adapters of Stable Diffusion 1.5 between LDM, diffusers, kohya and PEFT. What a file is, is told by
-/// its content, not by its name; pickles are read without executing anything.
+/// Converts checkpoints and adapters of Stable Diffusion 1 and 2 between LDM, diffusers, kohya and PEFT. Files are recognized by their
+/// content, not by their names; pickles are read without executing anything.
 #[derive(Debug, Parser)]
 #[command(
     name = "convert",
@@ -19,44 +19,42 @@ use std::str::FromStr;
                   Examples:\n  convert inspect lora.safetensors\n  convert diffusers lora.safetensors --output converted"
 )]
 pub struct Parsed {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How much is told.
     #[command(flatten)]
     pub logging: Logging,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Says what a file or folder is: kind, format, size, families, ranks, alphas, norms of the changes, tags.
+    /// Describes a file or folder: kind, format, size, families, ranks, alphas, norms of the changes, tags.
     #[command(after_help = "Examples:\n  convert inspect lora.safetensors\n  convert inspect model.ckpt --json | jq .kind")]
     Inspect {
         /// A weight file, or the folder of an adapter, a pipeline, a network or a training state.
         file: PathBuf,
-        /// Prints JSON: all that is known, with every key.
+        /// Prints JSON with everything that is known, every key included.
         #[arg(long)]
         json: bool,
     },
-    /// Makes a pipeline folder of a whole checkpoint, or pytorch_lora_weights.safetensors of an adapter.
+    /// Converts a whole checkpoint to a pipeline folder, or an adapter to pytorch_lora_weights.safetensors.
     #[command(
         after_help = "Examples:\n  convert diffusers lora.safetensors --output converted\n  convert diffusers model.ckpt --output model --base stable-diffusion-v1-5/stable-diffusion-v1-5 --dtype float16"
     )]
     Diffusers(DiffusersOptions),
-    /// Makes a kohya file of an adapter.
+    /// Converts an adapter to kohya's format.
     #[command(after_help = "Examples:\n  convert kohya pytorch_lora_weights.safetensors --output lora.safetensors")]
     Kohya(AdapterOptions),
-    /// Makes a PEFT folder for each network that an adapter changes, unet/ and text_encoder/; or one .safetensors file with both
-    /// networks' layers under PEFT's names (unet.*.lora_A.weight, text_encoder.*), the scale folded in.
+    /// Converts an adapter to PEFT's format: a folder for each network that it changes, unet/ and text_encoder/; or one .safetensors file
+    /// with both networks' layers under PEFT's names (unet.*.lora_A.weight, text_encoder.*), the scale folded in.
     #[command(
         after_help = "Examples:\n  convert peft lora.safetensors --output peft\n  convert peft loha.safetensors --rank 16 --output peft.safetensors"
     )]
     Peft(AdapterOptions),
-    /// Makes one LDM file of a pipeline folder.
+    /// Converts a pipeline folder to one LDM file.
     #[command(after_help = "Examples:\n  convert ckpt model --output model.safetensors --dtype float16")]
     Ckpt(CheckpointOptions),
-    /// Finds the adapter inside a merged checkpoint, by singular values of each layer's difference to the base model.
+    /// Recovers the adapter inside a merged checkpoint, by SVD of each layer's difference from the base model.
     #[command(
         after_help = "Examples:\n  convert extract-lora tuned.ckpt --base stable-diffusion-v1-5/stable-diffusion-v1-5 --rank 64 --output lora.safetensors"
     )]
@@ -76,11 +74,11 @@ pub struct DiffusersOptions {
     /// Where a whole checkpoint's text encoder comes from [default: checkpoint].
     #[arg(long)]
     pub text_encoder: Option<TextEncoder>,
-    /// Takes the moving averages of a whole checkpoint's UNet (model_ema.*).
+    /// Uses the moving averages of a whole checkpoint's UNet (model_ema.*).
     #[arg(long)]
     pub ema: bool,
-    /// What a whole checkpoint predicts, which its file does not say: the noise, or the velocity as Stable Diffusion 2 at 768 pixels
-    /// [default: as the base's scheduler/scheduler_config.json].
+    /// What a whole checkpoint predicts, which its file does not say: the noise, or, as Stable Diffusion 2 at 768 pixels does, the velocity
+    /// [default: what the base's scheduler/scheduler_config.json says].
     #[arg(long, value_name = "TYPE")]
     pub prediction_type: Option<PredictionChoice>,
 }
@@ -88,31 +86,31 @@ pub struct DiffusersOptions {
 /// Options of commands that take an adapter.
 #[derive(Debug, Args)]
 pub struct AdapterOptions {
-    /// A .safetensors file, or a .ckpt, .pt, .pth or .bin file that torch.save wrote; an adapter may be the folder that holds it (PEFT's, or
-    /// with unet/ and text_encoder/; diffusers'; a training state).
+    /// A .safetensors file, or a .ckpt, .pt, .pth or .bin file that torch.save wrote. An adapter may also be given as its folder: PEFT's,
+    /// diffusers', one with unet/ and text_encoder/, or a training state.
     pub input: PathBuf,
     /// Where the result goes: a file or a folder.
     #[arg(long, short)]
     pub output: PathBuf,
-    /// The base model, a diffusers folder or a hub id: gives a whole checkpoint its configurations and missing parts; every layer of
-    /// an adapter is checked against it, and adapters whose change depends on it (DoRA, IA3) become plain LoRA beside it (for those an
-    /// LDM file does too).
+    /// The base model, a diffusers folder or a hub id. A whole checkpoint takes its configurations and missing parts from it. Every layer of
+    /// an adapter is checked against it, and adapters whose change depends on it (DoRA, IA3) need it to become plain LoRA; for an adapter
+    /// an LDM file will do too.
     #[arg(long, value_name = "MODEL")]
     pub base: Option<String>,
     /// Element type of the result [default: as stored; float32 for layers that became plain LoRA].
     #[arg(long)]
     pub dtype: Option<Precision>,
-    /// Cuts every layer to plain LoRA of at most this rank, and says what that leaves out. Without it LoHa, LoKr, DoRA, IA3 and full
-    /// differences become LoRA of whatever rank they need (diffusers, peft) or stay what they are (kohya).
+    /// Reduces every layer to plain LoRA of at most this rank, and reports what is lost. Without it, LoHa, LoKr, DoRA, IA3 and full
+    /// differences become LoRA of whatever rank they need (diffusers, peft) or stay as they are (kohya).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub rank: Option<u32>,
-    /// Leaves out differences of biases (diff_b), which LoRA cannot hold, in the place of failing.
+    /// Leaves out differences of biases (diff_b), which LoRA cannot hold, instead of failing.
     #[arg(long)]
     pub drop_biases: bool,
-    /// Leaves out trained norms (w_norm, b_norm), which LoRA cannot hold, in the place of failing.
+    /// Leaves out trained norms (w_norm, b_norm), which LoRA cannot hold, instead of failing.
     #[arg(long)]
     pub drop_norms: bool,
-    /// Warns of keys that are not understood, and leaves them out, in the place of failing.
+    /// Warns of keys that are not understood, and leaves them out, instead of failing.
     #[arg(long)]
     pub allow_unknown: bool,
 }
@@ -122,7 +120,7 @@ pub struct AdapterOptions {
 pub struct CheckpointOptions {
     /// A diffusers pipeline folder.
     pub input: PathBuf,
-    /// The file to write: .safetensors, or .ckpt for programs that read torch's pickles alone.
+    /// The file to write: .safetensors, or .ckpt for programs that only read torch's pickles.
     #[arg(long, short)]
     pub output: PathBuf,
     /// Element type of the result [default: as stored].
@@ -139,10 +137,10 @@ pub struct ExtractOptions {
     /// The model it was tuned from: a diffusers folder, a checkpoint file or a hub id.
     #[arg(long, value_name = "MODEL")]
     pub base: String,
-    /// Rank of every layer, or `auto`: for each layer the smallest that holds --share of the difference.
+    /// Rank of every layer, or `auto`: for each layer the smallest rank that keeps --share of the difference.
     #[arg(long, value_name = "N|auto", default_value = "auto")]
     pub rank: RankChoice,
-    /// With --rank auto: the share of each layer's squared difference to hold, apart from what rounding made.
+    /// With --rank auto: the share of each layer's squared difference to keep, not counting what rounding explains.
     #[arg(long, value_name = "SHARE", default_value_t = 0.99, value_parser = share)]
     pub share: f64,
     /// The .safetensors file to write, in kohya's format.
@@ -151,7 +149,7 @@ pub struct ExtractOptions {
     /// Element type of the result [default: float32].
     #[arg(long)]
     pub dtype: Option<Precision>,
-    /// Takes the moving averages of the tuned checkpoint's UNet (model_ema.*).
+    /// Uses the moving averages of the tuned checkpoint's UNet (model_ema.*).
     #[arg(long)]
     pub ema: bool,
 }
@@ -159,7 +157,7 @@ pub struct ExtractOptions {
 /// Options of `convert merge`.
 #[derive(Debug, Args)]
 pub struct MergeOptions {
-    /// Adapters of any family, each with a strength behind a colon [default strength: 1].
+    /// Adapters of any family, each optionally followed by a colon and its strength [default strength: 1].
     #[arg(value_name = "ADAPTER[:SCALE]", required = true)]
     pub adapters: Vec<ScaledFile>,
     /// The model to merge into: a diffusers folder, a checkpoint file or a hub id.
@@ -171,7 +169,7 @@ pub struct MergeOptions {
     /// Element type of the result [default: as the base is stored].
     #[arg(long)]
     pub dtype: Option<Precision>,
-    /// Takes the moving averages of the base checkpoint's UNet (model_ema.*).
+    /// Uses the moving averages of the base checkpoint's UNet (model_ema.*).
     #[arg(long)]
     pub ema: bool,
 }
@@ -179,13 +177,12 @@ pub struct MergeOptions {
 /// A rank for every layer, or each layer's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RankChoice {
-    /// This rank.
     Fixed(usize),
-    /// The smallest that holds a share of the difference.
+    /// The smallest rank that keeps a share of the difference.
     Auto,
 }
 
-/// A value is not of the kind that its option takes.
+/// An option's value cannot be read, or is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{expected}")]
 pub struct NotSuchAValue {
@@ -232,7 +229,6 @@ pub enum PredictionChoice {
 }
 
 impl PredictionChoice {
-    /// The prediction of this name.
     pub fn prediction(self) -> Prediction {
         match self {
             Self::Epsilon => Prediction::Noise,

@@ -9,7 +9,7 @@ use driftless::{Error, Result};
 use driftless_cli::Console;
 use std::sync::Arc;
 
-/// Looks at the input and converts it as what it is.
+/// Recognizes the input and converts it.
 pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
     let input = &options.adapter.input;
     if input.is_dir() {
@@ -28,7 +28,7 @@ pub fn run(options: &DiffusersOptions, console: &Console) -> Result<()> {
     }
 }
 
-/// Converts an adapter, for which options of whole checkpoints mean nothing.
+/// Converts an adapter; options for whole checkpoints are refused.
 fn adapter(options: &DiffusersOptions, console: &Console) -> Result<()> {
     let given = [
         (options.text_encoder.is_some(), "--text-encoder"),

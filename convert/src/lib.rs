@@ -1,4 +1,4 @@
-//! The `convert` command: checkpoint and adapter formats of Stable Diffusion 1.5.
+//! The `convert` command: checkpoint and adapter formats of Stable Diffusion 1 and 2.
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
@@ -11,10 +11,10 @@
 //! | `adapters` | adapters from one format to another | `plain`, `model`, `output`, `told`, `args`, `fault` |
 //! | `plain` | adapters of every family as plain LoRA | `model`, `told`, `fault` |
 //! | `model` | models to read from | `fault` |
-//! | `output` | places to write to | `fault` |
-//! | `told` | what is told alike | |
+//! | `output` | the folder and name of the result | `fault` |
+//! | `told` | units and warnings that commands share | |
 //! | `fault` | what is refused of files and options | |
-//! | `args` | what was typed | |
+//! | `args` | the command line | |
 
 mod adapters;
 mod args;

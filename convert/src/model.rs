@@ -9,14 +9,14 @@ use driftless_cli::Console;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Where a model is on this machine; a hub id is downloaded where it is not there yet. `half` prefers half-precision weights.
-pub fn place(model: &str, half: bool, console: &Console) -> Result<PathBuf> {
+/// The path of a model on this machine; a hub id is downloaded if it is not cached. `half` prefers half-precision weights.
+pub fn locate(model: &str, half: bool, console: &Console) -> Result<PathBuf> {
     hub::resolve(model, &driftless_cli::hub::options(None, half, console))
 }
 
 /// A model's networks under diffusers' names.
 pub struct Model {
-    /// Where it stands: a folder or a file.
+    /// Its folder or file.
     pub path: PathBuf,
     /// What it is a model of.
     pub family: &'static ModelFamily,
@@ -26,7 +26,7 @@ pub struct Model {
 impl Model {
     /// Opens a model; `ema` takes the moving averages of an LDM file's UNet.
     pub fn open(model: &str, ema: bool, console: &Console) -> Result<Self> {
-        Self::open_path(place(model, false, console)?, ema)
+        Self::open_path(locate(model, false, console)?, ema)
     }
 
     /// Opens a folder or a file.

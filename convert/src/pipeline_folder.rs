@@ -59,7 +59,7 @@ pub fn run(file: Arc<WeightFile>, options: &DiffusersOptions, console: &Console)
             return Err(Error::argument(option, Fault::ForAdapters));
         }
     }
-    let base = &model::place(base, options.adapter.dtype == Some(Precision::Float16), console)?;
+    let base = &model::locate(base, options.adapter.dtype == Some(Precision::Float16), console)?;
     if base.is_file() {
         return Err(Error::file(base, Fault::BaseIsAFile, "give a diffusers folder as --base"));
     }

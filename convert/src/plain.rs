@@ -12,9 +12,9 @@ use driftless::{Error, Result};
 use driftless_cli::{Console, Progress};
 use rayon::prelude::*;
 
-/// How layers become plain.
+/// How layers are turned into plain LoRA.
 pub struct Plain<'a> {
-    /// The most that any layer's rank may be; exact without.
+    /// The highest rank that a layer may have; without it the result is exact.
     pub rank: Option<usize>,
     /// The base model, where one is given.
     pub base: Option<&'a Model>,
@@ -60,7 +60,7 @@ impl Plain<'_> {
         Ok(())
     }
 
-    /// Takes out trained norms, where that is wanted.
+    /// Removes trained norms, where that was asked for.
     pub fn leave_out_norms(&self, file: &mut AdapterFile, console: &Console) -> Result<()> {
         let norms = file.entries.values().filter(|adapter| adapter.factors.is_norm()).count();
         let Some(((network, path), _)) = file.entries.iter().find(|(_, adapter)| adapter.factors.is_norm()) else {
@@ -97,7 +97,7 @@ impl Plain<'_> {
         Ok(Made { layer: layer.clone(), adapter: plain.adapter, error: plain.error })
     }
 
-    /// What became of what, and each layer's error.
+    /// Reports how each layer was converted, and its error.
     fn tell(&self, entries: &Entries, made: &[Made], console: &Console) {
         let mut largest: Option<&Made> = None;
         for one in made {
@@ -134,14 +134,14 @@ impl Plain<'_> {
     }
 }
 
-/// A layer that became plain.
+/// A layer as plain LoRA.
 struct Made {
     layer: (Network, String),
     adapter: Adapter,
     error: f64,
 }
 
-/// A share in per cent, with two digits that say something.
+/// A share as a percentage with two significant digits.
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
     if value >= 10.0 { format!("{value:.0} %") } else { format!("{value:.2} %") }

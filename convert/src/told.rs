@@ -1,4 +1,4 @@
-//! What several commands tell alike.
+//! Units and warnings that several commands share.
 
 use driftless_cli::{Console, Unit};
 

@@ -1,4 +1,4 @@
-//! The `train` command: from arguments to an ending.
+//! The `train` command: from its arguments to its exit status.
 
 use crate::monitor::Console;
 use crate::options::arguments::{self, Parsed, Rejected};

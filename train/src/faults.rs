@@ -1,12 +1,12 @@
-//! Faults that are told together, so that a run which cannot be begun is mended in one go.
+//! Faults that are reported together, so that a run that cannot start is mended in one go.
 
 use anyhow::{Error, Result};
 
-/// Faults so far.
+/// The faults found so far.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Error>);
 
-/// All faults, a line for each.
+/// All faults, one per line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", lines(.0))]
 pub struct Together(Vec<Error>);
@@ -17,7 +17,7 @@ fn lines(faults: &[Error]) -> String {
 }
 
 impl Faults {
-    /// Notes a fault, or several that were found together.
+    /// Adds a fault, or several that were found together.
     pub fn push(&mut self, fault: impl Into<Error>) {
         match fault.into().downcast::<Together>() {
             Ok(Together(faults)) => self.0.extend(faults),
@@ -25,7 +25,7 @@ impl Faults {
         }
     }
 
-    /// The value, or `None` with the fault noted.
+    /// The value, or `None` after adding the fault.
     pub fn keep<T>(&mut self, result: Result<T, impl Into<Error>>) -> Option<T> {
         result.map_err(|fault| self.push(fault)).ok()
     }
@@ -35,7 +35,7 @@ impl Faults {
         self.0.is_empty()
     }
 
-    /// That there are none.
+    /// Succeeds when there are none.
     ///
     /// # Errors
     /// All of them, as [`Together`].

@@ -1,4 +1,4 @@
-//! LoRA training for Stable Diffusion 1.5 with kohya's options, folders and files; the `train` command is a shell around [`PROGRAM`].
+//! LoRA training for Stable Diffusion 1 and 2 with kohya's options, folders and files; the `train` command is a shell around [`PROGRAM`].
 //!
 //! A [`training::Learner`] takes steps by itself, for programs that bring their own images and loop:
 //!
@@ -43,7 +43,7 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | `command` | what was typed, to a run and its end | `run`, `monitor`, `options` |
+//! | `command` | from the command line to a run and its exit status | `run`, `monitor`, `options` |
 //! | [`run`] | a run from options to files | `training`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options`, `faults` |
 //! | [`training`] | the loop, the step, latents, states | `model`, `objective`, `optimizer`, `data`, `steps`, `options`, `seeds` |
 //! | `samples` | sample images | `model`, `network`, `monitor`, `options`, `seeds` |
@@ -57,7 +57,7 @@
 //! | [`steps`] | how long a run is | `options` |
 //! | [`options`] | what was asked for | |
 //! | [`seeds`] | random numbers by purpose | |
-//! | [`faults`] | faults told together | |
+//! | [`faults`] | faults that are reported together | |
 
 mod command;
 pub mod data;

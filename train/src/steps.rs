@@ -28,7 +28,7 @@ pub struct Steps {
     pub accumulation: usize,
     /// Optimizer steps in an epoch; the last may have fewer batches.
     pub per_epoch: usize,
-    /// Epochs begun; the last may end early.
+    /// Epochs, of which the last may end early.
     pub epochs: usize,
     /// Optimizer steps in all.
     pub total: usize,
@@ -39,7 +39,7 @@ pub struct Steps {
 pub struct StepReport {
     /// Optimizer steps done, this one included.
     pub step: usize,
-    /// Epoch in hand, from 1.
+    /// Current epoch, from 1.
     pub epoch: usize,
     /// Mean loss of the step's batches; `None` when none of their images could be read.
     pub loss: Option<f64>,

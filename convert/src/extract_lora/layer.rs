@@ -23,7 +23,7 @@ pub struct Layer<'a> {
     pub base: &'a Component,
 }
 
-/// What was found.
+/// A layer's adapter and how much of the difference it holds.
 pub struct Outcome {
     /// The network.
     pub network: Network,
@@ -59,7 +59,7 @@ impl Layer<'_> {
         let shape = self.base.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
         let same = tuned.iter().zip(&base).all(|(a, b)| noise::rounds_to(*a, *b, step));
         let rounding = noise::energy(&tuned, step);
-        // The difference takes the tuned weight's place: the largest layers are some 100 MB each.
+        // The tuned weight is dropped for the difference: the largest layers are some 100 MB each.
         tuned.iter_mut().zip(&base).for_each(|(tuned, base)| *tuned -= base);
         drop(base);
         let mut outcome = Outcome {

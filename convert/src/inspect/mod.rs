@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Looks at what is there and prints what it is.
+/// Describes the file or folder on standard output.
 pub fn run(path: &Path, as_json: bool, console: &Console) -> Result<()> {
     let found = look(path)?;
     if as_json {
@@ -49,7 +49,7 @@ fn look(path: &Path) -> Result<Map<String, Value>> {
     }
 }
 
-/// A network whose weights stand in the folder; a ControlNet's have the names of a UNet's.
+/// The network whose weights are in the folder; a ControlNet's have the names of a UNet's.
 fn network_of_folder(path: &Path) -> Result<Option<Network>> {
     let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
     let names: Vec<String> = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();

@@ -1,7 +1,7 @@
 //! The order of an epoch: which images share a batch, and when it comes.
 //!
-//! Every image stands in its bucket as often as it is repeated; each bucket is shuffled and cut into batches, of which the last may be
-//! short; then all batches of all datasets are shuffled. As in sd-scripts, the order of epoch e hangs on seed + e alone, so it does not
+//! Every image is in its bucket as often as it is repeated; each bucket is shuffled and cut into batches, of which the last may be
+//! short; then all batches of all datasets are shuffled. As in sd-scripts, the order of epoch e follows from seed + e alone, so it does not
 //! depend on what else was drawn. The orders themselves differ from sd-scripts, whose generator is Python's.
 
 use super::DataSet;

@@ -1,8 +1,8 @@
-//! Buckets: which size an image is resized and cut to, so that a batch holds images of one size.
+//! Buckets: the size that an image is resized and cropped to, so that a batch holds images of one size.
 //!
 //! Mirrors sd-scripts 48d368f: `model_util.make_bucket_resolutions`, `train_util.BucketManager.select_bucket`,
 //! `BaseDataset.adjust_min_max_bucket_reso_by_steps`; in the same order of floating-point operations, since an image's bucket can
-//! hang on the last bit.
+//! depend on the last bit.
 //!
 //! Deliberate difference: an image that is smaller than one step on a side, for which `bucket_no_upscale` gives an empty bucket, is
 //! refused by name.
@@ -13,12 +13,12 @@ use std::collections::BTreeSet;
 /// Width and height in pixels. Ordered by width, then height, as kohya lists buckets.
 pub type Size = (usize, usize);
 
-/// What an image becomes: resized first, then cut.
+/// How an image is resized and then cropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Placement {
-    /// The size that is left in the end.
+    /// The size after cropping.
     pub bucket: Size,
-    /// The size before cutting; at least as large as the bucket on both sides.
+    /// The size before cropping; at least as large as the bucket on both sides.
     pub resized: Size,
 }
 
@@ -67,7 +67,7 @@ impl BucketSettings {
     /// The buckets.
     ///
     /// # Errors
-    /// When the options contradict each other, in kohya's words as options.
+    /// When the options contradict each other.
     pub fn buckets(&self) -> Result<Buckets, DataFault> {
         let (width, height) = self.resolution;
         if !self.enable {
@@ -111,7 +111,7 @@ fn list(area: usize, min: usize, max: usize, step: usize) -> Vec<Size> {
 }
 
 impl Buckets {
-    /// Where an image of `width` times `height` pixels goes.
+    /// The bucket of an image of `width` times `height` pixels.
     ///
     /// # Errors
     /// When the image is too small or too narrow for any bucket.

@@ -1,12 +1,12 @@
-//! What is done to a caption at every draw: prefix and suffix, dropout, wildcards, shuffling, tag dropout.
+//! How a caption changes at every draw: prefix and suffix, dropout, wildcards, shuffling, tag dropout.
 //!
-//! Mirrors `BaseDataset.process_caption` of sd-scripts 48d368f, step by step in its order. Random choices come from the generator that
-//! the caller gives, so a draw depends on nothing that was drawn before.
+//! Mirrors `BaseDataset.process_caption` of sd-scripts 48d368f, step by step in its order. Random choices come from the caller's generator,
+//! so a draw does not depend on earlier ones.
 
 use crate::options::values::StepsOrShare;
 use driftless::rng::Generator;
 
-/// What to do to the captions of one subset.
+/// How the captions of one subset change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaptionSettings {
     /// Put before, with a space.

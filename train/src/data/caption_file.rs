@@ -16,10 +16,10 @@ pub fn path_for(image: &Path, extension: &str) -> PathBuf {
     image.with_extension(extension.trim_start_matches('.'))
 }
 
-/// That `extension` is one, and no path to files elsewhere.
+/// Checks that `extension` cannot lead to another folder.
 ///
 /// # Errors
-/// When it holds what parts folders.
+/// When it holds a path separator or a zero byte.
 pub fn check_extension(extension: &str) -> Result<(), DataFault> {
     let is_path = extension.contains(std::path::is_separator) || extension.contains('\0');
     if is_path { Err(DataFault::CaptionExtension { found: extension.to_owned() }) } else { Ok(()) }

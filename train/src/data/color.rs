@@ -6,7 +6,7 @@
 use driftless::rng::Generator;
 use driftless::vision::Rgb;
 
-/// What is done to the colors.
+/// A change of colors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Color {
     /// Turns the hue by so many of OpenCV's 180 steps.
@@ -15,12 +15,12 @@ pub enum Color {
     Power(f64),
 }
 
-/// A third of the draws is changed.
+/// A third of the draws are changed.
 const CHANCE: f64 = 0.33;
 const MOST_HUE: f64 = 8.0;
 
 impl Color {
-    /// What chance has; mostly nothing.
+    /// A random change; `None` most of the time.
     pub fn random(generator: &mut Generator) -> Option<Self> {
         let mut uniform = || generator.rand(&[1]).first().copied().map_or(0.0, f64::from);
         if uniform() > CHANCE {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why a data set cannot be read or planned. Where the fault is (the file, the table) is told by what stands around it.
+/// Why a data set cannot be read or planned. The file or table with the fault is named by the context that is added to it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFault {
     #[error("no data set; give --train_data_dir (a folder of folders called REPEATS_name) or --dataset_config")]

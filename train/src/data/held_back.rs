@@ -1,7 +1,7 @@
-//! Which images do not train, because the loss on them is to be measured (`--validation_split`).
+//! Which images are held back from training for validation (`--validation_split`).
 //!
 //! sd-scripts 48d368f (`train_util.split_train_val`) splits every folder by itself. Deliberate difference: images are chosen by their
-//! names without extension, over all folders of a dataset that are split alike together, so that an image that stands in several caption groups is on the
+//! names without extension, over all folders of a dataset that are split alike together, so that an image that is in several caption groups is on the
 //! same side in all of them; and without a `--validation_seed` the choice follows from the run's seed.
 
 use super::images_in;
@@ -52,7 +52,7 @@ fn last(all: &Stems, stems: Stems, share: f64, seed: u64) -> Stems {
     stems.into_iter().rev().take(count).collect()
 }
 
-/// The name that decides for an image.
+/// The name by which an image is chosen.
 pub fn stem(image: &Path) -> &OsStr {
     image.file_stem().unwrap_or_default()
 }

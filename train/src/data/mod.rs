@@ -2,12 +2,12 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | [`mod@plan`] | what the data set shall be |
-//! | [`folders`], [`dataset_config`] | the two ways to say so: folder names, or a TOML file |
-//! | [`mod@scan`], `oddities` | what is really there: images, sizes, captions; sizes that look like a mistake |
+//! | [`mod@plan`] | the data set that was asked for |
+//! | [`folders`], [`dataset_config`] | the two ways to ask for it: folder names, or a TOML file |
+//! | [`mod@scan`], `oddities` | what is on the disk: images, sizes, captions; sizes that look like a mistake |
 //! | [`held_back`] | which images are kept for validation |
 //! | [`buckets`] | which size an image becomes |
-//! | [`caption_file`], [`caption`] | reading captions; what is done to them at every draw |
+//! | [`caption_file`], [`caption`] | reading captions; how they change at every draw |
 //! | [`batches`] | the order of an epoch |
 //! | [`pixels`], [`color`] | an image as the model sees it; changes of its colors |
 
@@ -80,7 +80,7 @@ fn rounded(mut plan: DataPlan) -> DataPlan {
 /// Extensions of the images that are read. kohya's, and TIFF.
 const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
 
-/// The images directly in `folder`, sorted by path; hidden files are none.
+/// The images directly in `folder`, sorted by path; hidden files are left out.
 ///
 /// # Errors
 /// When the folder cannot be read.

@@ -1,12 +1,12 @@
-//! What is seldom meant in a folder of images: it is used as it is, and named.
+//! Oddities of a folder of images that are rarely intended: the images are used as they are, and the user is warned.
 
 use super::Sample;
 use super::scan::Subset;
 use std::path::PathBuf;
 
-/// An image that is enlarged more than this on a side teaches the resampling filter.
+/// An image that is enlarged more than this on a side mostly teaches the artifacts of resampling.
 const MOST_ENLARGED: f64 = 4.0;
-/// An image of which less than this is left after cutting is seldom what was meant.
+/// An image of which less than this is left after cutting is rarely intended.
 const LEAST_SEEN: f64 = 0.25;
 
 /// A sentence on the images of a folder that are enlarged much, and one on those of which most is cut off.

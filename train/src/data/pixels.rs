@@ -27,7 +27,7 @@ impl Draw {
     /// The center, not mirrored, in its own colors.
     pub const PLAIN: Self = Self { flipped: false, crop: None, color: None };
 
-    /// What chance has for `sample`.
+    /// A random draw for `sample`.
     pub fn random(sample: &Sample, plan: &SubsetPlan, generator: &mut Generator) -> Self {
         let mut up_to = |excess: usize| generator.randint(0, excess as i64 + 1, 1).first().map_or(0, |&offset| offset as usize);
         let (bucket, resized) = (sample.placement.bucket, sample.placement.resized);

@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | [`stable_diffusion`] | the real one, on `driftless::pipeline` |
 //! | [`denoiser`] | its UNet: predictions and gradients |
-//! | [`place`] | where the model and the device are |
-//! | [`skeleton`] | the networks without their numbers: what can be known before they are loaded |
+//! | [`location`] | where the model is on this machine, and the type that it computes in |
+//! | [`skeleton`] | the networks without their weights: what can be known before they are loaded |
 //! | [`prediction`] | noise or velocity |
-//! | [`vae`] | an autoencoder that is not the model's own; which one a run has |
+//! | [`vae`] | an autoencoder other than the model's own; which one a run uses |
 
 pub mod denoiser;
 mod fault;
-pub mod place;
+pub mod location;
 pub mod prediction;
 pub mod skeleton;
 pub mod stable_diffusion;
@@ -41,7 +41,7 @@ pub trait Model {
     /// When a tensor operation fails.
     fn posterior(&self, images: &Tensor) -> Result<Posterior>;
 
-    /// What a sample of that distribution is multiplied with to be what the predictor sees.
+    /// The factor between a sample of that distribution and what the predictor sees.
     fn latent_scale(&self) -> f64;
 
     /// A sample of the latents of images, scaled as the predictor sees them, float32.
@@ -70,7 +70,7 @@ pub trait Model {
     /// When the tokenizer does not fit, or a tensor operation fails.
     fn encode_captions(&self, captions: &[&str]) -> Result<Tensor>;
 
-    /// Tells the model that another batch begins, by a number that no other batch of the run has; dropout follows from it.
+    /// Called before each batch with a number that no other batch of the run has; dropout is drawn from it.
     fn begin_batch(&self, _number: u64) {}
 
     /// Whether the states of a caption change during training.

@@ -1,7 +1,7 @@
-//! The networks without their numbers: what the headers of the weight files tell, or, for a model that is not on this machine yet, the
-//! configuration of its family. Takes no memory to speak of, and shows what is missing or of another shape before anything is loaded.
+//! The networks without their weights: what the headers of the weight files say, or, for a model that is not on this machine yet, the
+//! configuration of its family. Takes hardly any memory, and shows what is missing or has another shape before anything is loaded.
 
-use super::{place, vae};
+use super::{location, vae};
 use crate::faults::Faults;
 use crate::options::{ModelOptions, Precision};
 use candle_core::{DType, Device, Tensor};
@@ -28,7 +28,7 @@ pub struct Skeleton {
     pub text_encoder: TextEncoder,
     /// The autoencoder's configuration.
     pub vae_config: VaeConfig,
-    /// Numbers in the weights of all three.
+    /// Elements of the weights of all three.
     pub elements: usize,
     /// Whether the UNet's weights are stored in half precision.
     pub is_half: bool,
@@ -38,18 +38,19 @@ impl Skeleton {
     /// The networks that `options` name. All that is wrong with files that are on this machine goes to `faults`; `None` when something
     /// was.
     pub fn new(options: &ModelOptions, faults: &mut Faults) -> Option<Self> {
-        let here = faults.keep(place::here(options));
+        let here = faults.keep(location::local(options));
         let model = here.as_ref().and_then(Option::as_ref).map(|here| here.model.clone());
         let other_vae = faults.keep(vae::look(options, model.as_deref()));
         let local = match here? {
-            Some(place::Here { model, base }) => Some(faults.keep(Local::open(&model, base.as_deref(), options))?),
+            Some(location::Local { model, base }) => Some(faults.keep(Files::open(&model, base.as_deref(), options))?),
             None => None,
         };
         let local = local.as_ref();
         local.iter().for_each(|local| local.look_at_small_files(faults));
         let elements = Arc::new(AtomicUsize::new(0));
         let hollow = |component| Hollow::weights(component, &elements);
-        let unet = faults.keep(part(local, Network::Unet, UnetConfig::from_file, UnetConfig::of_family(place::family(options))));
+        let unet =
+            faults.keep(part(local, Network::Unet, UnetConfig::from_file, UnetConfig::of_family(location::family(options))));
         let is_half = unet.iter().any(|(_, component)| component.as_ref().is_some_and(stores_half));
         let unet = unet.and_then(|(config, component)| {
             faults.keep(Unet::load(config.clone(), hollow(component))).map(|network| (config, network))
@@ -71,14 +72,14 @@ impl Skeleton {
     }
 }
 
-/// A model on this machine.
-struct Local {
+/// The files of a model on this machine.
+struct Files {
     files: ModelFiles,
     weights: ModelWeights,
     prefer_half: bool,
 }
 
-impl Local {
+impl Files {
     fn open(model: &Path, base: Option<&Path>, options: &ModelOptions) -> driftless::Result<Self> {
         let prefer_half = options.mixed_precision != Precision::No;
         Ok(Self { files: ModelFiles::open(model, base, prefer_half)?, weights: ModelWeights::open(model)?, prefer_half })
@@ -92,7 +93,7 @@ impl Local {
 
 /// What a network is made from: its configuration, and, where its files are on this machine, their header.
 fn part<C>(
-    local: Option<&Local>,
+    local: Option<&Files>,
     network: Network,
     read: impl FnOnce(&Path) -> driftless::Result<C>,
     usual: C,

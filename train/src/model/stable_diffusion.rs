@@ -1,4 +1,4 @@
-//! Stable Diffusion 1.5 in training: `driftless::pipeline` with trained adapters in its slots.
+//! Stable Diffusion in training: `driftless::pipeline` with trained adapters in its slots.
 
 use super::{Denoiser, Model};
 use crate::network::TrainedNetwork;
@@ -17,7 +17,7 @@ pub struct StableDiffusion {
     clip_skip: usize,
     max_token_length: usize,
     trains_text_encoder: bool,
-    /// The batch in hand, for the adapter's dropout.
+    /// The current batch, for the adapter's dropout.
     clock: BatchClock,
     denoiser: Denoiser,
 }
@@ -38,7 +38,7 @@ impl StableDiffusion {
 }
 
 impl StableDiffusion {
-    /// The first weight of the networks that holds what is no number, when there is one.
+    /// The first weight of the networks that is not finite, if any.
     ///
     /// # Errors
     /// When a tensor operation fails.

@@ -1,7 +1,7 @@
 //! `--vae`: an autoencoder from elsewhere; and which autoencoder a run has, for the cache of its latents.
 
 use super::fault::ModelFault;
-use super::place;
+use super::location;
 use crate::options::{ModelOptions, Precision};
 use anyhow::{Context, Result};
 use driftless::formats::open_regular;
@@ -19,11 +19,11 @@ use std::sync::Arc;
 /// a file that has none.
 ///
 /// # Errors
-/// When there is no autoencoder of Stable Diffusion 1.5 at that place.
+/// When there is no autoencoder of Stable Diffusion there.
 pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptions, hub: &HubOptions) -> Result<Option<Vae>> {
-    let Some(place) = path(options, hub)? else { return Ok(None) };
-    let named = || format!("--vae {}", place.display());
-    let (config, component) = open(options, &place, Some(model)).with_context(named)?;
+    let Some(vae) = path(options, hub)? else { return Ok(None) };
+    let named = || format!("--vae {}", vae.display());
+    let (config, component) = open(options, &vae, Some(model)).with_context(named)?;
     let types = WeightType::new(loading.dtype, &loading.device);
     let weights = Weights::new(Arc::new(component), &loading.device, types);
     Ok(Some(Vae::load(config, weights).with_context(named)?))
@@ -34,31 +34,31 @@ pub fn load(options: &ModelOptions, model: &Path, loading: &pipeline::ModelOptio
 /// # Errors
 /// As [`load`].
 pub fn look(options: &ModelOptions, model: Option<&Path>) -> Result<Option<(VaeConfig, Component)>> {
-    let Some(Some(place)) = place::without_download(|hub| path(options, hub))? else { return Ok(None) };
-    open(options, &place, model).with_context(|| format!("--vae {}", place.display())).map(Some)
+    let Some(Some(vae)) = location::without_download(|hub| path(options, hub))? else { return Ok(None) };
+    open(options, &vae, model).with_context(|| format!("--vae {}", vae.display())).map(Some)
 }
 
-fn open(options: &ModelOptions, place: &Path, model: Option<&Path>) -> driftless::Result<(VaeConfig, Component)> {
+fn open(options: &ModelOptions, vae: &Path, model: Option<&Path>) -> driftless::Result<(VaeConfig, Component)> {
     let prefer_half = options.mixed_precision != Precision::No;
-    if place.is_dir() && !place.join("vae").is_dir() {
+    if vae.is_dir() && !vae.join("vae").is_dir() {
         // A folder of the autoencoder alone: config.json and weights.
-        let component = Component::open(Network::Vae, place, false)?;
-        return Ok((VaeConfig::from_file(&place.join("config.json"))?, component));
+        let component = Component::open(Network::Vae, vae, false)?;
+        return Ok((VaeConfig::from_file(&vae.join("config.json"))?, component));
     }
-    if place.is_dir() {
-        let component = ModelWeights::open_folder(place)?.component(Network::Vae, prefer_half)?;
-        return Ok((VaeConfig::from_file(&place.join("vae/config.json"))?, component));
+    if vae.is_dir() {
+        let component = ModelWeights::open_folder(vae)?.component(Network::Vae, prefer_half)?;
+        return Ok((VaeConfig::from_file(&vae.join("vae/config.json"))?, component));
     }
     let folder = model.map(|model| if model.is_dir() { model } else { model.parent().unwrap_or(model) });
     let config = match folder.map(|folder| folder.join("vae/config.json")).filter(|config| config.is_file()) {
         Some(config) => VaeConfig::from_file(&config)?,
         None => VaeConfig::stable_diffusion_1_5(),
     };
-    Ok((config, Component::open_file(Network::Vae, place)?))
+    Ok((config, Component::open_file(Network::Vae, vae)?))
 }
 
 fn path(options: &ModelOptions, hub: &HubOptions) -> Result<Option<PathBuf>> {
-    options.vae.as_ref().map(|vae| place::find_at(vae, hub).with_context(|| format!("--vae {vae}"))).transpose()
+    options.vae.as_ref().map(|vae| location::find_at(vae, hub).with_context(|| format!("--vae {vae}"))).transpose()
 }
 
 fn weight_files(folder: &Path) -> Vec<PathBuf> {
@@ -75,15 +75,15 @@ fn weight_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A number for the autoencoder of a run and the type it computes in: latents of another one are none of this run's.
+/// Identifies the autoencoder of a run and the type it computes in: latents of another one must not be used.
 ///
 /// # Errors
 /// When its files cannot be read.
 pub fn identity(options: &ModelOptions, model: &Path) -> Result<String> {
-    // Downloaded by now, so there is no progress to tell of.
-    let place = path(options, &HubOptions::from_env())?.unwrap_or_else(|| model.to_owned());
+    // Downloaded by now, so there is no progress to report.
+    let vae = path(options, &HubOptions::from_env())?.unwrap_or_else(|| model.to_owned());
     let mut hash = Sha256::new();
-    let folder = if place.join("vae").is_dir() { place.join("vae") } else { place };
+    let folder = if vae.join("vae").is_dir() { vae.join("vae") } else { vae };
     let files = if folder.is_dir() { weight_files(&folder) } else { vec![folder.clone()] };
     if files.is_empty() {
         return Err(ModelFault::NoWeights { folder }.into());

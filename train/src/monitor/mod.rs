@@ -1,4 +1,4 @@
-//! What is told about a run: on the console, in `metrics.jsonl`, in TensorBoard.
+//! Reports on a run: on the console, in `metrics.jsonl`, in TensorBoard.
 
 pub mod console;
 mod event_file;

@@ -31,7 +31,7 @@ pub struct TrainedNetwork {
     pub layers: Vec<TrainedLayer>,
     /// What was asked for.
     pub settings: NetworkSettings,
-    /// The batch in hand, by which dropout is drawn; set before each.
+    /// The current batch, from which dropout is drawn; set before each.
     pub clock: BatchClock,
     rates: Rates,
 }

@@ -1,4 +1,4 @@
-//! What decides on a run's result and has no place in kohya's metadata, so that a state is not gone on from with something else.
+//! What decides on a run's result and has no entry in kohya's metadata, so that a state is not resumed with something else.
 
 use super::metadata::Facts;
 use crate::data::DataSet;

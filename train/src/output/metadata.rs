@@ -9,7 +9,7 @@ use super::fingerprint;
 use super::names::Names;
 use crate::data::DataSet;
 use crate::data::scan::{Dataset, Subset};
-use crate::model::place;
+use crate::model::location;
 use crate::options::table::Value as _;
 use crate::options::{Options, Record, identity};
 use crate::seeds::{Purpose, generator};
@@ -27,7 +27,7 @@ pub struct RunMetadata {
     entries: BTreeMap<String, String>,
     model_spec: BTreeMap<String, String>,
     with_training: bool,
-    /// What decides on the result too and has no place in kohya's metadata.
+    /// What decides on the result too and has no entry in kohya's metadata.
     beyond: BTreeMap<String, String>,
     /// Unix time of the beginning, when times are written.
     started_at: Option<f64>,
@@ -80,7 +80,7 @@ impl RunMetadata {
         Self { entries, model_spec: model_spec(facts, times), with_training, beyond, started_at }
     }
 
-    /// What a state must agree with to be gone on from.
+    /// What has to agree with a state for a run to resume from it.
     pub fn configuration(&self) -> BTreeMap<String, String> {
         let mut configuration = self.entries.clone();
         configuration.extend(self.beyond.clone());
@@ -277,12 +277,12 @@ fn bucket_info(dataset: &Dataset) -> Value {
 /// sd-scripts' `get_model_version_str_for_sd1_sd2`.
 fn base_model_version(options: &Options) -> String {
     let prediction = if options.objective.v_parameterization { "_v" } else { "" };
-    format!("{}{prediction}", place::family(&options.model).kohya_version)
+    format!("{}{prediction}", location::family(&options.model).kohya_version)
 }
 
 /// sd-scripts' `determine_architecture`.
 fn architecture(options: &Options) -> String {
-    let family = place::family(&options.model);
+    let family = location::family(&options.model);
     let size = match (family.kohya_v2, options.objective.v_parameterization) {
         (false, _) => "",
         (true, false) => "-512",

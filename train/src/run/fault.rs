@@ -1,11 +1,11 @@
-//! What keeps a run from being begun, and what ends one before its time.
+//! What keeps a run from starting, and what ends one early.
 
 use super::keep::Kept;
 use super::memory::shown;
 use driftless_cli::failure::sentence;
 use std::path::PathBuf;
 
-/// Why a run cannot be begun, or does not end as planned.
+/// Why a run cannot start, or does not end as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFault {
     #[error("the run cannot be planned")]
@@ -36,7 +36,7 @@ pub enum RunFault {
     TooManyLeftOut { images: String, most: usize },
     #[error("interrupted: {done}; {kept}")]
     NotKept { done: String, kept: Kept },
-    /// `spoilt` is the base model's weight that holds what is no number, where that was the reason.
+    /// `spoilt` is the base model's weight that is not finite, where that was the reason.
     #[error("{}{}; {kept}", sentence(error.as_ref()), because_of(spoilt.as_deref()))]
     Ended { error: anyhow::Error, spoilt: Option<String>, kept: Kept },
 }

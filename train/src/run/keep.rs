@@ -1,4 +1,4 @@
-//! What is kept of a run that ends before its time, by an interruption or an error: the adapter as it stands, and a state to go on from.
+//! What is saved of a run that ends early, by an interruption or an error: the adapter as it stands, and a state to resume from.
 
 use super::hooks::Files;
 use crate::model::StableDiffusion;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub enum Kept {
     /// The first step was not done yet.
     Nothing,
-    /// The adapter holds what is no number.
+    /// The adapter is not finite.
     Spoilt {
         /// The step that spoilt it.
         step: usize,

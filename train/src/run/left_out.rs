@@ -1,4 +1,4 @@
-//! Images that were sound when the run began and cannot be read any more: steps are done without them, up to a number.
+//! Images that could be read when the run started and no longer can: training goes on without them, up to a limit.
 
 use super::fault::RunFault;
 use crate::monitor::Console;
@@ -6,7 +6,7 @@ use crate::training::Unreadable;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// The images that steps were done without.
+/// The images that were left out of steps.
 #[derive(Debug, Default)]
 pub struct LeftOut {
     images: BTreeSet<PathBuf>,
@@ -20,7 +20,7 @@ impl LeftOut {
         Self { images: BTreeSet::new(), most }
     }
 
-    /// Takes in what step `step` was done without; tells of each image once.
+    /// Records the images that step `step` left out, and warns of each once.
     ///
     /// # Errors
     /// When they have become too many.
@@ -36,7 +36,7 @@ impl LeftOut {
         Err(RunFault::TooManyLeftOut { images: self.sentence(), most: self.most })
     }
 
-    /// Says at the end which images steps were done without.
+    /// Lists at the end the images that were left out.
     pub fn list(&self, console: &Console) {
         if !self.images.is_empty() {
             console.warn(format!("some steps were done without them: {}", self.sentence()));

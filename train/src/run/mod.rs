@@ -7,11 +7,11 @@
 //! | [`check`] | `train check`: the plan in words |
 //! | [`train`] | model, adapter, loop |
 //! | [`hooks`], [`comparison`] | what is written and shown beside the loop; the table at the end |
-//! | [`keep`] | what is kept of a run that ends before its time |
+//! | [`keep`] | what is saved of a run that ends early |
 //! | [`left_out`] | images that cannot be read any more |
 //! | `output_folder` | where files come to be, by one run at a time |
 //! | [`memory`] | how much memory a run will take, about |
-//! | `fault` | what keeps a run from being begun, or ends it before its time |
+//! | `fault` | what keeps a run from starting, or ends it early |
 
 pub mod check;
 pub mod comparison;

@@ -1,7 +1,7 @@
 //! What a run needs of the machine beside its data: the model and the adapter that it starts from, and folders that can be written.
 
 use crate::faults::Faults;
-use crate::model::place;
+use crate::model::location;
 use crate::model::prediction;
 use crate::model::skeleton::Skeleton;
 use crate::monitor::Console;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// The networks of the run as far as they are on this machine, and whatever is wrong with them or with the adapter that goes on them.
 pub fn model(options: &Options, settings: Option<&NetworkSettings>, console: &Console, faults: &mut Faults) -> Option<Skeleton> {
-    if let Ok(Some(here)) = place::here(&options.model) {
+    if let Ok(Some(here)) = location::local(&options.model) {
         faults.keep(prediction::check(&here.model, options, console));
     }
     let skeleton = Skeleton::new(&options.model, faults);

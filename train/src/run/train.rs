@@ -5,7 +5,7 @@ use super::hooks::{Files, Parts};
 use super::output_folder::{self, OutputFolder};
 use super::plan::Plan;
 use crate::data::DataSet;
-use crate::model::{StableDiffusion, place, prediction, vae};
+use crate::model::{StableDiffusion, location, prediction, vae};
 use crate::monitor::Console;
 use crate::network::TrainedNetwork;
 use crate::options::identity;
@@ -33,8 +33,8 @@ const LATENTS: Unit = Unit::new("latent", "latents");
 pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     let options = &plan.options;
     let hub = &driftless_cli::hub::options(None, false, console.shared());
-    let place = place::find(&options.model, hub)?;
-    let pipeline = load(plan, &place, hub, console)?;
+    let path = location::find(&options.model, hub)?;
+    let pipeline = load(plan, &path, hub, console)?;
     // Not before the model is known to fit the options: a run that does not begin leaves no folder.
     let _claim = OutputFolder::claim(&options.output.output_dir)?;
     if options.output.resume.is_none() && !options.output.overwrite {
@@ -59,7 +59,7 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         let compared = identity::compare(&record.configuration, &metadata.configuration());
         compared.with_context(|| format!("--resume {}", folder.display()))?;
     }
-    let Some(latents) = cache_latents(&model, &place, plan, console)? else {
+    let Some(latents) = cache_latents(&model, &path, plan, console)? else {
         return Ok(Ended::Interrupted("nothing was trained yet".into()));
     };
     let mut trainer = Trainer {
@@ -93,18 +93,18 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
     }
 }
 
-/// The base model at `place`, with the autoencoder that the run asks for.
-fn load(plan: &Plan, place: &Path, hub: &HubOptions, console: &Console) -> Result<Pipeline> {
+/// The base model at `path`, with the autoencoder that the run asks for.
+fn load(plan: &Plan, path: &Path, hub: &HubOptions, console: &Console) -> Result<Pipeline> {
     let options = &plan.options;
     let device = driftless_cli::device::open(options.model.device)?;
-    let base = place::base(&options.model, place, hub)?;
-    let loading = ModelOptions { dtype: place::dtype(&options.model, &device)?, device, base, unet: None };
-    if place::here(&options.model)?.is_none_or(|here| here.model != place) {
-        // It was not here when the run was planned.
-        prediction::check(place, options, console)?;
+    let base = location::base(&options.model, path, hub)?;
+    let loading = ModelOptions { dtype: location::dtype(&options.model, &device)?, device, base, unet: None };
+    if location::local(&options.model)?.is_none_or(|here| here.model != path) {
+        // It had not been downloaded when the run was planned.
+        prediction::check(path, options, console)?;
     }
-    let mut pipeline = Pipeline::load(place, &loading)?;
-    if let Some(vae) = vae::load(&options.model, place, &loading, hub)? {
+    let mut pipeline = Pipeline::load(path, &loading)?;
+    if let Some(vae) = vae::load(&options.model, path, &loading, hub)? {
         pipeline.vae = Arc::new(vae);
     }
     Ok(pipeline)
@@ -171,14 +171,14 @@ struct Cached {
 }
 
 /// `None` when the user wants to stop.
-fn cache_latents(model: &StableDiffusion, place: &Path, plan: &Plan, console: &mut Console) -> Result<Option<Cached>> {
+fn cache_latents(model: &StableDiffusion, path: &Path, plan: &Plan, console: &mut Console) -> Result<Option<Cached>> {
     let options = &plan.options;
     if !options.data.caches_latents() {
         return Ok(Some(Cached::default()));
     }
     let files = match options.data.cache_latents_to_disk {
         true => {
-            let vae = vae::identity(&options.model, place)?;
+            let vae = vae::identity(&options.model, path)?;
             Some(LatentFiles { folder: options.data.latent_cache_dir.clone(), vae })
         }
         false => None,

@@ -29,7 +29,7 @@ pub struct Prompt {
     pub sampler: Option<String>,
 }
 
-/// The same as it stands in TOML and JSON.
+/// The same as TOML and JSON files have it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
@@ -43,7 +43,7 @@ struct Written {
     sample_sampler: Option<String>,
 }
 
-/// What is wrong with a file of prompts; which file and line is told by what stands around it.
+/// What is wrong with a file of prompts; the file and line are named by the context that is added to it.
 #[derive(Debug, thiserror::Error)]
 enum PromptFault {
     #[error("`--{option}` has no value")]

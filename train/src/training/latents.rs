@@ -68,11 +68,11 @@ fn key(content: [u8; 32], sample: &Sample, interpolation: Option<Interpolation>,
 }
 
 impl Latents {
-    /// Encodes every image of `set`, or reads what `files` keep of it. `progress` is told how many of how many are done, and answers
-    /// whether to go on.
+    /// Encodes every image of `set`, or reads what `files` keep of it. `progress` gets the number of images done and the total, and returns
+    /// whether to continue.
     ///
     /// # Errors
-    /// When an image cannot be read, latents hold what is not a number, or they cannot be kept; `None` when `progress` said to stop.
+    /// When an image cannot be read, latents are not finite, or they cannot be kept; `None` when `progress` said to stop.
     pub fn encode(
         model: &impl Model,
         set: &DataSet,

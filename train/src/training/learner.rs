@@ -18,7 +18,7 @@ use std::collections::hash_map::Entry;
 pub struct Learner<'a, M> {
     /// The model with the adapter in it.
     pub model: &'a M,
-    /// What is learnt.
+    /// Noise and loss.
     pub objective: Objective,
     /// The course of the learning rate.
     pub schedule: Schedule,
@@ -47,7 +47,7 @@ pub struct Step {
     pub gradient_norm: f64,
 }
 
-/// The loss or its gradient is infinite or no number: whatever step followed would spoil the adapter.
+/// The loss or its gradient is infinite or NaN: any further step would ruin the adapter.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("the {quantity} of step {step} is {value}, so the run stops; lower the learning rate, or use --mixed_precision no")]
 pub struct NotANumber {

@@ -1,4 +1,4 @@
-//! States: folders from which a run goes on as if it had never stopped.
+//! States: folders from which a run resumes as if it had never stopped.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `optimiser.safetensors` | the optimizer's moments, float32 |
 //! | `generator.bin` | the noise generator |
 //!
-//! The order of the data, captions and mirroring follow from seed, epoch and batch, the learning rate from the step, so nothing has to be
-//! kept for them. The format is this program's own; accelerate's, which kohya writes, cannot be read by other programs either. States of
+//! The order of the data, captions and mirroring follow from seed, epoch and batch, and the learning rate from the step, so nothing has
+//! to be saved for them. The format is this program's own; accelerate's, which kohya writes, cannot be read by other programs either. States of
 //! the first format, whose adapter had names of its own, are read too.
 
 use super::average::LossAverage;
@@ -24,20 +24,20 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What stands in `state.json`.
+/// The contents of `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     format: String,
     epoch: usize,
     batch: usize,
     step: usize,
-    /// Seed of the run, which goes on with it.
+    /// Seed of the run, which a resumed run keeps.
     pub seed: u64,
     /// Steps of the optimizer; the name on disk is that of the first states.
     #[serde(rename = "optimiser_steps")]
     optimizer_steps: usize,
     losses: Vec<f32>,
-    /// What the run was told to do.
+    /// The options of the run that decide on its result.
     pub configuration: Configuration,
 }
 
@@ -55,14 +55,14 @@ enum StateFault {
 }
 
 const FORMAT: &str = "driftless train state 2";
-/// The format whose adapter is under the keys of the parameters, and of no use elsewhere.
+/// The first format, whose adapter is stored under the names of the parameters, which no other program reads.
 const FIRST_FORMAT: &str = "driftless train state 1";
 const RECORD: &str = "state.json";
 const ADAPTER: &str = "adapter.safetensors";
 const OPTIMIZER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
 
-/// Writes the state of `trainer` to `folder`, replacing what stood there once the new one is whole; `adapter` writes the adapter's file.
+/// Writes the state of `trainer` to `folder`, replacing the old state once the new one is complete; `adapter` writes the adapter's file.
 ///
 /// # Errors
 /// When the optimizer does not tell its state, or the folder cannot be written.
@@ -97,7 +97,7 @@ pub fn write<M: Model>(
     std::fs::write(inside(GENERATOR), trainer.learner.generator.state()).with_context(|| folder.display().to_string())?;
     std::fs::write(inside(RECORD), serde_json::to_vec_pretty(&record)?).with_context(|| folder.display().to_string())?;
     staging.commit()?;
-    // At every moment one whole state stands under one of the two names.
+    // At every moment a complete state exists under one of the two names.
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }

@@ -30,7 +30,7 @@ pub struct Trainer<'a, M> {
 pub struct Position {
     /// Epochs done.
     pub epoch: usize,
-    /// Batches done of the epoch in hand; all of them until the epoch has been measured.
+    /// Batches done in the current epoch; all of them until the epoch has been measured.
     pub batch: usize,
     /// Optimizer steps done.
     pub step: usize,

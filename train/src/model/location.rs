@@ -1,4 +1,4 @@
-//! Where the model is, and in which type it computes.
+//! Where the model is on this machine, and the type that it computes in.
 
 use super::fault::ModelFault;
 use crate::options::{ModelOptions, Precision};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The model's folder or file on this machine, downloaded if it is a hub id.
 ///
 /// # Errors
-/// When it is neither here nor on the hub.
+/// When it is neither on this machine nor on the hub.
 pub fn find(options: &ModelOptions, hub: &HubOptions) -> Result<PathBuf> {
     find_at(&options.pretrained_model_name_or_path, hub)
 }
@@ -27,21 +27,21 @@ pub fn find_at(model: &str, hub: &HubOptions) -> Result<PathBuf> {
 
 /// A model that is on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Here {
+pub struct Local {
     /// Its folder or file.
     pub model: PathBuf,
     /// For a checkpoint in one file, the folder with what it lacks.
     pub base: Option<PathBuf>,
 }
 
-/// The model that `options` name, without a download; `None` when there is one to be made.
+/// The model that `options` name, if it is on this machine; `None` when it has to be downloaded.
 ///
 /// # Errors
-/// When it is neither here nor can be downloaded.
-pub fn here(options: &ModelOptions) -> Result<Option<Here>> {
+/// When it is not on this machine and cannot be downloaded.
+pub fn local(options: &ModelOptions) -> Result<Option<Local>> {
     let Some(model) = without_download(|hub| find(options, hub))? else { return Ok(None) };
     let base = without_download(|hub| base(options, &model, hub))?;
-    Ok(base.map(|base| Here { model, base }))
+    Ok(base.map(|base| Local { model, base }))
 }
 
 /// What `look` finds without asking a hub; `None` when it has to be asked.
@@ -61,7 +61,7 @@ pub fn without_download<T>(look: impl FnOnce(&HubOptions) -> Result<T>) -> Resul
 /// For a checkpoint in one file: the folder with the configurations and the tokenizer that it lacks.
 ///
 /// # Errors
-/// When they are neither here nor on the hub.
+/// When they are neither on this machine nor on the hub.
 pub fn base(options: &ModelOptions, model: &Path, hub: &HubOptions) -> Result<Option<PathBuf>> {
     if ModelFiles::is_complete(model) {
         return Ok(None);
