@@ -69,7 +69,7 @@ fn layers(config: &UnetConfig, img_size: usize, attention: &[AttentionCategory])
     }
     let layout = config.layout();
     let sizes = pass_sizes(img_size);
-    // Attention that has no maps is told here as it is in a run.
+    // Attention without maps is reported here as in a run.
     TapPlan::new(&layout, [], attention, sizes.latents)?;
     Ok(layout.shapes(&sizes, attention))
 }

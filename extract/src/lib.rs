@@ -3,13 +3,13 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | `run` | the pass over the images, told on the terminal; the engine is the crate `features` | `request`, `model`, `args` |
-//! | `request` | what was typed, in the form of a configuration file | `args` |
+//! | `run` | the pass over the images, reported on the terminal; the engine is the crate `features` | `request`, `model`, `args` |
+//! | `request` | the command line, in the form of a configuration file | `args` |
 //! | `generate` | features of an image that is being generated | `model`, `args` |
 //! | `layers` | every layer id with its shape | `model`, `args` |
 //! | `pca` | features as images | `args` |
 //! | `model` | the model to read from | |
-//! | `args` | what was typed | |
+//! | `args` | the command line | |
 
 mod args;
 mod generate;

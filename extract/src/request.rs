@@ -1,4 +1,4 @@
-//! The command line in the form of a configuration file; with `--config`, that file with what was typed put over it.
+//! The command line in the form of a configuration file; with `--config`, that file, overridden by the command line.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use features::set::{Finite, LoraFile};
 
 use crate::args::ExtractArgs;
 
-/// The command line in the form of a configuration file; with `--config`, that file with what was typed put over it.
+/// The command line in the form of a configuration file; with `--config`, that file, overridden by the command line.
 ///
 /// # Errors
 /// When the file is wrong, or an option was typed that belongs to a `[[set]]` of the file.
@@ -71,7 +71,7 @@ fn set_from_args(args: &ExtractArgs) -> SetSettings {
     set
 }
 
-/// With `--config` the file's sets say what to extract; an option that would be silently out of force is refused.
+/// With `--config` the file's sets say what to extract; an option that would have no effect is refused.
 fn refuse_set_options(args: &ExtractArgs, path: &Path) -> Result<(), Fault> {
     let mut typed = args.set.typed.clone();
     typed.extend(args.run.settings.command.offline_lora_filename.as_ref().map(|_| "--offline-lora-filename".to_owned()));

@@ -28,7 +28,7 @@ pub enum Error {
         #[source]
         cause: driftless::Error,
     },
-    /// What the networks gave is no number.
+    /// A feature is not finite.
     #[error(
         "{}: `{layer}` holds numbers that are not finite: weights of the model or of an adapter are damaged, a strength is too large, or \
          --dtype has too small a range", image.display()

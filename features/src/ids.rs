@@ -1,12 +1,12 @@
-//! How the things of a plan refer to each other: by ids that say what they name, with maps that hold something for each of them, so that
-//! a set's number cannot be taken for a fusion's or a model's.
+//! Typed ids by which the parts of a plan refer to each other, and maps over them, so that the index of a set cannot be taken for that
+//! of a fusion or a model.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-/// Names one of a plan's things of kind `K`. Only an [`IdMap`] makes ids, one for each thing that it is given.
+/// The id of one of a plan's values of kind `K`. Only an [`IdMap`] makes ids, one for each value that is added.
 pub struct Id<K> {
     index: usize,
     kind: PhantomData<fn() -> K>,
@@ -46,19 +46,19 @@ impl<K> fmt::Debug for Id<K> {
     }
 }
 
-/// A value for each of a plan's things of kind `K`, in their order.
+/// A value for each id of kind `K`, in order.
 pub struct IdMap<K, T> {
     values: Vec<T>,
     kind: PhantomData<fn() -> K>,
 }
 
 impl<K, T> IdMap<K, T> {
-    /// Without anything.
+    /// An empty map.
     pub fn new() -> Self {
         Self { values: Vec::new(), kind: PhantomData }
     }
 
-    /// Adds a thing and names it.
+    /// Adds a value and returns its id.
     pub fn push(&mut self, value: T) -> Id<K> {
         self.values.push(value);
         Id::new(self.values.len() - 1)
@@ -94,16 +94,16 @@ impl<K, T> IdMap<K, T> {
         self.ids().zip(&mut self.values)
     }
 
-    /// Something else for each of the same things.
+    /// Another value for each of the same ids.
     pub fn map<U>(&self, mut of: impl FnMut(Id<K>, &T) -> U) -> IdMap<K, U> {
         let values = self.iter().map(|(id, value)| of(id, value)).collect();
         IdMap { values, kind: PhantomData }
     }
 
-    /// Something else for each of the same things, if all succeed.
+    /// Another value for each of the same ids, if all succeed.
     ///
     /// # Errors
-    /// The first.
+    /// The first error.
     pub fn try_map<U, E>(&self, mut of: impl FnMut(Id<K>, &T) -> Result<U, E>) -> Result<IdMap<K, U>, E> {
         let values = self.iter().map(|(id, value)| of(id, value)).collect::<Result<_, _>>()?;
         Ok(IdMap { values, kind: PhantomData })

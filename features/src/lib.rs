@@ -10,14 +10,14 @@
 //! | [`inputs`] | images with their names, prompts and condition images | `fault` |
 //! | [`stores`] | pooling, aggregation, layouts, files | |
 //! | [`projection`] | principal components of a feature | |
-//! | [`ids`] | how things refer to each other | |
+//! | [`ids`] | typed ids, by which the parts of a plan refer to each other | |
 //! | [`manifest`] | `extract.json`: what made the files of an output folder, and whether a run goes on with it | `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
 //! | `error` | what can go wrong in a run | `fault` |
 //! | [`fault`] | what is wrong with a request | |
 //! | [`timings`] | how long each stage took | |
-//! | [`observer`] | what a run tells | |
+//! | [`observer`] | what a run reports | |
 //!
-//! Two layers of one image under an adapter, with a seeded miniature in the place of Stable Diffusion:
+//! Two layers of one image under an adapter, with a seeded miniature instead of Stable Diffusion:
 //!
 //! ```
 //! use std::collections::BTreeMap;

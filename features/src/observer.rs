@@ -1,4 +1,4 @@
-//! What a run tells while it works, and what it asks: a library prints nothing.
+//! What a run reports while it works, and what it asks: a library prints nothing.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ pub enum Event<'a> {
         /// How many.
         images: usize,
     },
-    /// Some images are through.
+    /// Some images are done.
     Advanced {
         /// How many.
         images: usize,
@@ -26,24 +26,24 @@ pub enum Event<'a> {
     },
     /// An image failed and is listed.
     Failed(&'a str),
-    /// Something that is probably not what was meant.
+    /// Something that is probably not intended.
     Warning(&'a str),
-    /// One model's images are through.
+    /// One model's images are done.
     Ended,
 }
 
-/// Whoever watches a run. Its methods are called from several threads.
+/// An observer of a run. Its methods are called from several threads.
 pub trait Observer: Sync {
     /// Something happened.
     fn event(&self, event: Event<'_>);
 
-    /// Whether the run is to stop after the images in hand.
+    /// Whether the run is to stop after the current images.
     fn wants_stop(&self) -> bool {
         false
     }
 }
 
-/// Tells nobody anything and never stops a run.
+/// Ignores everything and never stops a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

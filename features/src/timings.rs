@@ -60,17 +60,17 @@ struct Report<'a> {
 }
 
 impl Timings {
-    /// Begins to count.
+    /// Starts the clock.
     pub fn begin() -> Self {
         Self { began: Instant::now(), stages: Mutex::default() }
     }
 
-    /// Seconds since the beginning.
+    /// Seconds since the start.
     pub fn wall_seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Notes a call.
+    /// Records a call.
     pub fn note(&self, stage: Stage, seconds: f64) {
         let mut stages = self.stages();
         let calls = match stage {
@@ -91,7 +91,7 @@ impl Timings {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs and notes a call.
+    /// Runs and records a call.
     pub fn measure<T>(&self, stage: Stage, call: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = call();

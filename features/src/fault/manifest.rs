@@ -9,7 +9,7 @@ pub const MANIFEST: &str = "extract.json";
 /// What to do instead.
 const ADVICE: &str = "give another --output-dir, or make them anew with --overwrite";
 
-/// What is wrong with what stands in an output folder.
+/// What is wrong with the contents of an output folder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestFault {
@@ -34,7 +34,7 @@ pub enum Unusable {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] driftless::Error),
-    /// It is no manifest.
+    /// It is not a manifest.
     #[error("is not what driftless wrote ({0})")]
     Damaged(#[from] serde_json::Error),
     /// A later program wrote it.

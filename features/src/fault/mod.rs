@@ -85,19 +85,19 @@ pub fn both<A, B>(first: Result<A, Fault>, second: Result<B, Fault>) -> Result<(
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Notes a fault if `holds` does not.
+    /// Adds a fault unless `holds`.
     pub fn require(&mut self, holds: bool, fault: impl FnOnce() -> Fault) {
         if !holds {
             self.0.push(fault());
         }
     }
 
-    /// Notes a fault.
+    /// Adds a fault.
     pub fn push(&mut self, fault: Fault) {
         self.0.push(fault);
     }
 
-    /// The value, or its default with the fault noted.
+    /// The value, or its default after adding the fault.
     pub fn take<T: Default>(&mut self, result: Result<T, Fault>) -> T {
         result.unwrap_or_else(|fault| {
             self.0.push(fault);
@@ -105,7 +105,7 @@ impl Faults {
         })
     }
 
-    /// The value, or `None` with the fault noted.
+    /// The value, or `None` after adding the fault.
     pub fn keep<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
         result.map_err(|fault| self.0.push(fault)).ok()
     }

@@ -5,7 +5,7 @@ use super::Sample;
 use super::names::parent_name;
 use crate::fault::{Fault, InputFault};
 
-/// What a text has in the place of the folder's name.
+/// The placeholder for the folder's name.
 const FOLDER: &str = "{folder}";
 
 /// Whether a text differs from folder to folder.

@@ -2,8 +2,8 @@
 //!
 //! As the original: `--input_dir` is a glob pattern, `**` goes into all folders, hidden names are passed over unless the pattern spells
 //! the dot, and the result is sorted as plain strings. Differences: a folder without a pattern means the images in it (the original
-//! tries to open the folder as an image), folders that a pattern matches are passed over, and so are files that are no images by their
-//! names where others are; several patterns, or the files that a shell made of one, are one list; no match is an error (the original
+//! tries to open the folder as an image), folders that a pattern matches are passed over, and so are files whose names are not
+//! those of images where other files are images; several patterns, or the files that a shell made of one, are one list; no match is an error (the original
 //! loads its model, writes nothing and succeeds).
 
 mod folder;
@@ -88,7 +88,7 @@ impl Found {
         Ok(())
     }
 
-    /// Leaves out what is no image by its name, if anything is.
+    /// Leaves out files whose names are not those of images, unless that would leave nothing.
     fn pass_over_others(&mut self) {
         let (images, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.paths).into_iter().partition(|path| is_image(path));
         match (images.is_empty(), others.first()) {

@@ -1,7 +1,7 @@
 //! What each image is called in the output.
 //!
 //! As the original: SPLIT and running number, or with `--use_original_filename` the file name without its last extension, with
-//! `--nested_input_dir` behind the parent folder's name. Difference: two images of one name are an error, where the original lets the
+//! `--nested_input_dir` after the parent folder's name. Difference: two images of one name are an error, where the original lets the
 //! second overwrite the first.
 
 use std::collections::HashMap;
@@ -75,7 +75,7 @@ pub fn original_name(path: &Path, nested: bool) -> Result<String, Fault> {
     }
 }
 
-/// The name of the folder a file is in; `.` and `..` are followed to the folder that they mean, so that no output leaves its place.
+/// The name of the folder a file is in; `.` and `..` are followed to the folder that they mean, so that no file is written outside the output folder.
 pub(super) fn parent_name(path: &Path) -> Option<std::ffi::OsString> {
     let parent = path.parent()?;
     if let Some(name) = parent.file_name() {

@@ -11,12 +11,12 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::fault::InputFault;
 
-/// What a pattern found.
+/// What a pattern matched.
 #[derive(Debug, Default)]
 pub struct Matches {
-    /// What is there, each once, in no order that means anything; folders included.
+    /// Files and folders, each once, in no particular order.
     pub paths: BTreeSet<PathBuf>,
-    /// Folders that could not be read, with why.
+    /// Folders that could not be read, with the reasons.
     pub unreadable: BTreeSet<String>,
 }
 
@@ -30,10 +30,10 @@ enum Part {
     Folders,
 }
 
-/// Whatever a pattern matches.
+/// Everything that a pattern matches.
 ///
 /// # Errors
-/// When it is no pattern. Folders that cannot be read are noted.
+/// When the pattern is malformed. Folders that cannot be read are listed in the result.
 pub fn matches(pattern: &Path) -> Result<Matches, InputFault> {
     let mut parts: Vec<Part> = Vec::new();
     for component in pattern.components() {
@@ -41,7 +41,7 @@ pub fn matches(pattern: &Path) -> Result<Matches, InputFault> {
             Component::Normal(name) => part(name)?,
             other => Part::Name(other.as_os_str().to_owned()),
         };
-        // `**/**` is `**`, which spares a square of the folders' number.
+        // `**/**` is `**`; walking both would be quadratic in the number of folders.
         if !matches!((&part, parts.last()), (Part::Folders, Some(Part::Folders))) {
             parts.push(part);
         }

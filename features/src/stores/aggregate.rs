@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::stores::fixture;
 
-    // Reference: torch 2.15 interpolate (nearest) and cat: tests/reference/extract_outputs.py. Exact: numbers are copied.
+    // Reference: torch 2.15 interpolate (nearest) and cat: tests/reference/extract_outputs.py. Exact: values are copied.
     #[test]
     fn aggregation_equals_torch() {
         let cases = fixture("outputs.json");

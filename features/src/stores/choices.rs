@@ -1,10 +1,10 @@
-//! Choices that a user has for files, by name.
+//! The choices for feature files, by name.
 
 use std::str::FromStr;
 
 use candle_core::DType;
 
-/// The type of stored numbers.
+/// The element type of stored features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputPrecision {
     /// 16 bits, the original's.

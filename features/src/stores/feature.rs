@@ -9,7 +9,7 @@ use half::f16;
 pub struct Feature {
     /// Sizes.
     pub shape: [usize; 3],
-    /// Numbers, `shape`'s product of them.
+    /// As many values as the product of `shape`.
     pub values: Vec<f32>,
 }
 
@@ -69,7 +69,7 @@ impl Feature {
         Self { shape: [channels, out_height, out_width], values }
     }
 
-    /// Whether some number is not finite in the type it is stored in: not a number, infinite, or too large for float16.
+    /// Whether some value is not finite in the type it is stored in: NaN, infinite, or too large for float16.
     pub fn overflows(&self, dtype: DType) -> bool {
         match dtype {
             DType::F16 => self.values.iter().any(|value| !f16::from_f32(*value).is_finite()),
@@ -77,7 +77,7 @@ impl Feature {
         }
     }
 
-    /// The numbers' bytes in `dtype` (float16, else float32), little-endian; each is rounded once, to nearest even.
+    /// The values' bytes in `dtype` (float16, else float32), little-endian; each is rounded once, to nearest even.
     pub fn bytes(&self, dtype: DType) -> Vec<u8> {
         match dtype {
             DType::F16 => self.values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),

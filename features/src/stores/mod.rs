@@ -1,4 +1,4 @@
-//! Where features are written, in which form.
+//! Where features are written, and in which format.
 //!
 //! The layouts are the original's; the one that it cannot write (nested names without `--aggregate_output` or `--sample_name_first`)
 //! becomes `OUT/LAYER/PARENT/NAME.npy`, and no empty folders are left beside numbered names.
@@ -26,13 +26,13 @@ pub const AGGREGATE_KEY: &str = "aggregate";
 /// Where features go.
 #[derive(Clone, Debug)]
 pub struct OutputRule {
-    /// The folder of everything.
+    /// The output folder.
     pub dir: PathBuf,
     /// One file per image: all layers joined.
     pub aggregate: bool,
     /// `NAME/LAYER` instead of `LAYER/NAME`.
     pub sample_name_first: bool,
-    /// Type of the numbers: float16 or float32.
+    /// Element type: float16 or float32.
     pub dtype: DType,
     /// Format of the files.
     pub format: OutputFormat,
@@ -67,7 +67,7 @@ impl OutputRule {
         self.write_with(set, sample, features, &BTreeMap::new())
     }
 
-    /// The same with metadata, for formats that have a place for it.
+    /// The same with metadata, for formats that can hold it.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -94,7 +94,7 @@ impl OutputRule {
 /// What is written about an image in a set.
 struct Contents<'a> {
     values: Values<'a>,
-    /// What made it, for formats that have a place for it.
+    /// What made it, for formats that can hold it.
     metadata: &'a BTreeMap<String, String>,
 }
 
@@ -105,7 +105,7 @@ enum Values<'a> {
     Joined(&'a Feature),
 }
 
-/// A format of files: which there are for an image, and how they are written. `set` is the folder of the set.
+/// A file format: which files an image has, and how they are written. `set` is the folder of the set.
 trait Format {
     /// The files of an image with these layers.
     fn files(&self, rule: &OutputRule, set: &Path, sample: &str, layers: &[String]) -> Vec<PathBuf>;

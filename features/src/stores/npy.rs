@@ -49,7 +49,7 @@ fn layer_file(rule: &OutputRule, set: &Path, sample: &str, layer: impl std::fmt:
     }
 }
 
-/// Writes a feature; the file is there whole or not at all.
+/// Writes a feature, the whole file or nothing.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -64,7 +64,7 @@ pub fn write_npy(path: &Path, feature: &Feature, dtype: DType) -> Result<()> {
     })
 }
 
-/// Why a file is no feature.
+/// Why a file is not a feature.
 #[derive(Debug, thiserror::Error)]
 enum NpyFault {
     #[error("is too short for a NumPy file")]
@@ -96,7 +96,7 @@ enum NpyFault {
 /// A stored feature with the type it was stored in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// The numbers.
+    /// Its values.
     pub feature: Feature,
     /// Whether they were float16, in which NumPy then computes.
     pub is_half: bool,

@@ -16,13 +16,13 @@ pub enum Arity {
 /// What happens to a run that asks for the option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It would not change the result; a word to the user is enough.
+    /// It would not change the result; the user is informed.
     Needless(&'static str),
-    /// The run goes on without it, with a warning.
+    /// The run continues without it, with a warning.
     LeftOut(&'static str),
     /// With this value it asks for what is done anyway; with another it is left out, with a warning.
     DoneAs(&'static str, &'static str),
-    /// Going on without it would train something else than was meant.
+    /// Without it something else would be trained than was asked for.
     Refused(&'static str),
 }
 
@@ -83,7 +83,7 @@ const TABLE: &[Foreign] = &[
     entry("train_inpainting", Switch, Refused("inpainting models are not supported")),
     entry("base_weights", Many, Refused("merge the adapters into the base model first: convert merge")),
     entry("base_weights_multiplier", Many, Refused("merge the adapters into the base model first: convert merge")),
-    // Metadata beyond title, author, description, licence and tags.
+    // Metadata beyond title, author, description, license and tags.
     entry("metadata_usage_hint", One, LeftOut("it is not written into the adapter's file")),
     entry("metadata_thumbnail", One, LeftOut("it is not written into the adapter's file")),
     entry("metadata_merged_from", One, LeftOut("it is not written into the adapter's file")),

@@ -1,18 +1,18 @@
-//! Whether a run that goes on from a state is still the run that the state is of: the recorded configurations are compared entry by
+//! Whether a resumed run is still the run that wrote the state: the recorded configurations are compared entry by
 //! entry, and each option's row says what a difference means.
 
 use super::{Identity, Options, Record};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a run was told to do, as states record it: entry to value.
+/// The options of a run that decide on its result, as states record them: entry to value.
 pub type Configuration = BTreeMap<String, String>;
 
-/// Entries that differ and belong to no option, and yet do not keep a run from going on: the version of this program, and the number
-/// that follows from the seed.
+/// Entries that belong to no option and may differ in a resumed run: the version of this program, and the number that follows from the
+/// seed.
 const NO_OPTIONS_AND_MAY_CHANGE: [&str; 2] = ["ss_sd_scripts_commit_hash", "ss_session_id"];
 
-/// Options that are recorded under their own names: those that decide on the result, where they have not their defaults. That keeps
-/// states of earlier versions valid, which lack what was not an option then.
+/// Options that are recorded under their own names: those that decide on the result, unless they have their defaults. States of earlier
+/// versions, which lack newer options, stay valid that way.
 pub fn recorded_by_name(options: &Options) -> Configuration {
     let defaults = by_name(&Options::defaults());
     by_name(options).into_iter().filter(|(name, value)| defaults.get(name) != Some(value)).collect()
@@ -78,8 +78,8 @@ pub fn compare(then: &Configuration, now: &Configuration) -> Result<Vec<Differen
     if refused.is_empty() { Ok(allowed) } else { Err(OtherConfiguration { differences: refused }) }
 }
 
-/// What a difference in an entry means. An entry that belongs to no option tells of the images or the model, or comes from a later
-/// version of this program: to go on would be to guess.
+/// What a difference in an entry means. An entry that belongs to no option describes the images or the model, or comes from a later
+/// version of this program: to resume would be to guess.
 fn identity(entry: &str) -> Identity {
     if NO_OPTIONS_AND_MAY_CHANGE.contains(&entry) {
         return Identity::MayChange;

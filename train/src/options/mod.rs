@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `model_and_data`, `network`, `optimization`, `objective`, `validation`, `output` | the options, grouped as `--help` groups them |
 //! | [`table`] | what a row of these groups is: one for each option |
-//! | [`identity`] | what a run that goes on must have in common with the one that wrote the state |
+//! | [`identity`] | what a resumed run must have in common with the one that wrote the state |
 //! | [`values`] | value types that kohya writes as text: `512,650`, `10%`, `key=value` |
 //! | [`arguments`] | the command line and the TOML file, brought into one list of arguments |
 //! | [`config_file`] | `--config_file`: a TOML whose sections are flattened into options |
@@ -85,7 +85,7 @@ pub struct Options {
     /// Seed and logs.
     #[command(flatten)]
     pub run: RunOptions,
-    /// How much is told, as in all commands; no run depends on it.
+    /// How much is reported, as in all commands; no run depends on it.
     #[command(flatten)]
     pub logging: Logging,
 }

@@ -1,7 +1,7 @@
-//! One row for each option: flag, text of `--help`, key in the TOML file, key in kohya's metadata, and what it means to a run that
-//! goes on from a state.
+//! One row for each option: flag, text of `--help`, key in the TOML file, key in kohya's metadata, and what it means to a
+//! resumed run.
 //!
-//! A row stands inside `options!`, in the group under whose heading `--help` shows it:
+//! A row goes into `options!`, in the group under whose heading `--help` shows it:
 //!
 //! ```text
 //! /// Exponent, for polynomial
@@ -9,8 +9,8 @@
 //! lr_scheduler_power: f64 => MayChange;
 //! ```
 //!
-//! The name is the flag (`--lr_scheduler_power`), the TOML key and the field; the comment is the text of `--help`; what stands in `#[arg]` is
-//! clap's. After the arrow stands the option's [`Identity`], without which the row does not compile, and where its value is recorded:
+//! The name is the flag (`--lr_scheduler_power`), the TOML key and the field; the comment is the text of `--help`; what is in `#[arg]` is
+//! clap's. After the arrow comes the option's [`Identity`], without which the row does not compile, and where its value is recorded:
 //!
 //! | ends in | recorded |
 //! | --- | --- |
@@ -24,12 +24,12 @@ use clap::ValueEnum;
 use driftless_cli::options::DeviceChoice;
 use std::path::PathBuf;
 
-/// What a run that goes on from a state does about an option that has another value now.
+/// What a resumed run does about an option that has another value now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// It refuses to go on: the result would be that of neither value.
+    /// It refuses to resume: the result would be that of neither value.
     Fixed,
-    /// It says so, and goes on with the new value.
+    /// It warns, and uses the new value.
     MayChange,
     /// Nothing: what is trained does not depend on it.
     Irrelevant,
@@ -51,7 +51,7 @@ pub enum Record {
 pub struct Row {
     /// Flag without dashes, and key in the TOML file.
     pub name: &'static str,
-    /// What it means to a run that goes on.
+    /// What it means to a resumed run.
     pub identity: Identity,
     /// Where its value is recorded.
     pub record: Record,

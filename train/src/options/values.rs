@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-/// Why a text is not such a value.
+/// Why a text cannot be read as a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// 8 is one pixel of the latent; above 16384 is a slip of the keyboard.
+    /// 8 is one pixel of the latent; above 16384 is a typing mistake.
     #[error("`{0}` is not a size in pixels (8 to 16384)")]
     Size(String),
     /// Neither one size nor two.
@@ -64,14 +64,14 @@ impl std::fmt::Display for Resolution {
 /// A number of steps, or a share of all steps: `100`, `0.1`, `10%`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum StepsOrShare {
-    /// So many steps.
+    /// A number of steps.
     Steps(usize),
-    /// So large a part of all steps, in [0, 1).
+    /// A share of all steps, in [0, 1].
     Share(f64),
 }
 
 impl StepsOrShare {
-    /// Whether it is more than nothing.
+    /// Whether it is above zero.
     pub fn is_some(self) -> bool {
         !matches!(self, Self::Steps(0)) && self != Self::Share(0.0)
     }
@@ -204,7 +204,7 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, needed: &'static str) -> Resul
     text.parse().ok().filter(|x| fits(*x)).ok_or(ValueError::Needed(needed))
 }
 
-/// Tokens per caption, as kohya's pieces of 75 allow.
+/// Tokens per caption: one to three of kohya's chunks of 75.
 ///
 /// # Errors
 /// [`ValueError::Needed`].
