@@ -5,7 +5,9 @@ mod place;
 
 use std::path::Path;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
+use driftless::adapter::files::CLEAN_TIMESTEP;
+use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_images, write_model};
 use place::*;
 use serde_json::Value;
@@ -183,4 +185,37 @@ fn clean_latents_and_another_unet() {
         2,
         &["set `plain`: --t is needed"],
     );
+}
+
+/// An adapter that was trained on clean latents says at which timestep.
+#[test]
+fn the_timestep_of_an_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let write = |name: &str, entry: Option<&str>| {
+        let file = WeightFile::open(fixture("training/lora.safetensors")).unwrap();
+        let tensors: Vec<_> = file.names().map(|key| (key.to_owned(), file.tensor(key, &Device::Cpu).unwrap())).collect();
+        let metadata = entry.map(|text| (CLEAN_TIMESTEP.to_owned(), text.to_owned())).into_iter().collect();
+        write_safetensors(here.join(name), tensors, &metadata).unwrap();
+    };
+    [("a", Some("260.75")), ("b", Some("261.5")), ("plain", None), ("wrong", Some("-1"))]
+        .into_iter()
+        .for_each(|(name, entry)| write(&format!("{name}.safetensors"), entry));
+    let images = world().join("images/000.png");
+    let text = |lora: &str, more: &str| {
+        format!(
+            "[input]\nimages = {images:?}\nimg_size = 64\n[[set]]\nname = \"s\"\nprompt = \"a red circle\"\n{LAYER}\nnoise = \"none\"\nlora =              {lora}\n{more}\n"
+        )
+    };
+    refused(here, &run(here, &text("[\"plain.safetensors\"]", ""), &[]), 2, &["--t is needed", "cleandift"]);
+    let several = "[\"a.safetensors\", \"b.safetensors\"]";
+    refused(here, &run(here, &text(several, ""), &[]), 2, &["a.safetensors", "260.75", "b.safetensors", "261.5", "--t"]);
+    refused(here, &run(here, &text("[\"wrong.safetensors\"]", ""), &[]), 1, &["wrong.safetensors", CLEAN_TIMESTEP, "-1"]);
+    succeeded(&run(here, &text("[\"a.safetensors\", \"plain.safetensors\"]", ""), &[]));
+    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(here.join("OUT/extract.json")).unwrap()).unwrap();
+    assert_eq!(manifest["sets"]["s"]["t"], 260.75);
+    // What is given comes first, and a run that gives the adapter's own is the same run.
+    succeeded(&run(here, &text("[\"a.safetensors\", \"plain.safetensors\"]", "t = 260.75"), &[]));
+    let other = run(here, &text("[\"a.safetensors\", \"plain.safetensors\"]", "t = 100"), &[]);
+    assert!(testkit::message(&other).contains("t was 260.75, is 100"), "{}", testkit::message(&other));
 }

@@ -44,8 +44,9 @@
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
 //! | `command` | from the command line to a run and its exit status | `run`, `monitor`, `options` |
-//! | [`run`] | a run from options to files | `training`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options`, `faults` |
-//! | [`training`] | the loop, the step, latents, states | `model`, `objective`, `optimizer`, `data`, `steps`, `options`, `seeds` |
+//! | [`run`] | a run from options to files | `training`, `alignment`, `samples`, `output`, `model`, `network`, `monitor`, `objective`, `optimizer`, `data`, `steps`, `options`, `faults` |
+//! | [`training`] | the loop, the step, latents, states | `alignment`, `model`, `objective`, `optimizer`, `data`, `steps`, `options`, `seeds` |
+//! | [`alignment`] | CleanDIFT's objective: features instead of noise | `model`, `optimizer`, `options`, `seeds` |
 //! | `samples` | sample images | `model`, `network`, `monitor`, `options`, `seeds` |
 //! | `output` | names, metadata | `model`, `monitor`, `data`, `steps`, `options`, `seeds` |
 //! | [`model`] | what the loop needs of a model | `network`, `monitor`, `options`, `faults` |
@@ -59,6 +60,7 @@
 //! | [`seeds`] | random numbers by purpose | |
 //! | [`faults`] | faults that are reported together | |
 
+pub mod alignment;
 mod command;
 pub mod data;
 pub mod faults;

@@ -21,6 +21,8 @@ pub enum Purpose {
     Sample,
     /// Which images are held back for validation.
     Validation,
+    /// First values of what an objective learns beside the adapter.
+    Alignment,
 }
 
 /// The generator for `purpose`; `index` tells apart epochs, samples or images.
@@ -54,6 +56,7 @@ mod tests {
             Purpose::Latent,
             Purpose::Sample,
             Purpose::Validation,
+            Purpose::Alignment,
         ] {
             for index in 0..20 {
                 for seed in [0, 1] {

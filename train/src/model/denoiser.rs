@@ -1,12 +1,16 @@
 //! The UNet in training: predictions that gradients flow through, with gradient checkpointing or without.
 
+use super::maps::{self, Map};
 use crate::network::TrainedNetwork;
-use crate::options::Options;
+use crate::options::{ObjectiveKind, Options};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use driftless::Result;
+use driftless::adapter::Adapter;
+use driftless::layers::Slot;
 use driftless::ops::GradientSink;
-use driftless::unet::{TextContext, Unet, UnetInput};
+use driftless::taps::{TapPlan, Taps};
+use driftless::unet::{TextContext, Unet, UnetInput, tracked_timestep_features};
 use std::sync::Arc;
 
 /// A UNet with adapters in its slots.
@@ -16,13 +20,20 @@ pub struct Denoiser {
     dtype: DType,
     /// Set with gradient checkpointing: gradients from inside recomputed blocks.
     sink: Option<GradientSink>,
+    /// What CleanDIFT aligns; none where that is not the objective.
+    maps: Vec<Map>,
 }
 
 impl Denoiser {
     /// `unet`, which computes in `dtype`, with the adapter matrices of `network` already in its slots.
     pub fn new(unet: Arc<Unet>, dtype: DType, options: &Options, network: &TrainedNetwork) -> Self {
         let sink = options.optimization.gradient_checkpointing.then(|| GradientSink::new(network.variables()));
-        Self { unet, dtype, sink }
+        let maps = match options.objective.objective {
+            ObjectiveKind::Diffusion => Vec::new(),
+            // A UNet without these layers is told by the plan of the run.
+            ObjectiveKind::Cleandift => maps::of(unet.config()).unwrap_or_default(),
+        };
+        Self { unet, dtype, sink, maps }
     }
 
     /// Where checkpointed blocks leave their gradients, when there are such blocks.
@@ -49,6 +60,68 @@ impl Denoiser {
             }
             None => self.unet.forward(&input(&sample, &timesteps, &context)),
         }
+    }
+
+    /// The maps that CleanDIFT aligns; none with another objective.
+    pub fn maps(&self) -> &[Map] {
+        &self.maps
+    }
+
+    /// The maps of the frozen UNet, without the adapter, for noisy latents.
+    ///
+    /// # Shapes
+    /// As [`Denoiser::predict`]; returns `[b, c, h, w]` for each of [`Denoiser::maps`].
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn teacher(&self, noisy: &Tensor, timesteps: &[usize], text: &Tensor) -> Result<Vec<Tensor>> {
+        let slots = self.unet.slots().all().into_iter().map(|(path, slot)| (path, slot.clone(), slot.adapters()));
+        let adapted: Vec<(String, Arc<Slot>, Vec<Arc<Adapter>>)> =
+            slots.filter(|(_, _, adapters)| !adapters.is_empty()).collect();
+        adapted.iter().for_each(|(_, slot, _)| slot.detach());
+        let timesteps: Vec<f64> = timesteps.iter().map(|timestep| *timestep as f64).collect();
+        let sample = noisy.to_dtype(self.dtype)?;
+        let maps = self.tapped(
+            &sample,
+            |plan| plan,
+            |unet, taps| {
+                let context = TextContext::uncached(text.clone());
+                unet.forward_tapped(&input(&sample, &timesteps, &context), taps)
+            },
+        );
+        // Whatever came of it, the adapter stands in its place again.
+        for (path, slot, adapters) in &adapted {
+            adapters.iter().try_for_each(|adapter| slot.attach(path, Adapter::clone(adapter)))?;
+        }
+        maps
+    }
+
+    /// The maps of the UNet with the adapter for clean latents, which gradients flow through to the adapter and to `timestep`, one number.
+    ///
+    /// # Shapes
+    /// As [`Denoiser::teacher`].
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn student(&self, clean: &Tensor, timestep: &Tensor, text: &Tensor) -> Result<Vec<Tensor>> {
+        let sample = clean.to_dtype(self.dtype)?;
+        let features = tracked_timestep_features(timestep, self.unet.config().block_out_channels[0])?;
+        self.tapped(&sample, TapPlan::tracked, |unet, taps| {
+            unet.forward_tapped_at(&sample, &features, &TextContext::uncached(text.clone()), taps)
+        })
+    }
+
+    /// The maps of a pass, in their order.
+    fn tapped(
+        &self,
+        sample: &Tensor,
+        plan: impl FnOnce(TapPlan) -> TapPlan,
+        pass: impl FnOnce(&Unet, &mut Taps) -> Result<Option<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
+        let (_, _, height, width) = sample.dims4()?;
+        let ids = self.maps.iter().map(|map| map.id);
+        let plan = plan(TapPlan::new(&self.unet.config().layout(), ids, &[], (height, width))?);
+        let mut taps = plan.taps();
+        pass(&self.unet, &mut taps)?;
+        Ok(taps.kept().into_iter().map(|(_, map)| map).collect())
     }
 
     /// Gradients of `loss` for the adapter.

@@ -6,12 +6,14 @@
 //! | [`denoiser`] | its UNet: predictions and gradients |
 //! | [`location`] | where the model is on this machine, and the type that it computes in |
 //! | [`skeleton`] | the networks without their weights: what can be known before they are loaded |
+//! | [`maps`] | the maps of its UNet that CleanDIFT aligns |
 //! | [`prediction`] | noise or velocity |
 //! | [`vae`] | an autoencoder other than the model's own; which one a run uses |
 
 pub mod denoiser;
 mod fault;
 pub mod location;
+pub mod maps;
 pub mod prediction;
 pub mod skeleton;
 pub mod stable_diffusion;
@@ -83,6 +85,9 @@ pub trait Model {
     /// # Errors
     /// When a tensor operation fails.
     fn predict(&self, noisy: &Tensor, timesteps: &[usize], text: &Tensor) -> Result<Tensor>;
+
+    /// The UNet in training.
+    fn denoiser(&self) -> &Denoiser;
 
     /// Gradients of `loss` for the adapter.
     ///

@@ -104,6 +104,10 @@ impl Model for StableDiffusion {
         self.denoiser.predict(noisy, timesteps, text)
     }
 
+    fn denoiser(&self) -> &Denoiser {
+        &self.denoiser
+    }
+
     fn backward(&self, loss: &Tensor) -> Result<GradStore> {
         self.denoiser.backward(loss)
     }

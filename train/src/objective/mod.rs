@@ -9,7 +9,7 @@ mod noise;
 
 pub use noise::Noised;
 
-use crate::options::{ObjectiveOptions, Options, ValidationOptions};
+use crate::options::{LossType, ObjectiveKind, ObjectiveOptions, Options, ValidationOptions};
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use driftless::rng::Generator;
@@ -28,6 +28,14 @@ enum ObjectiveFault {
     ZeroSnrWithoutVelocity,
     #[error("--validation_timesteps measures images that are held out from training; say how many with --validation_split")]
     NothingHeldOut,
+    #[error(
+        "--objective cleandift compares features; leave out {options}, which belong to the prediction of noise or do not go with it"
+    )]
+    BesideCleandift { options: String },
+    #[error("--objective cleandift trains the UNet alone; give --network_train_unet_only")]
+    CleandiftText,
+    #[error("--objective cleandift draws timesteps from 1 on; give another --min_timestep")]
+    CleandiftZero,
     #[error("--validation_timesteps names {timestep} twice")]
     ValidationTwice { timestep: u32 },
 }
@@ -61,6 +69,7 @@ impl Objective {
         ensure!(v || !objective.scale_v_pred_loss_like_noise_pred, ObjectiveFault::ScaleWithoutVelocity);
         ensure!(!v || objective.v_pred_like_loss.is_none(), ObjectiveFault::LikeLossWithVelocity);
         ensure!(v || !objective.zero_terminal_snr, ObjectiveFault::ZeroSnrWithoutVelocity);
+        cleandift(options)?;
         let validation = validation_timesteps(&options.validation, &timesteps)?;
         Ok(Self { options: objective.clone(), schedule, timesteps, validation })
     }
@@ -94,6 +103,36 @@ impl Objective {
     pub fn loss(&self, prediction: &Tensor, noised: &Noised, weights: &[f64]) -> driftless::Result<Tensor> {
         loss::loss(self, prediction, noised, weights)
     }
+}
+
+/// What goes with CleanDIFT's objective.
+fn cleandift(options: &Options) -> Result<()> {
+    let objective = &options.objective;
+    match objective.objective {
+        ObjectiveKind::Diffusion => return Ok(()),
+        ObjectiveKind::Cleandift => {}
+    }
+    let given = [
+        ("--v2", options.model.v2),
+        ("--v_parameterization", objective.v_parameterization),
+        ("--noise_offset", objective.noise_offset.is_some_and(|offset| offset != 0.0)),
+        ("--multires_noise_iterations", objective.multires_noise_iterations.is_some_and(|iterations| iterations > 0)),
+        ("--ip_noise_gamma", objective.ip_noise_gamma.is_some_and(|gamma| gamma > 0.0)),
+        ("--zero_terminal_snr", objective.zero_terminal_snr),
+        ("--min_snr_gamma", objective.min_snr_gamma.is_some_and(|gamma| gamma > 0.0)),
+        ("--debiased_estimation_loss", objective.debiased_estimation_loss),
+        ("--scale_v_pred_loss_like_noise_pred", objective.scale_v_pred_loss_like_noise_pred),
+        ("--v_pred_like_loss", objective.v_pred_like_loss.is_some_and(|factor| factor > 0.0)),
+        ("--loss_type", objective.loss_type != LossType::L2),
+        ("--validation_split", options.validation.validation_split > 0.0),
+        ("--gradient_checkpointing", options.optimization.gradient_checkpointing),
+        ("--network_train_text_encoder_only", options.network.network_train_text_encoder_only),
+    ];
+    let names: Vec<&str> = given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
+    ensure!(names.is_empty(), ObjectiveFault::BesideCleandift { options: names.join(", ") });
+    ensure!(options.network.network_train_unet_only, ObjectiveFault::CleandiftText);
+    ensure!(objective.min_timestep != Some(0), ObjectiveFault::CleandiftZero);
+    Ok(())
 }
 
 fn validation_timesteps(options: &ValidationOptions, trained: &std::ops::Range<usize>) -> Result<Vec<usize>> {

@@ -251,7 +251,7 @@ fn read_with_clap(command: &Command, words: &[String], options: &BTreeMap<String
 #[cfg(test)]
 mod tests {
     use super::super::values::{Resolution, StepsOrShare};
-    use super::super::{Action, Precision};
+    use super::super::{Action, ObjectiveKind, Precision};
     use super::*;
 
     fn parse_words(line: &str) -> Result<Parsed, Rejected> {
@@ -388,6 +388,9 @@ mod tests {
         assert_eq!((paper.optimization.unet_lr, paper.optimization.text_encoder_lr.as_slice()), (Some(1e-4), [5e-5].as_slice()));
         assert_eq!((paper.captions.caption_extension.as_str(), paper.optimization.max_train_epochs), (".txt", Some(100)));
         assert!(recipe("quickstart").data.cache_latents);
+        let clean = recipe("cleandift");
+        assert_eq!(clean.objective.objective, ObjectiveKind::Cleandift);
+        assert!(clean.network.network_train_unet_only && clean.optimization.max_grad_norm == 0.0);
     }
 
     #[test]

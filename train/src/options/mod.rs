@@ -30,7 +30,7 @@ use driftless_cli::Logging;
 
 pub use model_and_data::{CaptionOptions, DataOptions, Interpolation, ModelOptions, Precision};
 pub use network::NetworkOptions;
-pub use objective::{HuberSchedule, LossType, ObjectiveOptions};
+pub use objective::{HuberSchedule, LossType, ObjectiveKind, ObjectiveOptions};
 pub use optimization::OptimizationOptions;
 pub use output::{OutputOptions, RunOptions, SampleOptions, SaveFormat, SavePrecision};
 pub use table::{Identity, Record, Row};

@@ -6,6 +6,11 @@ use super::values::{not_negative, positive};
 options! {
     /// What is learnt.
     pub struct ObjectiveOptions in "Objective" {
+        /// What is learnt: to predict noise, or (cleandift) to have of clean latents the features that the frozen model has of noisy ones, for
+        /// `extract --noise none`
+        #[arg(value_enum, default_value = "diffusion")]
+        objective: ObjectiveKind => Fixed;
+
         /// Predict the velocity, not the noise; for models trained that way, such as Stable Diffusion 2.1 for 768 x 768 pixels
         v_parameterization: bool => Fixed, by "v_parameterization";
 
@@ -80,6 +85,15 @@ options! {
         #[arg(value_name = "WEIGHT", default_value_t = 1.0, value_parser = not_negative)]
         prior_loss_weight: f64 => Fixed, metadata "prior_loss_weight";
     }
+}
+
+/// What is learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ObjectiveKind {
+    /// To predict the noise in latents, or the velocity.
+    Diffusion,
+    /// Features without noise; see [`crate::alignment`].
+    Cleandift,
 }
 
 /// kohya's `--loss_type`.

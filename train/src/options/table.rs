@@ -19,7 +19,7 @@
 //! | `, by "ENTRY"` | in an entry that is computed, here or in `crate::output`, from this option and perhaps others and files |
 
 use super::values::{KeyValue, Resolution, StepsOrShare};
-use super::{HuberSchedule, Interpolation, LossType, Precision, SaveFormat, SavePrecision};
+use super::{HuberSchedule, Interpolation, LossType, ObjectiveKind, Precision, SaveFormat, SavePrecision};
 use clap::ValueEnum;
 use driftless_cli::options::DeviceChoice;
 use std::path::PathBuf;
@@ -134,7 +134,7 @@ macro_rules! choices {
         })*
     };
 }
-choices!(Precision, Interpolation, LossType, HuberSchedule, SaveFormat, SavePrecision);
+choices!(Precision, Interpolation, LossType, ObjectiveKind, HuberSchedule, SaveFormat, SavePrecision);
 
 /// Defines a group of options: the structure that clap fills, and its rows. The module's documentation describes a row.
 macro_rules! options {

@@ -19,6 +19,8 @@ use crate::steps::StepReport;
 use crate::training::validation::Validation;
 use crate::training::{Hooks, Position, Trainer, Unreadable, state};
 use anyhow::{Context, Result};
+use candle_core::Var;
+use driftless::adapter::files::CLEAN_TIMESTEP;
 use driftless_cli::failure::sentence;
 use driftless_cli::progress::duration;
 use driftless_cli::{Unit, interrupt};
@@ -38,6 +40,21 @@ pub struct Parts<'a> {
     pub metadata: &'a RunMetadata,
     /// What is measured on images that do not train.
     pub validation: Option<Validation<'a>>,
+    /// The timestep that the adapter learns to be told for clean latents.
+    pub clean_timestep: Option<Var>,
+}
+
+impl Parts<'_> {
+    /// The entries of an adapter's file that is written now. Without the timestep that it was trained at nobody could use one for clean
+    /// latents, so that it stands there under `--no_metadata` too.
+    fn metadata_at(&self, steps: usize, epoch: usize) -> Result<BTreeMap<String, String>> {
+        let mut entries = self.metadata.at(steps, epoch);
+        if let Some(timestep) = &self.clean_timestep {
+            let timestep = timestep.as_tensor().flatten_all()?.get(0)?.to_scalar::<f32>()?;
+            entries.insert(CLEAN_TIMESTEP.to_owned(), timestep.to_string());
+        }
+        Ok(entries)
+    }
 }
 
 /// Optimizer steps, as progress counts them.
@@ -164,14 +181,14 @@ impl<'a> Files<'a> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        let metadata = self.parts.metadata.at(steps, epoch);
+        let metadata = self.parts.metadata_at(steps, epoch)?;
         Ok(self.parts.network.write(path, output.save_model_as, output.save_precision, &metadata)?)
     }
 
     pub(super) fn save_state(&mut self, trainer: &Trainer<StableDiffusion>, when: When) -> Result<()> {
         let folder = self.parts.plan.names.state(when);
         let Parts { metadata, network, .. } = self.parts;
-        let of_now = metadata.at(trainer.position.step, trainer.position.epoch + 1);
+        let of_now = self.parts.metadata_at(trainer.position.step, trainer.position.epoch + 1)?;
         let adapter = |path: &Path| network.write(path, SaveFormat::Safetensors, None, &of_now);
         state::write(trainer, &metadata.configuration(), &folder, adapter)?;
         self.console.info(format!("saved {}", folder.display()));

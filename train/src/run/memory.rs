@@ -5,10 +5,11 @@
 
 use super::fault::RunFault;
 use super::plan::Plan;
+use crate::alignment::Alignment;
 use crate::data::buckets::Size;
 use crate::model::skeleton::Skeleton;
 use crate::network::{NetworkSettings, TrainedNetwork};
-use crate::options::Precision;
+use crate::options::{ObjectiveKind, Precision};
 use anyhow::Result;
 use candle_core::Device;
 use driftless::unet::UnetConfig;
@@ -32,7 +33,11 @@ pub fn estimate(plan: &Plan) -> Result<Estimate> {
     let (options, skeleton) = (&plan.options, &plan.skeleton);
     let device = Device::Cpu;
     let network = TrainedNetwork::attach(options, plan.seed, skeleton.unet.slots(), skeleton.text_encoder.slots(), &device)?;
-    let adapter = network.parameter_count() * BYTES_PER_PARAMETER;
+    let heads = match options.objective.objective {
+        ObjectiveKind::Diffusion => 0,
+        ObjectiveKind::Cleandift => Alignment::parameter_count(&skeleton.unet_config)?,
+    };
+    let adapter = (network.parameter_count() + heads) * BYTES_PER_PARAMETER;
     let half = options.model.mixed_precision != Precision::No || skeleton.is_half;
     let weights = skeleton.elements * if half { 2 } else { 4 };
     let downscale = skeleton.vae_config.downscale();

@@ -76,7 +76,8 @@ pub fn train(plan: &Plan, console: &mut Console) -> Result<Ended> {
         console.info(format!("resumed after step {} of {}", trainer.position.step, plan.steps.total));
     }
     let validation = validation(plan, &latents, trainer.source);
-    let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation };
+    let clean_timestep = trainer.learner.alignment.as_ref().map(|alignment| alignment.timestep().clone());
+    let parts = Parts { plan, model: &model, network: &network, metadata: &metadata, validation, clean_timestep };
     let mut files = Files::new(parts, trainer.position, console);
     if !files.at_first(&trainer)? {
         return Ok(Ended::Interrupted(files.how_to_go_on()?));

@@ -1,6 +1,7 @@
 //! One optimizer step: losses of some batches, their gradients added up and clipped, the adapter's matrices moved.
 
 use super::loader::Prepared;
+use crate::alignment::Alignment;
 use crate::model::Model;
 use crate::objective::Objective;
 use crate::optimizer::choice::Choice;
@@ -20,6 +21,8 @@ pub struct Learner<'a, M> {
     pub model: &'a M,
     /// Noise and loss.
     pub objective: Objective,
+    /// What is learnt in its place, of features.
+    pub alignment: Option<Alignment>,
     /// The course of the learning rate.
     pub schedule: Schedule,
     /// The adapter's matrices.
@@ -62,9 +65,12 @@ impl<'a, M: Model> Learner<'a, M> {
     /// # Errors
     /// When options contradict each other, or there is no memory for the optimizer's state.
     pub fn new(model: &'a M, groups: Vec<Group>, options: &Options, total: usize, seed: u64) -> Result<Self> {
+        let (mut groups, alignment) = (groups, Alignment::new(options, model, seed)?);
+        groups.extend(alignment.iter().map(Alignment::group));
         Ok(Self {
             model,
             objective: Objective::new(options)?,
+            alignment,
             schedule: Schedule::new(&options.optimization, total)?,
             optimizer: Choice::new(&options.optimization)?.build(&groups)?,
             groups,
@@ -132,6 +138,9 @@ impl<'a, M: Model> Learner<'a, M> {
     fn loss(&mut self, batch: &Prepared) -> Result<Tensor> {
         let latents = batch.latents(self.model, &mut self.generator)?;
         let text = self.text(batch)?;
+        if let Some(alignment) = &self.alignment {
+            return Ok(alignment.loss(self.model, &latents, &text, &batch.weights, &mut self.generator)?);
+        }
         let noised = self.objective.noised(&latents, &mut self.generator)?;
         let prediction = self.model.predict(&noised.noisy, &noised.timesteps, &text)?;
         Ok(self.objective.loss(&prediction, &noised, &batch.weights)?)

@@ -6,6 +6,7 @@
 //! | `adapter.safetensors` | the adapter in float32, in kohya's layout: what loads an adapter loads it |
 //! | `optimiser.safetensors` | the optimizer's moments, float32 |
 //! | `generator.bin` | the noise generator |
+//! | `alignment.safetensors` | with `--objective cleandift`: the heads and the student's timestep, under the original's keys |
 //!
 //! The order of the data, captions and mirroring follow from seed, epoch and batch, and the learning rate from the step, so nothing has
 //! to be saved for them. The format is this program's own; accelerate's, which kohya writes, cannot be read by other programs either. States of
@@ -61,6 +62,7 @@ const RECORD: &str = "state.json";
 const ADAPTER: &str = "adapter.safetensors";
 const OPTIMIZER: &str = "optimiser.safetensors";
 const GENERATOR: &str = "generator.bin";
+const ALIGNMENT: &str = "alignment.safetensors";
 
 /// Writes the state of `trainer` to `folder`, replacing the old state once the new one is complete; `adapter` writes the adapter's file.
 ///
@@ -94,6 +96,11 @@ pub fn write<M: Model>(
     let inside = |name: &str| staging.path().join(name);
     adapter(&inside(ADAPTER))?;
     write_safetensors(inside(OPTIMIZER), on_cpu(state.tensors)?, &BTreeMap::new())?;
+    if let Some(alignment) = &trainer.learner.alignment {
+        let parameters = alignment.group().parameters.into_iter();
+        let tensors = parameters.map(|parameter| (parameter.key, parameter.var.as_detached_tensor()));
+        write_safetensors(inside(ALIGNMENT), on_cpu(tensors)?, &BTreeMap::new())?;
+    }
     std::fs::write(inside(GENERATOR), trainer.learner.generator.state()).with_context(|| folder.display().to_string())?;
     std::fs::write(inside(RECORD), serde_json::to_vec_pretty(&record)?).with_context(|| folder.display().to_string())?;
     staging.commit()?;
@@ -141,6 +148,9 @@ pub fn restore<M: Model>(
     match record.format == FIRST_FORMAT {
         true => restore_by_key(&trainer.learner.groups, &folder.join(ADAPTER), &device).with_context(named)?,
         false => adapter(&folder.join(ADAPTER)).with_context(named)?,
+    }
+    if let Some(alignment) = &trainer.learner.alignment {
+        restore_by_key(&[alignment.group()], &folder.join(ALIGNMENT), &device).with_context(named)?;
     }
     let optimizer = WeightFile::open(folder.join(OPTIMIZER))?;
     let names: Vec<String> = optimizer.names().map(str::to_owned).collect();
