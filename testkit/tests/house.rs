@@ -13,7 +13,7 @@ use regex::Regex;
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 /// Crates whose `src` has rooms.
-const CRATES_WITH_ROOMS: [&str; 6] = ["model", "features", "cli", "train", "convert", "extract"];
+const CRATES_WITH_ROOMS: [&str; 7] = ["model", "features", "tasks", "cli", "train", "convert", "extract"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
