@@ -314,3 +314,40 @@ fn features_of_a_image_that_is_generated() {
         ["mid-repeat0-res-out-1-0.npy", "picture.png", "up-level1-upsampler-out-1-0.npy"]
     );
 }
+
+/// DIFT's features: the mean over draws, each with the seed of its own.
+#[test]
+fn an_ensemble_is_the_mean_of_its_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = world().join("images/00[01].png").display().to_string();
+    let run = |out: &str, more: &[&str]| {
+        let as_float32 =
+            ["--output_dir", out, "--output-dtype", "float32", "--output-format", "safetensors", "--input_dir", &images];
+        succeeded(&extract(folder.path(), &[&as_float32, more].concat()));
+        tensor(&folder.path().join(out).join("train1.safetensors"), "up-level1-upsampler-out")
+    };
+    let draws = ["7", "1000007", "2000007"].map(|seed| run(seed, &["--seed", seed]));
+    let mean = run("MEAN", &["--seed", "7", "--ensemble", "3"]);
+    let sum = ((&draws[0] + &draws[1]).unwrap() + &draws[2]).unwrap();
+    assert!(relative_error(&mean, &(sum / 3.0).unwrap()) < 1e-6);
+    assert!(relative_error(&mean, &draws[0]) > 1e-3);
+    let other = extract(
+        folder.path(),
+        &[
+            "--output_dir",
+            "7",
+            "--output-dtype",
+            "float32",
+            "--output-format",
+            "safetensors",
+            "--input_dir",
+            &images,
+            "--seed",
+            "7",
+            "--ensemble",
+            "2",
+        ],
+    );
+    let message = message(&other);
+    assert!(other.status.code() == Some(1) && message.contains("ensemble was not given, is 2"), "{message}");
+}

@@ -98,6 +98,7 @@ fn extract(case: &Value) -> Vec<(String, Tensor)> {
         conditions: &conditions,
         plan: &plan,
         vae_out: ids.contains(&LayerId::VaeOut),
+        original: false,
     };
     let extracted = pipeline.extract(&latents, &noise, &request, &mut |_, _| ()).unwrap();
     let mut all: Vec<(String, Tensor)> = extracted.features.into_iter().map(|(id, tensor)| (id.to_string(), tensor)).collect();

@@ -15,6 +15,7 @@ mod batch;
 mod contexts;
 mod door;
 mod failures;
+mod forward;
 mod fuse;
 mod images;
 mod loader;
@@ -45,6 +46,7 @@ use crate::{Event, Observer, Result};
 use batch::Computing;
 use door::Door;
 use failures::Failures;
+use forward::Forward;
 use loader::{Loader, READ_AHEAD, ReadBatch};
 use networks::Networks;
 use selection::Selection;
@@ -145,7 +147,8 @@ impl<'a> Run<'a> {
         self.enter(door)?;
         observer.event(Event::Began { images: batches.iter().map(Batch::pending_images).sum() });
         let loader = Loader { plan: self.plan, kinds: networks::kinds(&keys), timings, observer };
-        let computing = Computing { plan: self.plan, selections: &self.selections, passes: &passes, networks, timings, observer };
+        let forward = Forward { plan: self.plan, networks, timings };
+        let computing = Computing { selections: &self.selections, passes: &passes, forward, observer };
         let result = self.threads(&loader, computing, batches, failures, door);
         observer.event(Event::Ended);
         result
@@ -160,7 +163,7 @@ impl<'a> Run<'a> {
         failures: &mut Failures,
         door: &Door,
     ) -> Result<()> {
-        let (timings, observer) = (computing.timings, computing.observer);
+        let (timings, observer) = (computing.forward.timings, computing.observer);
         std::thread::scope(|scope| {
             let (read, to_compute) = sync_channel(READ_AHEAD);
             // Nothing waits in between: features can be large.

@@ -40,6 +40,8 @@ pub enum SetFault {
     NoUnet,
     #[error("denoising_from is {found}; expected a noisier level than t = {t}, at most 999")]
     DenoisingFrom { found: usize, t: usize },
+    #[error("ensemble is 0; expected 1 or more draws of the noise")]
+    Ensemble,
     #[error("feature_resize is 0; expected 1 or more")]
     Pooling,
     #[error("--feature-resize {ratio} leaves nothing of `{layer}`, which is {shape}")]

@@ -91,7 +91,7 @@ fn differing(name: &str, there: Option<&Value>, now: Option<&Value>) -> Vec<Stri
         (Some(Value::Array(there)), Some(Value::Array(now))) => vec![of_lists(name, there, now)],
         (Some(there), Some(now)) if is_hash(there) && is_hash(now) => vec![format!("{name} has other contents")],
         (there, now) => {
-            let [there, now] = [there, now].map(|value| value.map_or_else(|| "nothing".to_owned(), shown));
+            let [there, now] = [there, now].map(|value| value.map_or_else(|| "not given".to_owned(), shown));
             vec![format!("{name} was {there}, is {now}")]
         }
     }

@@ -138,6 +138,14 @@ pub const SET_OPTIONS: &[SetOption] = &[
         ..PASS
     },
     SetOption {
+        key: Some("ensemble"),
+        flag: flag("ensemble", "N", Takes::One, WHAT),
+        doc: "Mean of the features of N draws of the noise, the n-th from 0 with the seed 1000000 n higher [default: 1]",
+        record: SetIf(|facts| (facts.set.pass.ensemble > 1).then(|| json!(facts.set.pass.ensemble))),
+        read: |set, given| given.size(1..=u64::MAX).map(|count| set.ensemble = Some(count)),
+        ..PASS
+    },
+    SetOption {
         key: Some("write"),
         doc: "Whether its features are written; false for a set that only goes into others by `fuse` [default: true]",
         identity: Identity::Keep,

@@ -29,6 +29,8 @@ pub struct SetSettings {
     pub use_ddim_inversion: bool,
     /// Image number i draws from this + i.
     pub seed: Option<u64>,
+    /// Features are the mean of so many draws.
+    pub ensemble: Option<usize>,
     /// The layers.
     pub layer: Option<LayerSetting>,
     /// Categories of aggregated attention.

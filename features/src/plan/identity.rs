@@ -24,6 +24,7 @@ fn two_values(key: &str, here: &Path) -> [toml::Value; 2] {
         "use_ddim_inversion" => ["false", "true"].map(str::to_owned),
         "attention" => ["['up_cross']", "['up_self']"].map(str::to_owned),
         "feature_resize" => ["1", "2"].map(str::to_owned),
+        "ensemble" => ["1", "2"].map(str::to_owned),
         "seed" => ["0", "1"].map(str::to_owned),
         "write" => ["true", "false"].map(str::to_owned),
         "fuse" => ["['plain', 'other']", "['other', 'plain']"].map(str::to_owned),

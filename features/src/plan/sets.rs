@@ -78,6 +78,8 @@ fn feature_set(
         // Down to one below t, where the original's off-by-one still finds a step to extract at.
         faults.require((1..=999).contains(&from) && from + 1 >= t, || wrong(SetFault::DenoisingFrom { found: from, t }));
     }
+    let ensemble = set.ensemble.unwrap_or(1);
+    faults.require(ensemble > 0, || wrong(SetFault::Ensemble));
     let feature_resize = set.feature_resize.unwrap_or(1);
     faults.require(feature_resize > 0, || wrong(SetFault::Pooling));
     faults.require(set.control.is_empty() || img_size.is_multiple_of(8), || wrong(SetFault::ControlNetSize { found: img_size }));
@@ -104,6 +106,7 @@ fn feature_set(
         denoising_from: set.denoising_from,
         use_ddim_inversion: set.use_ddim_inversion,
         seed: set.seed.unwrap_or(0),
+        ensemble,
         control,
         lora,
     };

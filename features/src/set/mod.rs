@@ -69,6 +69,8 @@ pub struct PassKey {
     pub use_ddim_inversion: bool,
     /// Image number i draws from this + i.
     pub seed: u64,
+    /// Features are the mean of so many draws of the noise, 1 or more.
+    pub ensemble: usize,
     /// ControlNets, in order.
     pub control: Vec<Steering>,
     /// Adapters with their strengths; `{folder}` in a file's name stands for the name of an image's folder.

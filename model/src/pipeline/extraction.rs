@@ -64,6 +64,8 @@ pub struct Extraction<'a> {
     pub plan: &'a TapPlan,
     /// Decode the latents after one more scheduler step, too.
     pub vae_out: bool,
+    /// Run to the end, and say which clean latents the prediction means; of clean latents nothing is predicted.
+    pub original: bool,
 }
 
 /// What came out, each with the batch in front.
@@ -73,6 +75,8 @@ pub struct Extracted {
     pub features: Vec<(LayerId, Tensor)>,
     /// The decoded image `[b, 3, 8 h, 8 w]`, if asked for.
     pub vae_out: Option<Tensor>,
+    /// The scaled latents `[b, 4, h, w]` that the prediction means to be the clean ones, in float32, if asked for.
+    pub original: Option<Tensor>,
     /// The aggregated attention maps `[b, keys, h, w]`, if the plan has categories.
     pub attention: Option<Tensor>,
 }
@@ -130,7 +134,7 @@ impl Pipeline {
         }
         let step = Step { timestep, index: 0, count: 1 };
         let (_, (features, attention)) = self.call(latents, step, request, request.plan, watch)?;
-        Ok(Extracted { features, vae_out: None, attention })
+        Ok(Extracted { features, vae_out: None, original: None, attention })
     }
 
     /// The scheduler that the original extracts with.
@@ -150,17 +154,22 @@ impl Pipeline {
         scheduler: &mut dyn Scheduler,
         watch: &mut dyn FnMut(Stage, f64),
     ) -> Result<Extracted> {
-        let whole = request.vae_out.then(|| request.plan.clone().to_the_end());
+        let whole = (request.vae_out || request.original).then(|| request.plan.clone().to_the_end());
         let plan = whole.as_ref().unwrap_or(request.plan);
         let input = scheduler.scale_model_input(sample, step.timestep)?;
         let (prediction, (features, attention)) = self.call(&input, step, request, plan, watch)?;
-        let vae_out = if request.vae_out {
-            let stepped = scheduler.step(&prediction.ok_or(InputError::EndedEarly)?, step.timestep, sample)?;
-            Some(self.decode_latents(&stepped)?)
-        } else {
-            None
+        let wanted = |wanted: bool| match (&prediction, wanted) {
+            (Some(prediction), true) => Ok(Some(prediction)),
+            (None, true) => Err(InputError::EndedEarly),
+            (_, false) => Ok(None),
         };
-        Ok(Extracted { features, vae_out, attention })
+        let original = wanted(request.original)?;
+        let original = original.map(|prediction| scheduler.predicted_original(prediction, step.timestep, sample)).transpose()?;
+        let vae_out = match wanted(request.vae_out)? {
+            Some(prediction) => Some(self.decode_latents(&scheduler.step(prediction, step.timestep, sample)?)?),
+            None => None,
+        };
+        Ok(Extracted { features, vae_out, original, attention })
     }
 
     /// One call of the ControlNets and the UNet.

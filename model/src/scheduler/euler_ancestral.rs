@@ -60,6 +60,12 @@ impl Scheduler for EulerAncestralDiscrete {
         Ok((overshot + scale(&noise.to_dtype(DType::F32)?, up)?)?.to_dtype(sample.dtype())?)
     }
 
+    fn predicted_original(&self, model_output: &Tensor, timestep: f64, sample: &Tensor) -> Result<Tensor> {
+        let (sigma, _) = self.sigmas.around(timestep)?;
+        let (output, sample) = in_float32(model_output, sample)?;
+        self.sigmas.original(&output, &sample, sigma)
+    }
+
     fn add_noise(&self, original: &Tensor, noise: &Tensor, timestep: f64) -> Result<Tensor> {
         self.sigmas.add_noise(original, noise, timestep)
     }

@@ -106,6 +106,20 @@ pub trait Scheduler: std::fmt::Debug + Send + Sync {
         Err(ScheduleError::TakesNoNoise { timestep }.into())
     }
 
+    /// The clean sample that a prediction for `sample` at `timestep` means, before any clipping, in float32.
+    ///
+    /// # Shapes
+    /// `model_output` and `sample` `[b, c, h, w]`, as is the result.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] when there is no such timestep, or it holds noise alone; [`Error::Tensors`] when the tensors do not fit each
+    /// other.
+    fn predicted_original(&self, model_output: &Tensor, timestep: f64, sample: &Tensor) -> Result<Tensor> {
+        let alpha = self.noise_schedule().alpha(arithmetic::whole(timestep)? as usize)?;
+        let (output, sample) = arithmetic::in_float32(model_output, sample)?;
+        Ok(arithmetic::original_and_epsilon(self.config().prediction_type(), alpha, &output, &sample)?.0)
+    }
+
     /// A clean sample brought to the noise of `timestep`.
     ///
     /// # Shapes

@@ -77,15 +77,19 @@ impl Sigmas {
 
     /// The slope of the sample over sigma: the noise that the network sees in it.
     pub(super) fn derivative(&self, output: &Tensor, sample: &Tensor, sigma: f32) -> Result<Tensor> {
-        let original = match self.config.prediction_type {
+        divide(&(sample - self.original(output, sample, sigma)?)?, sigma)
+    }
+
+    /// The clean sample that an output stands for.
+    pub(super) fn original(&self, output: &Tensor, sample: &Tensor, sigma: f32) -> Result<Tensor> {
+        Ok(match self.config.prediction_type {
             PredictionType::Sample => output.clone(),
             PredictionType::Epsilon => combine(sample, 1.0, output, -sigma)?,
             PredictionType::Velocity => {
                 let squared = sigma * sigma + 1.0;
                 (scale(output, -sigma / squared.sqrt())? + divide(sample, squared)?)?
             }
-        };
-        divide(&(sample - original)?, sigma)
+        })
     }
 }
 

@@ -456,3 +456,32 @@ fn impossible_steps_are_refused() {
     let mut prk = scheduler::from_name("pndm", PredictionType::Epsilon).unwrap();
     assert!(prk.set_timesteps(3).is_err() && prk.set_timesteps(4).is_ok());
 }
+
+/// What was added as noise, predicted exactly, gives the clean sample back, whatever the scheduler and the form of the prediction.
+#[test]
+fn an_exact_prediction_means_the_clean_sample() {
+    let mut generator = Generator::manual_seed(3);
+    let [clean, noise] = [(); 2].map(|()| generator.randn_tensor(&SHAPE, &Device::Cpu).unwrap());
+    for class in
+        [SchedulerClass::Pndm, SchedulerClass::Ddim, SchedulerClass::EulerDiscrete, SchedulerClass::EulerAncestralDiscrete]
+    {
+        let config = SchedulerConfig::stable_diffusion(class);
+        for prediction in [PredictionType::Epsilon, PredictionType::Velocity] {
+            let mut scheduler = scheduler::from_config(&config.with_prediction_type(prediction).unwrap()).unwrap();
+            scheduler.set_timesteps(1000).unwrap();
+            for timestep in [51.0, 501.0] {
+                let noised = scheduler.add_noise(&clean, &noise, timestep).unwrap();
+                let output = match prediction {
+                    PredictionType::Velocity => {
+                        scheduler.noise_schedule().velocity(&clean, &noise, &[timestep as usize]).unwrap()
+                    }
+                    PredictionType::Epsilon | PredictionType::Sample => noise.clone(),
+                };
+                let found = scheduler.predicted_original(&output, timestep, &noised).unwrap();
+                let error = relative_error(&found, &clean);
+                // Differences of numbers some ten times as large round in float32.
+                assert!(error < 1e-5, "{class:?} {prediction:?} {timestep}: {error:.1e}");
+            }
+        }
+    }
+}
