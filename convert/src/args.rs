@@ -102,7 +102,7 @@ pub struct AdapterOptions {
     pub dtype: Option<Precision>,
     /// Reduces every layer to plain LoRA of at most this rank, and reports what is lost. Without it, LoHa, LoKr, DoRA, IA3 and full
     /// differences become LoRA of whatever rank they need (diffusers, peft) or stay as they are (kohya).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = rank)]
     pub rank: Option<u32>,
     /// Leaves out differences of biases (diff_b), which LoRA cannot hold, instead of failing.
     #[arg(long)]
@@ -196,11 +196,21 @@ impl FromStr for RankChoice {
         match text {
             "auto" => Ok(Self::Auto),
             _ => match text.parse() {
-                Ok(rank @ 1..=65_536) => Ok(Self::Fixed(rank)),
-                _ => Err(NotSuchAValue { expected: "a rank of 1 or more, or `auto`" }),
+                Ok(rank) if RANKS.contains(&rank) => Ok(Self::Fixed(rank as usize)),
+                Ok(_) | Err(_) => {
+                    Err(NotSuchAValue { expected: "expected a rank of 1 to 65536 (up to 128 are usual), or `auto`" })
+                }
             },
         }
     }
+}
+
+/// Ranks that an adapter can have: no layer of a base model is as wide as the last.
+const RANKS: std::ops::RangeInclusive<u32> = 1..=65_536;
+
+fn rank(text: &str) -> Result<u32, NotSuchAValue> {
+    let expected = "expected a rank of 1 to 65536 (up to 128 are usual)";
+    text.parse().ok().filter(|rank| RANKS.contains(rank)).ok_or(NotSuchAValue { expected })
 }
 
 /// A share, above 0 and below 1.
@@ -252,5 +262,10 @@ mod tests {
         assert_eq!(RankChoice::from_str("64"), Ok(RankChoice::Fixed(64)));
         assert_eq!(RankChoice::from_str("auto"), Ok(RankChoice::Auto));
         assert!(RankChoice::from_str("0").is_err() && RankChoice::from_str("all").is_err());
+        // What is too much is told as such.
+        for message in [RankChoice::from_str("1000000").unwrap_err(), rank("1000000").unwrap_err(), rank("-1").unwrap_err()] {
+            assert!(message.to_string().contains("1 to 65536"), "{message}");
+        }
+        assert_eq!((rank("1"), rank("65536").is_ok(), rank("65537").is_err()), (Ok(1), true, true));
     }
 }
