@@ -172,6 +172,7 @@ fn clean_latents_and_another_unet() {
         refused(&nothing, &extract(here, &[&images[..], more].concat()), 2, parts);
     };
     wrong(&["--noise", "none", "--denoising_from", "60", "--use_ddim_inversion"], &["denoising_from", "use_ddim_inversion"]);
+    wrong(&["--noise", "none", "--ensemble", "2"], &["ensemble is 2"]);
     wrong(&["--t", "50.5"], &["t is 50.5", "whole number"]);
     wrong(&["--noise", "non"], &["added or none"]);
     std::fs::write(here.join("v.json"), r#"["vae-out"]"#).unwrap();

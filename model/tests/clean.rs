@@ -38,6 +38,7 @@ fn maps(pipeline: &Pipeline, fixture: &Fixture, case: &str) {
         conditions: &[],
         plan: &plan,
         vae_out: false,
+        original: false,
     };
     // The diffusion noise of these latents has no effect.
     let extracted = pipeline.extract(&latents, &(&noise * f64::NAN).unwrap(), &request, &mut |_, _| ()).unwrap();

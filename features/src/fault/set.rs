@@ -25,6 +25,8 @@ pub enum SetFault {
     CleanTimestep { found: f64 },
     #[error("{option} makes noisy latents, and noise is `none`; leave one of the two out")]
     CleanWith { option: &'static str },
+    #[error("ensemble is {draws}, the mean over so many draws of the noise, and noise is `none`; leave one of the two out")]
+    CleanEnsemble { draws: usize },
     #[error(
         "`vae-out` is the image after one step of denoising, which clean latents (noise `none`) have none of; leave the layer out"
     )]

@@ -31,6 +31,8 @@ pub(super) fn timestep(set: &SetSettings, context: &str, samples: &[Sample], fau
         Noising::None => {
             faults.require(set.denoising_from.is_none(), || wrong(SetFault::CleanWith { option: "denoising_from" }));
             faults.require(!set.use_ddim_inversion, || wrong(SetFault::CleanWith { option: "use_ddim_inversion" }));
+            let draws = set.ensemble.unwrap_or(1);
+            faults.require(draws <= 1, || wrong(SetFault::CleanEnsemble { draws }));
             let t = match set.t {
                 Some(t) => t,
                 None => faults.keep(learned(set, samples).map_err(|fault| fault.of(context)))?,
