@@ -1,12 +1,16 @@
 //! The first three principal components of a feature, exactly, as scikit-learn's `PCA(n_components=3)` defines them: rows are
-//! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive.
+//! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive. One basis for many
+//! features together is [`Positions`] and [`Basis`].
 
+mod common;
 mod decomposition;
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
 use decomposition::leading;
+
+pub use common::{Basis, OtherChannels, Positions};
 
 /// Red, green and blue.
 pub const COMPONENTS: usize = 3;
@@ -15,13 +19,18 @@ pub const COMPONENTS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum NoComponents {
     /// Too small.
-    #[error("has {channels} channels and {positions} positions; three components need at least three of each")]
+    #[error("has {channels} channels and {positions} positions; {wanted} components need at least {wanted} of each")]
     TooFew {
         /// Its channels.
         channels: usize,
         /// Its positions.
         positions: usize,
+        /// Components that were asked for.
+        wanted: usize,
     },
+    /// Of other channels than the features or the basis that it has to fit.
+    #[error(transparent)]
+    OtherChannels(#[from] OtherChannels),
     /// With numbers that are not finite.
     #[error("holds numbers that are not finite")]
     NotFinite,
@@ -38,7 +47,7 @@ pub enum NoComponents {
 /// When there are fewer than three channels or positions, or a number is not finite.
 pub fn scores(values: &[f32], channels: usize, positions: usize) -> Result<[Vec<f64>; COMPONENTS], NoComponents> {
     if channels < COMPONENTS || positions < COMPONENTS {
-        return Err(NoComponents::TooFew { channels, positions });
+        return Err(NoComponents::TooFew { channels, positions, wanted: COMPONENTS });
     }
     if values.iter().any(|value| !value.is_finite()) {
         return Err(NoComponents::NotFinite);

@@ -80,7 +80,7 @@ impl Curves {
                     @for (number, name) in self.series.iter().enumerate() {
                         li {
                             svg.chart viewBox="0 0 34 14" aria-hidden="true" {
-                                g class=(style(number)) { path.line d="M2 7H32"; (marker(number, 17.0, 7.0)) }
+                                g class=(style(number)) { path.line d="M2 7H32" {} (marker(number, 17.0, 7.0)) }
                             }
                             span { (seen(name)) }
                         }
@@ -103,11 +103,11 @@ impl Curves {
                 figcaption { (seen(&panel.title)) }
                 svg.chart viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(self.in_words(panel)) {
                     g.grid {
-                        @for tick in &up.ticks { path d={ "M" (LEFT) " " (short(y(*tick))) "H" (RIGHT) }; }
+                        @for tick in &up.ticks { path d={ "M" (LEFT) " " (short(y(*tick))) "H" (RIGHT) } {} }
                     }
                     g.axis {
-                        path d={ "M" (LEFT) " " (BOTTOM) "H" (RIGHT) };
-                        @for tick in &across.ticks { path d={ "M" (short(x(*tick))) " " (BOTTOM) "v5" }; }
+                        path d={ "M" (LEFT) " " (BOTTOM) "H" (RIGHT) } {}
+                        @for tick in &across.ticks { path d={ "M" (short(x(*tick))) " " (BOTTOM) "v5" } {} }
                     }
                     g.ticks text-anchor="end" {
                         @for tick in &up.ticks { text x=(LEFT - 7.0) y=(short(y(*tick) + 4.0)) { (number(*tick, up.decimals)) } }
@@ -179,9 +179,9 @@ fn drawn(series: usize, points: &[Point], shift: f64, x: &impl Fn(f64) -> f64, y
             @for point in points.iter().filter(|point| point.error() > 0.0) {
                 @let (low, high) = (short(y(point.y.mean - point.error())), short(y(point.y.mean + point.error())));
                 @let (left, middle) = (short(at(point).0 - 3.0), short(at(point).0));
-                path.error d={ "M" (middle) " " (low) "V" (high) "M" (left) " " (low) "h6M" (left) " " (high) "h6" };
+                path.error d={ "M" (middle) " " (low) "V" (high) "M" (left) " " (low) "h6M" (left) " " (high) "h6" } {}
             }
-            @if points.len() > 1 { path.line d=(line); }
+            @if points.len() > 1 { path.line d=(line) {} }
             @for point in &points { (marker(series, at(point).0, at(point).1)) }
         }
     }
@@ -203,7 +203,7 @@ fn marker(series: usize, x: f64, y: f64) -> Markup {
         4 => "m0 4.8l4.6-8h-9.2z",                    // triangle, on its tip
         _ => "m-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z", // cross
     };
-    html! { path.marker d={ "M" (short(x)) " " (short(y)) (outline) }; }
+    html! { path.marker d={ "M" (short(x)) " " (short(y)) (outline) } {} }
 }
 
 /// A length with one decimal, which is finer than a screen.
