@@ -2,6 +2,12 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
+//! | [`score`] | scores of content shift: how far features drift | `matching`, `warp` |
+//! | [`matching`] | points of one image found in another by their features | |
 //! | [`report`] | results as one HTML file: tables, curves, images | |
+//! | [`warp`] | known warps of images | |
 
+pub mod matching;
 pub mod report;
+pub mod score;
+pub mod warp;

@@ -24,8 +24,6 @@ pub struct Pass<'a> {
     pub taps: TapPlan,
     /// The same as ids, in the order of the store.
     pub layers: Vec<LayerId>,
-    /// Whether the network runs to its end, to say which clean latents its prediction means.
-    pub imagines: bool,
 }
 
 impl Pass<'_> {
@@ -83,7 +81,7 @@ pub fn passes<'a>(
         let store = layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let layers: Vec<LayerId> = store.filter(wanted).collect();
         let taps = TapPlan::new(&layout, layers.iter().copied(), attention, latents);
-        Ok(Pass { key, first, sets, taps: taps.map_err(Fault::failure)?, layers, imagines: false })
+        Ok(Pass { key, first, sets, taps: taps.map_err(Fault::failure)?, layers })
     };
     groups.into_iter().map(pass).collect()
 }
