@@ -38,7 +38,7 @@ pub enum OptimizerFault {
     #[error("Nesterov momentum needs momentum above 0 and no dampening")]
     Nesterov,
     #[error("--optimizer_args for {optimizer}: {error} (it takes {known})")]
-    UnknownArgument { optimizer: String, error: driftless::Error, known: String },
+    UnknownArgument { optimizer: String, error: Box<driftless::Error>, known: String },
 }
 
 /// What the options choose, checked.
@@ -279,7 +279,7 @@ impl<'a> Arguments<'a> {
 
     fn finish(self, name: &str) -> Result<(), OptimizerFault> {
         let Some(unknown) = self.left.first() else { return Ok(()) };
-        let error = driftless::Error::unknown("argument", &unknown.key, self.known.iter().copied());
+        let error = Box::new(driftless::Error::unknown("argument", &unknown.key, self.known.iter().copied()));
         Err(OptimizerFault::UnknownArgument { optimizer: name.to_owned(), error, known: self.known.join(", ") })
     }
 }
