@@ -56,15 +56,15 @@ fn maps(pipeline: &Pipeline, fixture: &Fixture, case: &str) {
 
 #[test]
 fn clean_latents_at_a_fractional_timestep() {
-    maps(&pipeline(), &Fixture::open("extractor/clean.safetensors"), "own");
-    maps(&pipeline_sd2(), &Fixture::open("extractor/sd2/clean.safetensors"), "own");
+    maps(&pipeline(), &Fixture::open("clean/sd15.safetensors"), "own");
+    maps(&pipeline_sd2(), &Fixture::open("clean/sd2.safetensors"), "own");
 }
 
 #[test]
 fn another_unet_in_the_models_place() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path(), Size::Miniature, candle_core::DType::F32, 1).unwrap();
-    let fixture = Fixture::open("extractor/clean.safetensors");
+    let fixture = Fixture::open("clean/sd15.safetensors");
     let load = |unet: &str| {
         let options = ModelOptions { unet: Some(folder.path().join(unet)), ..ModelOptions::default() };
         Pipeline::load(miniature(), &options)

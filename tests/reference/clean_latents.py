@@ -4,8 +4,8 @@ CleanDIFT (CompVis/cleandift b070976, `src/sd_feature_extraction.py`) samples th
 for no scheduler, and hands the UNet its timestep as it is. The maps: the middle, and of the up path each transformer's output, a residual
 block's where there is none, an upsampler's in the place of the last of its level.
 
-    python clean_latents.py MODEL_FOLDER tests/fixtures/extractor/clean.safetensors --other OTHER_FOLDER --images tests/fixtures/extractor
-    python clean_latents.py SD2_FOLDER tests/fixtures/extractor/sd2/clean.safetensors --images tests/fixtures/extractor
+    python clean_latents.py MODEL_FOLDER tests/fixtures/clean/sd15.safetensors --other OTHER_FOLDER --images tests/fixtures/extractor
+    python clean_latents.py SD2_FOLDER tests/fixtures/clean/sd2.safetensors --images tests/fixtures/extractor
 
 OTHER_FOLDER is the miniature of seed 1 (`miniature -- OTHER_FOLDER --seed 1`); its UNet is loaded as CleanDIFT's README loads theirs, by
 `load_state_dict`. `torch.manual_seed(seed)` precedes each case; the posterior's noise is the first draw.
