@@ -308,6 +308,19 @@ fn features_become_images_side_by_side() {
     assert_eq!(all.len(), 11, "{all:?}");
     let size = |name: &str| driftless::vision::Image::dimensions(folder.path().join("images").join(name)).unwrap();
     assert_eq!(size("plain/003.png"), (512, 512));
+    // The single images are the original's; in one basis they are others, and a folder of images that belong to no feature is told.
+    let options = ["--images", &images, "--common", "--quiet"];
+    succeeded(&bare(&[&["pca", "OUT/plain", "OUT/prompt", "--output", "common"][..], &options].concat(), folder.path()));
+    let bytes = |folder: &Path, set: &str| std::fs::read(folder.join(set).join("plain/003.png")).unwrap();
+    assert_ne!(bytes(folder.path(), "images"), bytes(folder.path(), "common"));
+    assert_eq!(
+        std::fs::read(folder.path().join("images/sheet.png")).unwrap(),
+        std::fs::read(folder.path().join("common/sheet.png")).unwrap()
+    );
+    std::fs::create_dir(folder.path().join("others")).unwrap();
+    std::fs::copy(world().join("images/000.png"), folder.path().join("others/else.png")).unwrap();
+    let unmatched = bare(&["pca", "OUT/plain", "--output", "unmatched", "--images", "others"], folder.path());
+    assert!(message(&unmatched).contains("warning: --images: no image has the name of a feature"), "{}", message(&unmatched));
     // Three columns: the image, plain, prompt.
     assert_eq!(size("sheet.png").0, 8 + 3 * 264);
     // Attention is laid over its image, one image for each size of map.

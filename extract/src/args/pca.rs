@@ -33,6 +33,10 @@ pub struct PcaArgs {
     /// Tokens, counted from 0, whose attention is laid over the images where there are cross-attention maps [default: all but the start]
     #[arg(long, num_args = 1.., value_name = "N", value_parser = whole::<usize>(ANY), requires = "images")]
     pub token: Vec<usize>,
+    /// Draw every image in one basis for all inputs of its layer, in which colors can be compared [default: the sheet alone; images are
+    /// each drawn in a basis of their own, as the original's]
+    #[arg(long)]
+    pub common: bool,
     /// Where several inputs are put side by side, a column each [default: OUTPUT/sheet.png when there are several inputs]
     #[arg(long, value_name = "FILE.png", value_parser = non_empty_path)]
     pub sheet: Option<PathBuf>,

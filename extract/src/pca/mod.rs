@@ -3,6 +3,7 @@
 //! Differences: all components are exact and computed in float64; folders of features and safetensors files are drawn, too; several
 //! inputs are put side by side in a sheet; cross-attention is laid over the images as well; features that are not square keep their shape.
 
+mod common;
 mod heat;
 mod image;
 mod pieces;
@@ -22,6 +23,7 @@ use features::inputs::find_images;
 
 use crate::args::PcaArgs;
 
+use common::Bases;
 use pieces::{Cuts, Piece};
 use sheet::Sheet;
 use sources::Source;
@@ -63,9 +65,12 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
     let several = sets.len() > 1;
     let wants_sheet = several || args.sheet.is_some() || images.is_some();
     let columns = images.iter().map(|_| IMAGE_COLUMN.to_owned()).chain(sets);
+    let cuts = Cuts { layers: args.channels.clone(), attention: args.attention.clone(), tokens: args.tokens };
+    let bases = if args.common || wants_sheet { Some(Bases::fit(&sources, &cuts)?) } else { None };
     let mut drawing = Drawing {
         args,
-        cuts: Cuts { layers: args.channels.clone(), attention: args.attention.clone(), tokens: args.tokens },
+        bases,
+        cuts,
         sheet: Sheet::new(columns),
         images: images.unwrap_or_default(),
         count: Cell::new(0),
@@ -79,7 +84,10 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
     let mut beside = String::new();
     if wants_sheet {
         let place = args.sheet.clone().unwrap_or_else(|| args.output.join("sheet.png"));
-        drawing.add_images()?;
+        let found = drawing.add_images()?;
+        if found == 0 && !args.images.is_empty() {
+            console.warn("--images: no image has the name of a feature, so that none is drawn beside them; extract with --use_original_filename");
+        }
         drawing.save(&drawing.sheet.draw(), &place)?;
         beside = format!(", side by side in {}", place.display());
     }
@@ -94,6 +102,8 @@ pub fn draw(args: &PcaArgs, console: &Console) -> Result<()> {
 /// Images in the making.
 struct Drawing<'a> {
     args: &'a PcaArgs,
+    /// One basis a layer, where images are to be compared.
+    bases: Option<Bases>,
     cuts: Cuts,
     sheet: Sheet,
     /// Image files by their name without extension.
@@ -110,9 +120,13 @@ impl Drawing<'_> {
         let array = source.read()?;
         for piece in self.cuts.cut(&array.feature)? {
             let name = if piece.name.is_empty() { source.name.clone() } else { format!("{}/{}", source.name, piece.name) };
-            let image =
-                image::components(&piece.feature).map_err(|fault| NotDrawn { name: name.to_string(), fault: Box::new(fault) })?;
-            self.put(&name, &source.set, &image);
+            let not_drawn = |fault| NotDrawn { name: name.clone(), fault: Box::new(fault) };
+            let common = self.bases.as_ref().and_then(|bases| bases.draw(source, &piece)).transpose().map_err(not_drawn)?;
+            let image = match &common {
+                Some(common) if self.args.common => common.clone(),
+                Some(_) | None => image::components(&piece.feature).map_err(not_drawn)?,
+            };
+            self.put(&name, &source.set, common.as_ref().unwrap_or(&image));
             self.save(&image::enlarged(&image, self.args.size), &folder.join(format!("{name}.png")))?;
             if piece.is_attention {
                 let [_, height, width] = piece.feature.shape;
@@ -156,16 +170,18 @@ impl Drawing<'_> {
         row.rsplit('/').find_map(|part| self.images.get(part).or_else(|| self.images.get(part.split_once("-over")?.0)))
     }
 
-    /// Puts beside each row its image.
-    fn add_images(&mut self) -> Result<()> {
+    /// Puts beside each row its image; how many were found.
+    fn add_images(&mut self) -> Result<usize> {
+        let mut found = 0;
         let rows: Vec<String> = self.sheet.rows().map(str::to_owned).collect();
         for row in rows {
             if let Some(path) = self.image_of(&row) {
                 let image = Image::open(path)?.to_rgb();
                 self.sheet.put(&row, IMAGE_COLUMN, &image);
+                found += 1;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn save(&self, image: &Rgb, path: &Path) -> Result<()> {

@@ -1,0 +1,89 @@
+//! One basis for all sets and images of a layer, so that the same color means the same in all of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use driftless::vision::Rgb;
+use features::projection::{Basis, COMPONENTS, NoComponents, Positions};
+use features::stores::Feature;
+
+use super::NotDrawn;
+use super::pieces::{Cuts, Piece};
+use super::sources::Source;
+
+/// Standard deviations from black to full color: all but a few outliers of any distribution (Chebyshev: at most 4 of 25).
+const SPREAD: f64 = 5.0;
+
+/// How the names of layers begin; what an aggregated file is called does not.
+const LAYERS: [&str; 6] = ["conv-in", "down-", "mid-", "up-", "attn", "vae-out"];
+
+/// Layer, piece of it, and channels.
+type Key = (String, String, usize);
+
+/// The bases of all layers.
+pub struct Bases(BTreeMap<Key, Basis>);
+
+fn key(source: &Source, piece: &Piece) -> Key {
+    let layer = source.name.split('/').find(|part| LAYERS.iter().any(|start| part.starts_with(start)));
+    (layer.unwrap_or_default().to_owned(), piece.name.clone(), piece.feature.shape[0])
+}
+
+impl Bases {
+    /// Reads all features once. Memory holds one of them, and the squared channels of every layer.
+    pub fn fit(sources: &[Source], cuts: &Cuts) -> Result<Self> {
+        let mut all: BTreeMap<Key, Positions> = BTreeMap::new();
+        for source in sources {
+            for piece in cuts.cut(&source.read()?.feature)? {
+                let [channels, height, width] = piece.feature.shape;
+                let positions = all.entry(key(source, &piece)).or_insert_with(|| Positions::new(channels));
+                let added = positions.add(&piece.feature.values, channels, height * width);
+                added.map_err(|fault| NotDrawn { name: source.name.clone(), fault: Box::new(fault) })?;
+            }
+        }
+        let basis = |(key, positions): (Key, Positions)| {
+            let basis = positions.basis(COMPONENTS);
+            let named = |fault| NotDrawn { name: format!("{} {}", key.0, key.1).trim().to_owned(), fault: Box::new(fault) };
+            Ok((key.clone(), basis.map_err(named)?))
+        };
+        all.into_iter().map(basis).collect::<Result<_, NotDrawn>>().map(Self).map_err(Into::into)
+    }
+
+    /// A piece in its layer's basis; `None` where the layer was not among those that the bases were made of.
+    pub fn draw(&self, source: &Source, piece: &Piece) -> Option<Result<Rgb, NoComponents>> {
+        Some(drawn(&piece.feature, self.0.get(&key(source, piece))?))
+    }
+}
+
+/// Red, green and blue along the three axes: the mean is gray, and the ends are where few positions are.
+fn drawn(feature: &Feature, basis: &Basis) -> Result<Rgb, NoComponents> {
+    let [channels, height, width] = feature.shape;
+    let scores = basis.scores(&feature.values, channels, height * width)?;
+    let mut pixels = vec![0; COMPONENTS * height * width];
+    for (color, (scores, variance)) in scores.iter().zip(&basis.variance).enumerate() {
+        let width = (SPREAD * variance.sqrt()).max(f64::MIN_POSITIVE);
+        for (pixel, score) in pixels.chunks_exact_mut(COMPONENTS).zip(scores) {
+            // The cast saturates.
+            pixel[color] = ((score / width + 0.5) * 256.0) as u8;
+        }
+    }
+    Ok(Rgb { width, height, pixels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_positions_of_two_features_have_one_color() {
+        let feature = |values: &[f32]| Feature { shape: [3, 1, 3], values: values.to_vec() };
+        let (a, b) = (feature(&[1., 2., 3., 0., 1., 0., 5., 5., 4.]), feature(&[3., 9., 1., 0., 1., 0., 4., 2., 5.]));
+        let mut all = Positions::new(3);
+        [&a, &b].into_iter().for_each(|feature| all.add(&feature.values, 3, 3).unwrap());
+        let basis = all.basis(3).unwrap();
+        let (a, b) = (drawn(&a, &basis).unwrap(), drawn(&b, &basis).unwrap());
+        // The position (3, 0, 4) is the last of the first and the first of the second; (1, 0, 5) the first and the last.
+        assert_eq!(a.pixels[6..], b.pixels[..3]);
+        assert_eq!(a.pixels[..3], b.pixels[6..]);
+        assert_ne!(a.pixels[..3], a.pixels[3..6]);
+    }
+}
