@@ -413,4 +413,14 @@ fn promises_that_a_file_cannot_keep_are_not_believed() {
         std::fs::write(&path, &bytes).unwrap();
         assert!(Image::header(&path).unwrap_err().to_string().contains("cut off"));
     }
+    // Found by a fuzzer: a frame of 13556 x 13556 pixels, 275 MB, in a file of 311 bytes.
+    let whole = std::fs::read(fixture("files/lossy.webp")).unwrap();
+    let mut webp = [&b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x5c\0\0\x45\0\0"[..], &whole[12..]].concat();
+    let length = webp.len() as u32 - 8;
+    webp[4..8].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(Image::from_bytes(&webp, "a.webp").unwrap(), Image::from_bytes(&whole, "a.webp").unwrap());
+    let sizes = webp.windows(3).position(|code| code == [0x9d, 0x01, 0x2a]).unwrap() + 3;
+    webp[sizes..sizes + 4].fill(0xf4);
+    let error = Image::from_bytes(&webp, "a.webp").unwrap_err().to_string();
+    assert!(error.contains("frame of 13556x13556 pixels is larger than the image"), "{error}");
 }

@@ -34,6 +34,8 @@ pub enum ImageFault {
     Size { width: usize, height: usize },
     #[error("the file is cut off")]
     CutOff,
+    #[error("its frame of {width}x{height} pixels is larger than the image")]
+    FrameBeyondCanvas { width: usize, height: usize },
     #[error("rows are too short")]
     ShortRows,
     #[error("it has no palette")]
