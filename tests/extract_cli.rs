@@ -1,7 +1,7 @@
 //! The real `extract` binary on the seeded miniature model: layouts, restarts, shards, kills, and what is refused.
 
-#[path = "extract_place.rs"]
-mod place;
+#[path = "extract_scratch.rs"]
+mod scratch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use driftless::miniature::{Size, write_images, write_model};
 use driftless::model_family::naming::ldm;
 use driftless::model_family::{Network, sd15};
 use driftless::weights::Component;
-use place::*;
+use scratch::*;
 use serde_json::Value;
 use testkit::{message, miniature_sd2, relative_error};
 
@@ -299,8 +299,8 @@ fn features_become_images_side_by_side() {
     let folder = tempfile::tempdir().unwrap();
     let images = world().join("images").display().to_string();
     for (set, prompt) in [("plain", ""), ("prompt", "a red circle")] {
-        let place = format!("OUT/{set}");
-        let options = ["--prompt", prompt, "--aggregate_output", "--use_original_filename", "--output_dir", &place];
+        let scratch = format!("OUT/{set}");
+        let options = ["--prompt", prompt, "--aggregate_output", "--use_original_filename", "--output_dir", &scratch];
         succeeded(&extract(folder.path(), &options));
     }
     succeeded(&bare(&["pca", "OUT/plain", "OUT/prompt", "--output", "images", "--images", &images, "--quiet"], folder.path()));

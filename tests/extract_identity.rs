@@ -1,8 +1,8 @@
 //! The real `extract` binary: no output folder holds files of two settings, whatever is changed between two runs, and what it is asked for
 //! in an unusual way.
 
-#[path = "extract_place.rs"]
-mod place;
+#[path = "extract_scratch.rs"]
+mod scratch;
 
 use std::path::Path;
 use std::process::Output;
@@ -10,7 +10,7 @@ use std::process::Output;
 use candle_core::{Device, Tensor};
 use driftless::formats::WeightFile;
 use driftless::miniature::write_images;
-use place::*;
+use scratch::*;
 use serde_json::Value;
 use testkit::{fixture, message, relative_error};
 
@@ -160,7 +160,7 @@ fn lists_of_images() {
         // Beside other images in its batch: equal up to rounding, of which the header has none.
         now.len() == then.len() && (name.ends_with("upsampler-out/999.npy") || now == then)
     }));
-    // Another image in the place of one that is done, and of one that is not.
+    // Another image instead of one that is done, and of one that is not.
     let other = std::fs::read(first.with_file_name("002.png")).unwrap();
     std::fs::write(here.join("in/999.png"), [&other[..], b"more"].concat()).unwrap();
     refused_as_other(&extract(here, &named), &["999.png had ", "bytes"]);
@@ -324,8 +324,8 @@ fn a_controlnet_named_twice_counts_twice() {
     let image = world().join("images/000.png").display().to_string();
     let features = |out: &str, more: &[&str]| {
         let common = ["--controlnet-model", &controlnet, "--output-format", "safetensors", "--output-dtype", "float32"];
-        let place = ["--input_dir", &image, "--output_dir", out, "--control"];
-        succeeded(&extract(folder.path(), &[&common[..], &place, more].concat()));
+        let scratch = ["--input_dir", &image, "--output_dir", out, "--control"];
+        succeeded(&extract(folder.path(), &[&common[..], &scratch, more].concat()));
         tensor(&folder.path().join(out).join("train0.safetensors"), "up-level1-upsampler-out")
     };
     let (twice, double) = (features("A", &["canny", "canny"]), features("B", &["canny", "--control-scale", "canny=2"]));

@@ -1,7 +1,7 @@
 //! The real `extract` binary with weights that change within a run: a model per set, adapters by folder, and what sets share.
 
-#[path = "extract_place.rs"]
-mod place;
+#[path = "extract_scratch.rs"]
+mod scratch;
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 use driftless::adapter::files::CLEAN_TIMESTEP;
 use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_images, write_model};
-use place::*;
+use scratch::*;
 use serde_json::Value;
 use testkit::fixture;
 
@@ -40,8 +40,8 @@ fn a_set_has_a_model_of_its_own() {
     let found = files(&here.join("OUT"));
     assert_eq!(found.len(), 12);
     std::fs::write(here.join("l.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
-    let place = ["--input_dir", images.to_str().unwrap(), "--layer", "l.json", "--output_dir", "SINGLE"];
-    succeeded(&extract(here, &[&place[..], &["--offline_lora", "other", "--seed", "7"]].concat()));
+    let scratch = ["--input_dir", images.to_str().unwrap(), "--layer", "l.json", "--output_dir", "SINGLE"];
+    succeeded(&extract(here, &[&scratch[..], &["--offline_lora", "other", "--seed", "7"]].concat()));
     assert_eq!(files(&here.join("SINGLE")), files(&here.join("OUT/merged-again")));
     assert_ne!(files(&here.join("OUT/merged")), files(&here.join("OUT/plain")));
 
@@ -57,12 +57,12 @@ fn a_set_has_a_model_of_its_own() {
 fn adapters_are_chosen_by_folder() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    for (place, first) in [("cat", 0), ("dog", 2), ("owl", 4)] {
-        write_images(&here.join("in").join(place), first, 2, 64).unwrap();
+    for (name, first) in [("cat", 0), ("dog", 2), ("owl", 4)] {
+        write_images(&here.join("in").join(name), first, 2, 64).unwrap();
     }
-    for (place, file) in [("cat", "lora"), ("dog", "locon"), ("owl", "lora")] {
+    for (name, file) in [("cat", "lora"), ("dog", "locon"), ("owl", "lora")] {
         std::fs::create_dir_all(here.join("weights")).unwrap();
-        std::fs::copy(fixture(&format!("training/{file}.safetensors")), here.join(format!("weights/{place}.safetensors")))
+        std::fs::copy(fixture(&format!("training/{file}.safetensors")), here.join(format!("weights/{name}.safetensors")))
             .unwrap();
     }
     let common = ["--input_dir", "in/**/*.png", "--nested_input_dir", "--use_original_filename"];
@@ -121,7 +121,7 @@ fn sets_that_differ_in_what_they_keep_share_a_pass() {
     assert_eq!(files(&here.join("OUT")), before);
 }
 
-/// Clean latents, and a UNet in the place of the model's: what is recorded, what is shared, what is refused.
+/// Clean latents, and a UNet instead of the model's: what is recorded, what is shared, what is refused.
 #[test]
 fn clean_latents_and_another_unet() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn clean_latents_and_another_unet() {
     assert_eq!((&sets_of["noised"]["t"], sets_of["noised"].get("noise")), (&261.into(), None));
     assert!(sets_of["other"]["model"]["unet"].is_string() && sets_of["clean"]["model"].get("unet").is_none());
 
-    // The same on the command line, with the folder in the place of the file, restarted and with the UNet's bytes changed.
+    // The same on the command line, with the folder instead of the file, restarted and with the UNet's bytes changed.
     std::fs::write(here.join("l.json"), r#"["up-level1-upsampler-out"]"#).unwrap();
     let common = ["--input_dir", images.to_str().unwrap(), "--layer", "l.json", "--noise", "none", "--t", "261.37"];
     let single = |more: &[&str]| extract(here, &[&common[..], &["--output_dir", "ONE"], more].concat());

@@ -1,14 +1,14 @@
 //! The real `extract` binary on the seeded miniature model: its numbers against the original's, and each technique alone and together.
 
-#[path = "extract_place.rs"]
-mod place;
+#[path = "extract_scratch.rs"]
+mod scratch;
 
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use driftless::formats::WeightFile;
 use driftless::miniature::write_images;
-use place::*;
+use scratch::*;
 use serde_json::Value;
 use testkit::{fixture, message, relative_error};
 
@@ -138,8 +138,8 @@ fn sets_of_a_configuration_equal_single_runs() {
     for (set, more) in single {
         let alone = format!("alone/{set}");
         let common = ["--aggregate_output", "--output-dtype", "float32", "--output-format", "safetensors", "--layer", "mid.json"];
-        let place = ["--input_dir", images.as_str(), "--output_dir", alone.as_str()];
-        succeeded(&extract(folder.path(), &[common.as_slice(), &place, &more].concat()));
+        let scratch = ["--input_dir", images.as_str(), "--output_dir", alone.as_str()];
+        succeeded(&extract(folder.path(), &[common.as_slice(), &scratch, &more].concat()));
         assert_eq!(files(&folder.path().join(&alone)), files(&out.join(set)), "{set}");
         different.push(tensor(&out.join(set).join("train0.safetensors"), "aggregate"));
     }
@@ -186,7 +186,7 @@ fn sets_are_fused() {
         found,
         ["a", "both", "mean"].map(|set| ["train0", "train1"].map(|image| format!("{set}/{image}.safetensors"))).concat()
     );
-    let of = |place: &str, layer: &str| tensor(&folder.path().join(place).join("train1.safetensors"), layer);
+    let of = |name: &str, layer: &str| tensor(&folder.path().join(name).join("train1.safetensors"), layer);
     for layer in ["up-level1-upsampler-out", "mid-vit-out"] {
         let (a, b) = (of("SINGLE/a", layer), of("SINGLE/b", layer));
         assert!(relative_error(&of("FUSED/mean", layer), &((&a + &b).unwrap() * 0.5).unwrap()) < 1e-7);
@@ -245,8 +245,8 @@ fn control_nets_have_strength_and_range() {
 #[test]
 fn a_prompt_per_folder_and_from_a_table() {
     let folder = tempfile::tempdir().unwrap();
-    for (place, first) in [("cat", 0), ("dog", 1)] {
-        write_images(&folder.path().join("in").join(place), first, 1, 64).unwrap();
+    for (name, first) in [("cat", 0), ("dog", 1)] {
+        write_images(&folder.path().join("in").join(name), first, 1, 64).unwrap();
     }
     let run = |name: &str, more: &[&str]| {
         let common = ["--input_dir", "in/**/*.png", "--output_dir", name, "-b", "2"];

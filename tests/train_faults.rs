@@ -1,14 +1,14 @@
 //! What goes wrong for users: one clear error or warning each, and nothing that was there is lost.
 
-#[path = "train_place.rs"]
-mod place;
+#[path = "train_scratch.rs"]
+mod scratch;
 
 use candle_core::{DType, Device, Tensor};
 use driftless::adapter::AdapterFile;
 use driftless::formats::{WeightFile, write_safetensors};
 use driftless::miniature::{Size, write_model};
 use driftless::vision::Rgb;
-use place::*;
+use scratch::*;
 use std::path::Path;
 use testkit::{message, miniature};
 
@@ -18,11 +18,11 @@ fn warnings(message: &str) -> Vec<&str> {
 
 #[test]
 fn images_without_captions_train_with_the_folders_word() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     for number in 0..4 {
-        std::fs::remove_file(place.path(&format!("data/1_wd/00{number}.txt"))).unwrap();
+        std::fs::remove_file(scratch.path(&format!("data/1_wd/00{number}.txt"))).unwrap();
     }
-    let output = words(&mut place.command("out"), "--max_train_steps 1");
+    let output = words(&mut scratch.command("out"), "--max_train_steps 1");
     assert_done(&output);
     let message = message(&output);
     assert!(warnings(&message).len() == 1 && message.contains("4 of 4 images have no .txt file"), "{message}");
@@ -31,10 +31,10 @@ fn images_without_captions_train_with_the_folders_word() {
 
 #[test]
 fn images_of_odd_sizes_are_named_and_used() {
-    let place = Place::new();
-    Rgb::filled(1, 1, [7, 8, 9]).save_png(place.path("data/1_wd/000.png")).unwrap();
-    Rgb::filled(30_000, 64, [7, 8, 9]).save_png(place.path("data/1_wd/001.png")).unwrap();
-    let output = words(&mut place.command("out"), "--max_train_epochs 1 --cache_latents");
+    let scratch = Scratch::new();
+    Rgb::filled(1, 1, [7, 8, 9]).save_png(scratch.path("data/1_wd/000.png")).unwrap();
+    Rgb::filled(30_000, 64, [7, 8, 9]).save_png(scratch.path("data/1_wd/001.png")).unwrap();
+    let output = words(&mut scratch.command("out"), "--max_train_epochs 1 --cache_latents");
     assert_done(&output);
     let message = message(&output);
     assert_eq!(warnings(&message).len(), 2, "{message}");
@@ -46,39 +46,39 @@ fn images_of_odd_sizes_are_named_and_used() {
     for (at, value) in [(10, 54), (14, 40), (18, 30_000), (22, 30_000), (26, 1 | 24 << 16)] {
         header[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
     }
-    std::fs::write(place.path("data/1_wd/002.png"), header).unwrap();
-    assert_fails(&words(&mut place.command("large"), "--max_train_steps 1"), 1, &["002.png", "30000"]);
-    std::fs::write(place.path("data/1_wd/002.png"), "no image").unwrap();
-    assert_fails(&words(&mut place.command("large"), "--max_train_steps 1"), 1, &["002.png"]);
-    assert!(!place.path("large").exists());
+    std::fs::write(scratch.path("data/1_wd/002.png"), header).unwrap();
+    assert_fails(&words(&mut scratch.command("large"), "--max_train_steps 1"), 1, &["002.png", "30000"]);
+    std::fs::write(scratch.path("data/1_wd/002.png"), "no image").unwrap();
+    assert_fails(&words(&mut scratch.command("large"), "--max_train_steps 1"), 1, &["002.png"]);
+    assert!(!scratch.path("large").exists());
 }
 
 #[test]
 fn a_loss_that_is_no_number_keeps_the_last_good_state() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     let options = "--max_train_epochs 4 --save_state --lr_scheduler constant_with_warmup --lr_warmup_steps 2 --max_grad_norm 0";
-    let output = words(&mut place.command("out"), &format!("{options} --learning_rate 1e18"));
+    let output = words(&mut scratch.command("out"), &format!("{options} --learning_rate 1e18"));
     let message = message(&output);
     assert_fails(&output, 1, &["of step ", "the run stops"]);
-    let step = lines(&place.path("out/metrics.jsonl")).len();
+    let step = lines(&scratch.path("out/metrics.jsonl")).len();
     assert!(step >= 1, "{message}");
-    let adapter = place.path(&format!("out/a-step{step:08}.safetensors"));
+    let adapter = scratch.path(&format!("out/a-step{step:08}.safetensors"));
     let spoilt = message.contains("is spoilt by step");
     assert_eq!(adapter.exists(), !spoilt, "{message}");
     if !spoilt {
         AdapterFile::open(&adapter).unwrap();
-        let state = place.path(&format!("out/a-step{step:08}-state"));
+        let state = scratch.path(&format!("out/a-step{step:08}-state"));
         assert!(message.contains(&format!("--resume {}", state.display())), "{message}");
     }
-    assert!(!place.path("out/a.safetensors").exists());
+    assert!(!scratch.path("out/a.safetensors").exists());
 }
 
 /// Before the first step there is nothing to keep.
 #[test]
 fn a_loss_that_is_no_number_at_once_leaves_nothing() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     let options = "--max_train_steps 4 --lr_scheduler constant_with_warmup --lr_warmup_steps 4 --noise_offset";
-    let output = words(&mut place.command("out"), &format!("{options} 1e38"));
+    let output = words(&mut scratch.command("out"), &format!("{options} 1e38"));
     assert_fails(&output, 1, &["loss of step 1 is", "nothing was trained yet"]);
 }
 
@@ -86,8 +86,8 @@ fn a_loss_that_is_no_number_at_once_leaves_nothing() {
 #[cfg(unix)]
 #[test]
 fn a_disk_that_is_full_on_the_way_does_not_end_the_run() {
-    let place = Place::new();
-    let inner = place.command("out");
+    let scratch = Scratch::new();
+    let inner = scratch.command("out");
     let words: Vec<String> =
         std::iter::once(inner.get_program()).chain(inner.get_args()).map(|word| word.to_string_lossy().into_owned()).collect();
     let mut shell = std::process::Command::new("sh");
@@ -95,13 +95,13 @@ fn a_disk_that_is_full_on_the_way_does_not_end_the_run() {
     shell.arg("-c").arg("ulimit -f 8; exec \"$@\"").arg("sh").args(&words);
     shell
         .env("HF_HUB_OFFLINE", "1")
-        .env("TMPDIR", place.path(""))
+        .env("TMPDIR", scratch.path(""))
         .args("--max_train_epochs 2 --save_every_n_epochs 1".split(' '));
     let output = shell.output().unwrap();
     let message = message(&output);
     assert_fails(&output, 1, &["the adapter could not be saved", "a.safetensors"]);
     assert_eq!(warnings(&message).iter().filter(|line| line.contains("training goes on")).count(), 1, "{message}");
-    assert_eq!(leftovers(&place.path("out")), ["metrics.jsonl"]);
+    assert_eq!(leftovers(&scratch.path("out")), ["metrics.jsonl"]);
 }
 
 /// Lets a run take `steps` steps, disturbs it, and waits for its end.
@@ -118,8 +118,8 @@ fn disturbed(command: &mut std::process::Command, folder: &Path, steps: usize, d
 /// Images that are cut short, vanish, change their size or turn to junk while a run reads them.
 #[test]
 fn images_that_break_during_training_are_left_out_and_listed() {
-    let place = Place::new();
-    let image = |number: usize| place.path(&format!("data/1_wd/00{number}.png"));
+    let scratch = Scratch::new();
+    let image = |number: usize| scratch.path(&format!("data/1_wd/00{number}.png"));
     let broken = || {
         let bytes = std::fs::read(image(0)).unwrap();
         std::fs::write(image(0), &bytes[..bytes.len() / 2]).unwrap();
@@ -129,7 +129,7 @@ fn images_that_break_during_training_are_left_out_and_listed() {
     };
     // Batches of one image: whole steps are without any.
     let options = "--max_train_epochs 4 --train_batch_size 1 --network_train_text_encoder_only";
-    let output = disturbed(place.command("out").args(options.split(' ')), &place.path("out"), 1, broken);
+    let output = disturbed(scratch.command("out").args(options.split(' ')), &scratch.path("out"), 1, broken);
     assert_done(&output);
     let message = message(&output);
     let told = warnings(&message);
@@ -138,13 +138,13 @@ fn images_that_break_during_training_are_left_out_and_listed() {
         assert_eq!(told.iter().filter(|line| line.contains("left out at step") && line.contains(&name)).count(), 1, "{message}");
     }
     assert!(told.last().unwrap().contains("4 images can no longer be read"), "{message}");
-    AdapterFile::open(place.path("out/a.safetensors")).unwrap();
-    let metrics = lines(&place.path("out/metrics.jsonl"));
+    AdapterFile::open(scratch.path("out/a.safetensors")).unwrap();
+    let metrics = lines(&scratch.path("out/metrics.jsonl"));
     assert_eq!(metrics.len(), 48);
     assert!(metrics.iter().any(|line| line["loss"].is_null()), "a step without an image has no loss");
     // The next run names them before it begins, all at once.
     for arguments in ["check", "--overwrite"] {
-        let output = words(place.command("out").arg(arguments), "--max_train_steps 1");
+        let output = words(scratch.command("out").arg(arguments), "--max_train_steps 1");
         assert_fails(&output, 1, &["000.png", "003.png"]);
     }
 }
@@ -152,13 +152,14 @@ fn images_that_break_during_training_are_left_out_and_listed() {
 /// One more than may be left out ends the run, and nothing that was trained is lost.
 #[test]
 fn too_many_broken_images_end_a_run_with_its_adapter_and_a_state() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     let options = "--max_train_epochs 8 --network_train_text_encoder_only --max_skipped_images 0";
-    assert_done(&words(&mut place.command("whole"), options));
-    let image = place.path("data/1_wd/000.png");
+    assert_done(&words(&mut scratch.command("whole"), options));
+    let image = scratch.path("data/1_wd/000.png");
     let sound = std::fs::read(&image).unwrap();
-    let output =
-        disturbed(place.command("out").args(options.split(' ')), &place.path("out"), 1, || std::fs::remove_file(&image).unwrap());
+    let output = disturbed(scratch.command("out").args(options.split(' ')), &scratch.path("out"), 1, || {
+        std::fs::remove_file(&image).unwrap()
+    });
     let message = message(&output);
     assert_fails(
         &output,
@@ -168,19 +169,19 @@ fn too_many_broken_images_end_a_run_with_its_adapter_and_a_state() {
     let state = message.split("--resume ").nth(1).unwrap().trim();
     AdapterFile::open(state.trim_end_matches("-state").to_owned() + ".safetensors").unwrap();
     std::fs::write(&image, sound).unwrap();
-    assert_done(&words(place.command("out").arg("--resume").arg(state), options));
-    assert!(place.path("out/a.safetensors").exists());
+    assert_done(&words(scratch.command("out").arg("--resume").arg(state), options));
+    assert!(scratch.path("out/a.safetensors").exists());
 }
 
 /// What is wrong with a run is told at once, before anything is loaded or written, by `train check` and by `train`.
 #[test]
 fn all_faults_are_told_before_work() {
-    let place = Place::new();
-    std::fs::write(place.path("data/1_wd/001.png"), "no image").unwrap();
-    let whole = std::fs::read(place.path("data/1_empty/002.png")).unwrap();
-    std::fs::write(place.path("data/1_empty/002.png"), &whole[..whole.len() - 40]).unwrap();
-    std::fs::write(place.path("data/1_kosmos/000.txt"), [0xff]).unwrap();
-    std::fs::write(place.path("file"), "in the way").unwrap();
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("data/1_wd/001.png"), "no image").unwrap();
+    let whole = std::fs::read(scratch.path("data/1_empty/002.png")).unwrap();
+    std::fs::write(scratch.path("data/1_empty/002.png"), &whole[..whole.len() - 40]).unwrap();
+    std::fs::write(scratch.path("data/1_kosmos/000.txt"), [0xff]).unwrap();
+    std::fs::write(scratch.path("file"), "in the way").unwrap();
     let nowhere = "--model /nowhere/model --vae /nowhere/vae --network_weights /nowhere/adapter.safetensors \
                    --sample_prompts /nowhere/prompts.txt --optimizer_type Prodgy --lr_scheduler cosin --max_train_steps 1 --resume /nowhere/state";
     let expected = [
@@ -198,13 +199,13 @@ fn all_faults_are_told_before_work() {
         "file is not a folder",
     ];
     for action in [&["check"][..], &[]] {
-        let mut command = place.command("file/out");
+        let mut command = scratch.command("file/out");
         // What the shared options say comes first; the last of several wins.
         assert_fails(&words(command.args(action), nowhere), 1, &expected);
     }
     // A base model without one of its tensors, and one of another shape.
-    let place = Place::new();
-    let own = place.path("model");
+    let scratch = Scratch::new();
+    let own = scratch.path("model");
     write_model(&own, Size::Miniature, DType::F32, 0).unwrap();
     let unet = own.join("unet/diffusion_pytorch_model.safetensors");
     let file = WeightFile::open(&unet).unwrap();
@@ -217,14 +218,14 @@ fn all_faults_are_told_before_work() {
     write_safetensors(&unet, tensors, &Default::default()).unwrap();
     std::fs::remove_file(own.join("vae/diffusion_pytorch_model.safetensors")).unwrap();
     for action in [&["check"][..], &[]] {
-        let mut command = place.command("out");
+        let mut command = scratch.command("out");
         command.args(action).arg("--model").arg(&own);
         assert_fails(&words(&mut command, "--max_train_steps 1"), 1, &["conv_out.bias", "vae"]);
-        assert!(!place.path("out").exists());
+        assert!(!scratch.path("out").exists());
     }
-    let prompts = place.path("prompts.txt");
+    let prompts = scratch.path("prompts.txt");
     std::fs::write(&prompts, "a street\n").unwrap();
-    let output = words(place.command("out").arg("check").arg("--sample_prompts").arg(&prompts), "--max_train_steps 1");
+    let output = words(scratch.command("out").arg("check").arg("--sample_prompts").arg(&prompts), "--max_train_steps 1");
     assert_done(&output);
     assert!(message(&output).contains("warning: --sample_prompts: nothing says when"), "{}", message(&output));
 }
@@ -232,8 +233,8 @@ fn all_faults_are_told_before_work() {
 /// A base model that holds what is no number is named, not the learning rate suspected.
 #[test]
 fn a_spoilt_base_weight_is_named() {
-    let place = Place::new();
-    let own = place.path("model");
+    let scratch = Scratch::new();
+    let own = scratch.path("model");
     write_model(&own, Size::Miniature, DType::F32, 0).unwrap();
     let path = own.join("unet/diffusion_pytorch_model.safetensors");
     let file = WeightFile::open(&path).unwrap();
@@ -244,14 +245,14 @@ fn a_spoilt_base_weight_is_named() {
     let tensors: Vec<(String, Tensor)> = file.names().map(|name| (name.to_owned(), spoilt(name))).collect();
     drop(file);
     write_safetensors(&path, tensors, &Default::default()).unwrap();
-    let output = words(place.command("out").arg("--model").arg(&own), "--max_train_steps 1");
+    let output = words(scratch.command("out").arg("--model").arg(&own), "--max_train_steps 1");
     assert_fails(&output, 1, &["conv_in.weight"]);
 }
 
 /// Numbers that no run can have are refused before memory or time is spent on them.
 #[test]
 fn numbers_beyond_reason_are_refused() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     for (options, expected) in [
         ("--network_dim 1000000000", "--network_dim 1000000000"),
         ("--max_train_steps 99999999999999", "longer than any can be"),
@@ -260,40 +261,42 @@ fn numbers_beyond_reason_are_refused() {
         ("--caption_extension ../../x/y", "--caption_extension `../../x/y`"),
         ("--enable_bucket --max_bucket_reso 100000000000", "max_bucket_reso"),
     ] {
-        assert_fails(&words(place.command("out").arg("check"), options), 1, &[expected]);
+        assert_fails(&words(scratch.command("out").arg("check"), options), 1, &[expected]);
     }
-    std::fs::rename(place.path("data/1_wd"), place.path("data/1000000000_wd")).unwrap();
-    assert_fails(&words(place.command("out").arg("check"), ""), 1, &["1000000000_wd", "10000000"]);
-    let set =
-        format!("[[datasets]]\n[[datasets.subsets]]\nimage_dir = {:?}\nnum_repeats = 99999999999\n", place.path("data/1_kosmos"));
-    std::fs::write(place.path("set.toml"), set).unwrap();
-    let output = words(place.command("out").arg("check").arg("--dataset_config").arg(place.path("set.toml")), "");
+    std::fs::rename(scratch.path("data/1_wd"), scratch.path("data/1000000000_wd")).unwrap();
+    assert_fails(&words(scratch.command("out").arg("check"), ""), 1, &["1000000000_wd", "10000000"]);
+    let set = format!(
+        "[[datasets]]\n[[datasets.subsets]]\nimage_dir = {:?}\nnum_repeats = 99999999999\n",
+        scratch.path("data/1_kosmos")
+    );
+    std::fs::write(scratch.path("set.toml"), set).unwrap();
+    let output = words(scratch.command("out").arg("check").arg("--dataset_config").arg(scratch.path("set.toml")), "");
     assert_fails(&output, 1, &["1_kosmos", "10000000"]);
 }
 
-/// Pipes and devices in the place of files: nothing waits for them, and nothing reads without end.
+/// Pipes and devices instead of files: nothing waits for them, and nothing reads without end.
 #[cfg(unix)]
 #[test]
 fn special_files_are_refused_by_name() {
-    let place = Place::new();
-    let pipe = place.path("pipe");
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for special in [pipe.as_path(), Path::new("/dev/zero")] {
         for option in ["--config_file", "--dataset_config", "--sample_prompts", "--network_weights", "--vae", "--model"] {
-            let mut command = place.command("out");
+            let mut command = scratch.command("out");
             let output = words(command.arg("check").arg(option).arg(special), "--sample_every_n_epochs 1");
             let message = message(&output);
             assert!(matches!(output.status.code(), Some(1 | 2)), "{option}: {message}");
             assert!(message.contains(&special.display().to_string()), "{option}: {message}");
         }
     }
-    std::fs::remove_file(place.path("data/1_wd/000.txt")).unwrap();
-    std::os::unix::fs::symlink("/dev/zero", place.path("data/1_wd/000.txt")).unwrap();
-    assert_fails(&words(place.command("out").arg("check"), ""), 1, &["000.txt", "device"]);
-    let state = place.path("state");
+    std::fs::remove_file(scratch.path("data/1_wd/000.txt")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", scratch.path("data/1_wd/000.txt")).unwrap();
+    assert_fails(&words(scratch.command("out").arg("check"), ""), 1, &["000.txt", "device"]);
+    let state = scratch.path("state");
     std::fs::create_dir(&state).unwrap();
     std::fs::rename(&pipe, state.join("state.json")).unwrap();
-    assert_fails(&words(place.command("out").arg("check").arg("--resume").arg(&state), ""), 1, &["--resume", "pipe"]);
+    assert_fails(&words(scratch.command("out").arg("check").arg("--resume").arg(&state), ""), 1, &["--resume", "pipe"]);
 }
 
 /// Names of files and folders, captions, prompts and keys come from strangers: what would act on a terminal is shown escaped, in all that a
@@ -302,13 +305,13 @@ fn special_files_are_refused_by_name() {
 #[test]
 fn control_characters_are_shown_and_not_obeyed() {
     const RAW: &str = "\u{1b}[31mred\u{9b}2J\u{202e}x";
-    let place = Place::new();
-    let group = place.path(&format!("data/1_{RAW}"));
-    std::fs::rename(place.path("data/1_wd"), &group).unwrap();
+    let scratch = Scratch::new();
+    let group = scratch.path(&format!("data/1_{RAW}"));
+    std::fs::rename(scratch.path("data/1_wd"), &group).unwrap();
     std::fs::remove_file(group.join("000.txt")).unwrap();
     std::fs::write(group.join("001.txt"), RAW).unwrap();
-    std::fs::write(place.path("prompts.txt"), format!("{RAW} --w 64 --h 64 --s 1\n")).unwrap();
-    std::fs::write(place.path("config.toml"), "training_comment = \"\\u001b[31m\"\nxformers = true\n").unwrap();
+    std::fs::write(scratch.path("prompts.txt"), format!("{RAW} --w 64 --h 64 --s 1\n")).unwrap();
+    std::fs::write(scratch.path("config.toml"), "training_comment = \"\\u001b[31m\"\nxformers = true\n").unwrap();
     Rgb::filled(1, 1, [7, 8, 9]).save_png(group.join(format!("{RAW}.png"))).unwrap();
     let told = |output: &std::process::Output| {
         let text = String::from_utf8(output.stdout.clone()).unwrap() + &message(output);
@@ -317,9 +320,9 @@ fn control_characters_are_shown_and_not_obeyed() {
         text
     };
     let run = |action: &[&str], more: &str| {
-        let mut command = place.command(RAW);
-        command.args(action).arg("--sample_prompts").arg(place.path("prompts.txt"));
-        command.arg("--config_file").arg(place.path("config.toml"));
+        let mut command = scratch.command(RAW);
+        command.args(action).arg("--sample_prompts").arg(scratch.path("prompts.txt"));
+        command.arg("--config_file").arg(scratch.path("config.toml"));
         words(&mut command, &format!("--max_train_steps 1 --sample_every_n_steps 1 --overwrite {more}"))
     };
     for (action, more) in [(&["check"][..], ""), (&[], "--verbose"), (&[], "--log-json --verbose")] {
@@ -333,18 +336,18 @@ fn control_characters_are_shown_and_not_obeyed() {
         }
     }
     std::fs::write(group.join(format!("{RAW}.png")), RAW).unwrap();
-    std::fs::write(place.path("config.toml"), "\"\\u001b[31m\" = 1\n").unwrap();
+    std::fs::write(scratch.path("config.toml"), "\"\\u001b[31m\" = 1\n").unwrap();
     assert_eq!(run(&["check"], "").status.code(), Some(2));
     told(&run(&["check"], ""));
-    std::fs::write(place.path("config.toml"), "").unwrap();
+    std::fs::write(scratch.path("config.toml"), "").unwrap();
     assert!(told(&run(&["check"], "")).contains(r"\u{202e}x.png"));
 }
 
 /// Thousands of images take minutes to be decoded, in which something has to be seen.
 #[test]
 fn reading_the_images_shows_how_far_it_is() {
-    let place = Place::new();
-    let output = words(place.command("out").arg("check"), "--max_train_steps 1 --log-json");
+    let scratch = Scratch::new();
+    let output = words(scratch.command("out").arg("check"), "--max_train_steps 1 --log-json");
     assert_done(&output);
     let lines = message(&output);
     let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -357,7 +360,7 @@ fn reading_the_images_shows_how_far_it_is() {
 #[cfg(target_os = "linux")]
 #[test]
 fn logging_never_ends_a_run() {
-    let place = Place::new();
+    let scratch = Scratch::new();
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let closed = || {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -370,26 +373,26 @@ fn logging_never_ends_a_run() {
         ("closed", "--verbose", closed()),
         ("closed_json", "--log-json", closed()),
     ] {
-        let mut command = place.command(folder);
+        let mut command = scratch.command(folder);
         let status = command.args(["--max_train_steps", "2", "--network_train_text_encoder_only", more]).stderr(stderr).status();
         assert_eq!(status.unwrap().code(), Some(0), "{folder}");
-        AdapterFile::open(place.path(folder).join("a.safetensors")).unwrap();
+        AdapterFile::open(scratch.path(folder).join("a.safetensors")).unwrap();
     }
     // A folder stands in the way of the file of numbers.
-    std::fs::create_dir_all(place.path("folder/metrics.jsonl")).unwrap();
-    let output = words(&mut place.command("folder"), "--max_train_steps 2 --network_train_text_encoder_only");
+    std::fs::create_dir_all(scratch.path("folder/metrics.jsonl")).unwrap();
+    let output = words(&mut scratch.command("folder"), "--max_train_steps 2 --network_train_text_encoder_only");
     assert_done(&output);
     assert!(message(&output).contains("warning: a log is done without: "), "{}", message(&output));
     assert!(message(&output).contains("2 steps in 0:"), "{}", message(&output));
     // The files of numbers lead to a full disk.
-    std::fs::create_dir_all(place.path("metrics")).unwrap();
+    std::fs::create_dir_all(scratch.path("metrics")).unwrap();
     let disturb = || {
-        std::fs::remove_file(place.path("metrics/metrics.jsonl")).unwrap();
-        std::os::unix::fs::symlink("/dev/full", place.path("metrics/metrics.jsonl")).unwrap();
+        std::fs::remove_file(scratch.path("metrics/metrics.jsonl")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", scratch.path("metrics/metrics.jsonl")).unwrap();
     };
     let options = "--max_train_epochs 8 --network_train_text_encoder_only";
-    assert_done(&disturbed(place.command("metrics").args(options.split(' ')), &place.path("metrics"), 1, disturb));
-    AdapterFile::open(place.path("metrics/a.safetensors")).unwrap();
+    assert_done(&disturbed(scratch.command("metrics").args(options.split(' ')), &scratch.path("metrics"), 1, disturb));
+    AdapterFile::open(scratch.path("metrics/a.safetensors")).unwrap();
 }
 
 fn leftovers(folder: &Path) -> Vec<String> {
@@ -403,29 +406,29 @@ fn leftovers(folder: &Path) -> Vec<String> {
 #[cfg(unix)]
 #[test]
 fn an_adapter_that_finds_no_place_is_kept_elsewhere() {
-    let place = Place::new();
-    std::fs::create_dir_all(place.path("temporary")).unwrap();
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path("temporary")).unwrap();
     // A folder of the adapter's name stands in its way.
-    std::fs::create_dir_all(place.path("out/a.safetensors")).unwrap();
-    let output = words(place.command("out").env("TMPDIR", place.path("temporary")), "--max_train_steps 2");
+    std::fs::create_dir_all(scratch.path("out/a.safetensors")).unwrap();
+    let output = words(scratch.command("out").env("TMPDIR", scratch.path("temporary")), "--max_train_steps 2");
     assert_fails(&output, 1, &["could not be saved where it belongs", "temporary"]);
-    let saved = leftovers(&place.path("temporary"));
+    let saved = leftovers(&scratch.path("temporary"));
     assert_eq!(saved.len(), 1, "{saved:?}");
-    AdapterFile::open(place.path("temporary").join(&saved[0])).unwrap();
+    AdapterFile::open(scratch.path("temporary").join(&saved[0])).unwrap();
 }
 
 #[test]
 fn an_output_folder_that_cannot_be_written_shows_before_training() {
-    let place = Place::new();
-    std::fs::write(place.path("file"), "in the way").unwrap();
-    assert_fails(&words(&mut place.command("file/out"), "--max_train_steps 1"), 1, &["--output_dir", "file/out"]);
-    assert_eq!(std::fs::read_to_string(place.path("file")).unwrap(), "in the way");
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("file"), "in the way").unwrap();
+    assert_fails(&words(&mut scratch.command("file/out"), "--max_train_steps 1"), 1, &["--output_dir", "file/out"]);
+    assert_eq!(std::fs::read_to_string(scratch.path("file")).unwrap(), "in the way");
 }
 
 #[test]
 fn a_model_that_predicts_the_velocity_has_to_be_meant() {
-    let place = Place::new();
-    let own = place.path("model");
+    let scratch = Scratch::new();
+    let own = scratch.path("model");
     for entry in ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "."] {
         std::fs::create_dir_all(own.join(entry)).unwrap();
         for file in
@@ -444,9 +447,9 @@ fn a_model_that_predicts_the_velocity_has_to_be_meant() {
             .arg("--model")
             .arg(&own)
             .arg("--train_data_dir")
-            .arg(place.path("data"))
+            .arg(scratch.path("data"))
             .arg("--output_dir")
-            .arg(place.path("out"));
+            .arg(scratch.path("out"));
         words(&mut command, &format!("--resolution 64 --learning_rate 1e-3 --max_train_steps 1 --seed 1 {options}"))
     };
     assert_fails(&run(""), 1, &["predicts the velocity", "--v_parameterization"]);
@@ -457,17 +460,17 @@ fn a_model_that_predicts_the_velocity_has_to_be_meant() {
 #[cfg(unix)]
 #[test]
 fn one_run_at_a_time_writes_to_a_folder() {
-    let place = Place::new();
-    let mut command = place.command("out");
+    let scratch = Scratch::new();
+    let mut command = scratch.command("out");
     command.args("--max_train_epochs 1000".split(' ')).stderr(std::process::Stdio::null());
     let mut first = command.spawn().unwrap();
-    while !place.path("out/metrics.jsonl").exists() {
+    while !scratch.path("out/metrics.jsonl").exists() {
         assert!(first.try_wait().unwrap().is_none(), "the first run ended before a second could begin");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    let second = words(&mut place.command("out"), "--max_train_steps 1 --output_name b");
+    let second = words(&mut scratch.command("out"), "--max_train_steps 1 --output_name b");
     first.kill().unwrap();
     first.wait().unwrap();
     assert_fails(&second, 1, &["--output_dir", "another run is writing there"]);
-    assert_done(&words(&mut place.command("out"), "--max_train_steps 1 --output_name b"));
+    assert_done(&words(&mut scratch.command("out"), "--max_train_steps 1 --output_name b"));
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A model, images, and a place for output.
-fn place() -> TempDir {
+/// A model, images, and a scratch folder for output.
+fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     write_model(&folder.path().join("model"), Size::Miniature, DType::F32, 0).unwrap();
     write_dataset(&folder.path().join("data"), 2, 64).unwrap();
@@ -39,8 +39,8 @@ fn largest(tensor: &Tensor) -> f32 {
 /// Every family trains on UNet and text encoder, is written under LyCORIS' names, and every matrix has moved.
 #[test]
 fn families_of_lycoris_train() {
-    let place = place();
-    let base = WeightFile::open(place.path().join("model/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let scratch = folder();
+    let base = WeightFile::open(scratch.path().join("model/unet/diffusion_pytorch_model.safetensors")).unwrap();
     for (arguments, family, parts) in [
         ("algo=loha conv_dim=1", "LoHa", &["hada_w1_a", "hada_w2_b", "alpha"][..]),
         ("algo=lokr factor=4 use_tucker=True", "LoKr", &["lokr_w1", "lokr_w2_a", "lokr_t2"]),
@@ -48,7 +48,7 @@ fn families_of_lycoris_train() {
         ("algo=full preset=attn-only", "full difference", &["diff", "diff_b"]),
     ] {
         let line = format!("--network_module lycoris.kohya --network_dim 2 --max_train_steps 2 --network_args {arguments}");
-        let adapter = done(place.path(), family, &line);
+        let adapter = done(scratch.path(), family, &line);
         for network in [Network::Unet, Network::TextEncoder] {
             assert!(adapter.entries.keys().any(|(n, _)| *n == network), "{family}: no layer of the {network}");
         }
@@ -67,11 +67,11 @@ fn families_of_lycoris_train() {
     // What kohya takes for LoRA alone is named and left out, as its users' presets have it.
     let limited =
         "--network_module lycoris.kohya --network_dim 2 --max_train_steps 1 --scale_weight_norms 1 --network_args algo=loha";
-    let result = train(place.path(), "limited", limited);
+    let result = train(scratch.path(), "limited", limited);
     let message = String::from_utf8_lossy(&result.stderr);
     assert!(result.status.success() && message.contains("--scale_weight_norms limits the norms of LoRA alone"), "{message}");
     // The whole preset: ends of the UNet and its time embedding are adapted too.
-    let loha = AdapterFile::open(place.path().join("LoHa/a.safetensors")).unwrap();
+    let loha = AdapterFile::open(scratch.path().join("LoHa/a.safetensors")).unwrap();
     for path in ["conv_in", "conv_out", "time_embedding.linear_1"] {
         assert!(loha.entries.contains_key(&(Network::Unet, path.to_owned())), "{path}");
     }
@@ -80,18 +80,18 @@ fn families_of_lycoris_train() {
 /// A run that was saved and resumed ends with the same bytes: masks of dropout follow from the batch.
 #[test]
 fn dropout_resumes_to_the_byte_and_survives_checkpointing() {
-    let place = place();
+    let scratch = folder();
     for (name, network) in [
         ("lora", "--network_dim 4 --network_dropout 0.2 --network_args rank_dropout=0.2 module_dropout=0.1 conv_dim=2"),
         ("loha", "--network_module lycoris.kohya --network_dim 2 --network_args algo=loha rank_dropout=0.3 module_dropout=0.1"),
     ] {
         let output = |kind: &str| format!("{name}-{kind}");
-        done(place.path(), &output("whole"), &format!("--max_train_steps 4 {network}"));
-        done(place.path(), &output("half"), &format!("--max_train_steps 4 --save_every_n_steps 2 --save_state {network}"));
+        done(scratch.path(), &output("whole"), &format!("--max_train_steps 4 {network}"));
+        done(scratch.path(), &output("half"), &format!("--max_train_steps 4 --save_every_n_steps 2 --save_state {network}"));
         let resume = format!("--max_train_steps 4 --resume {}/a-step00000002-state {network}", output("half"));
-        done(place.path(), &output("resumed"), &resume);
+        done(scratch.path(), &output("resumed"), &resume);
         let bytes = |kind: &str| {
-            let file = WeightFile::open(place.path().join(output(kind)).join("a.safetensors")).unwrap();
+            let file = WeightFile::open(scratch.path().join(output(kind)).join("a.safetensors")).unwrap();
             let names: Vec<String> = file.names().map(str::to_owned).collect();
             let tensor =
                 |name: &String| file.tensor(name, &Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -99,7 +99,7 @@ fn dropout_resumes_to_the_byte_and_survives_checkpointing() {
         };
         assert_eq!(bytes("whole"), bytes("resumed"), "{name}");
         // Recomputed blocks draw the same masks, so the result differs by rounding alone.
-        done(place.path(), &output("checkpointed"), &format!("--max_train_steps 4 --gradient_checkpointing {network}"));
+        done(scratch.path(), &output("checkpointed"), &format!("--max_train_steps 4 --gradient_checkpointing {network}"));
         for ((layer, a), (_, b)) in bytes("whole").iter().zip(&bytes("checkpointed")) {
             let most = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             // Adam's steps are of the rate's size, 1e-2, wherever a gradient is as small as rounding.
@@ -112,7 +112,7 @@ fn dropout_resumes_to_the_byte_and_survives_checkpointing() {
 /// number of float32's.
 #[test]
 fn states_hold_adapters_of_every_family() {
-    let place = place();
+    let scratch = folder();
     let lycoris = "--network_module lycoris.kohya --network_dim 2 --network_alpha 0.3 --network_args";
     for (name, network) in [
         ("lora", "--network_dim 2 --network_alpha 0.3 --network_args conv_dim=1 conv_alpha=0.3".to_owned()),
@@ -121,32 +121,32 @@ fn states_hold_adapters_of_every_family() {
         ("dora", format!("{lycoris} algo=locon dora_wd=True use_tucker=True")),
         ("full", format!("{lycoris} algo=full preset=attn-only")),
     ] {
-        let whole = done(place.path(), name, &format!("--max_train_steps 2 --save_every_n_steps 1 --save_state {network}"));
-        let state = place.path().join(name).join("a-step00000001-state");
+        let whole = done(scratch.path(), name, &format!("--max_train_steps 2 --save_every_n_steps 1 --save_state {network}"));
+        let state = scratch.path().join(name).join("a-step00000001-state");
         let kept = AdapterFile::open(state.join("adapter.safetensors")).unwrap();
         assert!(kept.entries.keys().eq(whole.entries.keys()), "{name}");
         let rest = format!("{name}-rest");
-        done(place.path(), &rest, &format!("--max_train_steps 2 --resume {} {network}", state.display()));
-        let bytes = |folder: &str| std::fs::read(place.path().join(folder).join("a.safetensors")).unwrap();
+        done(scratch.path(), &rest, &format!("--max_train_steps 2 --resume {} {network}", state.display()));
+        let bytes = |folder: &str| std::fs::read(scratch.path().join(folder).join("a.safetensors")).unwrap();
         assert!(bytes(name) == bytes(&rest), "{name}: the resumed run ended elsewhere");
     }
 }
 
 #[test]
 fn an_adapter_of_a_family_is_a_start_for_another_run() {
-    let place = place();
+    let scratch = folder();
     let network = "--network_module lycoris.kohya --network_dim 2 --network_alpha 4 --network_args algo=loha preset=attn-mlp";
-    let first = done(place.path(), "first", &format!("--max_train_steps 1 {network}"));
+    let first = done(scratch.path(), "first", &format!("--max_train_steps 1 {network}"));
     let again = network.replace("--network_alpha 4", "--network_alpha 2");
     let start = "--max_train_steps 1 --unet_lr 1e-12 --text_encoder_lr 1e-12 --network_weights first/a.safetensors";
-    let next = done(place.path(), "next", &format!("{start} {again}"));
-    let base = WeightFile::open(place.path().join("model/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let next = done(scratch.path(), "next", &format!("{start} {again}"));
+    let base = WeightFile::open(scratch.path().join("model/unet/diffusion_pytorch_model.safetensors")).unwrap();
     for ((network, path), layer) in next.entries.iter().filter(|((network, _), _)| *network == Network::Unet) {
         let weight = base.tensor(&format!("{path}.weight"), &Device::Cpu).unwrap();
         let (a, b) = (layer.delta(&weight).unwrap(), first.entries[&(*network, path.clone())].delta(&weight).unwrap());
         assert!(largest(&(&a - &b).unwrap()) <= 1e-5 * largest(&b), "{path}");
     }
-    let result = train(place.path(), "other", &format!("{start} --network_dim 2"));
+    let result = train(scratch.path(), "other", &format!("{start} --network_dim 2"));
     let message = String::from_utf8_lossy(&result.stderr).into_owned();
     assert_eq!(result.status.code(), Some(1), "{message}");
     assert!(message.contains("is LoHa, not LoRA"), "{message}");

@@ -1,4 +1,4 @@
-//! What the tests of the `train` binary share: a model, a place with images, and the command. Each test program uses a part of it.
+//! What the tests of the `train` binary share: a model, a scratch folder with images, and the command. Each test program uses a part of it.
 #![allow(dead_code)]
 
 use driftless::miniature::write_dataset;
@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use testkit::{message, miniature};
 
-/// A data set of four images in three caption groups, and a place for output.
-pub struct Place(TempDir);
+/// A data set of four images in three caption groups, and a scratch folder for output.
+pub struct Scratch(TempDir);
 
-impl Place {
+impl Scratch {
     pub fn new() -> Self {
         Self::of(4, 64)
     }
