@@ -31,26 +31,8 @@ fn losses_are_those_of_a_torch_transcription() {
     let fixture: Value = serde_json::from_str(&text).unwrap();
     let scratch = Scratch::of(4, 128);
     unet_adapter(&scratch.path("lora.safetensors"));
-    let mut command = train();
-    command
-        .arg("--model")
-        .arg(miniature())
-        .arg("--train_data_dir")
-        .arg(scratch.path("data"))
-        .arg("--output_dir")
-        .arg(scratch.path("out"));
+    let mut command = scratch.command_of_fixture(miniature(), &fixture, &[]);
     command.arg("--network_weights").arg(scratch.path("lora.safetensors"));
-    let set = |key: &str| fixture["settings"][key].to_string();
-    for (option, key) in [
-        ("--seed", "seed"),
-        ("--max_train_steps", "steps"),
-        ("--train_batch_size", "batch"),
-        ("--unet_lr", "unet_lr"),
-        ("--max_grad_norm", "max_grad_norm"),
-        ("--lr_warmup_steps", "warmup"),
-    ] {
-        command.arg(option).arg(set(key));
-    }
     let more = "--dim_from_weights --resolution 128 --lr_scheduler cosine --device cpu --threads 2 --output_name a";
     assert_done(&words(&mut command, &format!("{OBJECTIVE} {more}")));
     let found: Vec<f64> = lines(&scratch.path("out/metrics.jsonl")).iter().map(|line| line["loss"].as_f64().unwrap()).collect();

@@ -50,30 +50,14 @@ fn losses_on_a_velocity_are_those_of_torch_and_peft() {
 fn check_losses(model: &Path, losses: &str, lora: &str, more: &str) -> Scratch {
     let fixture: Value = serde_json::from_str(&std::fs::read_to_string(testkit::fixture(losses)).unwrap()).unwrap();
     let scratch = Scratch::of(4, 128);
-    let mut command = train();
-    command
-        .arg("--model")
-        .arg(model)
-        .arg("--train_data_dir")
-        .arg(scratch.path("data"))
-        .arg("--output_dir")
-        .arg(scratch.path("out"));
-    command.arg("--network_weights").arg(testkit::fixture(lora)).args(more.split_whitespace());
-    let set = |key: &str| fixture["settings"][key].to_string();
-    for (option, key) in [
-        ("--seed", "seed"),
-        ("--max_train_steps", "steps"),
-        ("--train_batch_size", "batch"),
-        ("--unet_lr", "unet_lr"),
+    let more_options = [
         ("--text_encoder_lr", "text_encoder_lr"),
-        ("--max_grad_norm", "max_grad_norm"),
-        ("--lr_warmup_steps", "warmup"),
         ("--clip_skip", "clip_skip"),
         ("--noise_offset", "noise_offset"),
         ("--min_snr_gamma", "min_snr_gamma"),
-    ] {
-        command.arg(option).arg(set(key));
-    }
+    ];
+    let mut command = scratch.command_of_fixture(model, &fixture, &more_options);
+    command.arg("--network_weights").arg(testkit::fixture(lora)).args(more.split_whitespace());
     assert_done(&words(&mut command, "--dim_from_weights --resolution 128 --lr_scheduler cosine --device cpu --threads 2"));
     let found = numbers(&scratch.path("out/metrics.jsonl"), "loss");
     let expected: Vec<f64> = fixture["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();

@@ -27,6 +27,30 @@ impl Scratch {
         Self(folder)
     }
 
+    /// Training with the settings of a fixture that torch's losses were taken at; `more` are options with their keys there.
+    pub fn command_of_fixture(&self, model: &Path, fixture: &serde_json::Value, more: &[(&str, &str)]) -> Command {
+        let mut command = train();
+        command
+            .arg("--model")
+            .arg(model)
+            .arg("--train_data_dir")
+            .arg(self.path("data"))
+            .arg("--output_dir")
+            .arg(self.path("out"));
+        let common = [
+            ("--seed", "seed"),
+            ("--max_train_steps", "steps"),
+            ("--train_batch_size", "batch"),
+            ("--unet_lr", "unet_lr"),
+            ("--max_grad_norm", "max_grad_norm"),
+            ("--lr_warmup_steps", "warmup"),
+        ];
+        for (option, key) in common.iter().chain(more) {
+            command.arg(option).arg(fixture["settings"][key].to_string());
+        }
+        command
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use tasks::report::{
-    Better, Block, Column, Curves, Gallery, Image, Mean, NotPng, Panel, Picture, Point, Report, Row, Score, Section, Strip, Table,
+    Better, Block, Column, Curves, Exhibit, Gallery, Image, Mean, NotPng, Panel, Point, Report, Row, Score, Section, Strip, Table,
 };
 
 const SETS: [&str; 6] = ["plain", "prompt", "controlnet", "lora", "prompt + controlnet + lora", "lora by cleandift"];
@@ -63,16 +63,16 @@ fn gallery(png: &[u8]) -> Result<Gallery, NotPng> {
         let images = SETS.iter().map(|set| Image::new(*set, png.to_vec())).collect::<Result<_, _>>()?;
         Ok(Strip { label: (*layer).to_owned(), images })
     };
-    let picture = |name: &str| {
+    let exhibit = |name: &str| {
         let photo = Image::new("photo", png.to_vec())?;
         let first = Strip { label: String::new(), images: vec![photo] };
         let strips = std::iter::once(Ok(first)).chain(LAYERS[..2].iter().map(strip)).collect::<Result<_, _>>()?;
-        Ok(Picture { name: name.to_owned(), strips })
+        Ok(Exhibit { name: name.to_owned(), strips })
     };
     let names =
         ["train0.png", "a name that is so long_that_it_has_to_be_broken_somewhere_as_it_would_not_fit_into_a_narrow_window.png"];
-    let pictures = names.map(picture).into_iter().collect::<Result<_, _>>()?;
-    Ok(Gallery { caption: "Features in one common basis per layer.".to_owned(), pictures })
+    let exhibits = names.map(exhibit).into_iter().collect::<Result<_, _>>()?;
+    Ok(Gallery { caption: "Features in one common basis per layer.".to_owned(), exhibits })
 }
 
 fn report(png: &[u8]) -> Result<Report, NotPng> {

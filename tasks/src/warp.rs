@@ -1,10 +1,11 @@
 //! Known warps of square images: for each point of the warped image it is known exactly which point of the image it shows.
 //!
-//! A warp depends on its number and the image's alone, by exact arithmetic and a logarithm of its own, so that it is the same on every
+//! A warp depends on its number and the image's alone, by arithmetic and a logarithm (the crate `libm`) that are the same on every
 //! platform. Points are (row, column) in pixels, whole numbers at the middles of pixels.
 
 use driftless::rng::Generator;
 use driftless::vision::Rgb;
+use nalgebra::DMatrix;
 
 /// Control points along each side of a thin plate.
 const PLATE: usize = 3;
@@ -112,73 +113,30 @@ fn thin_plate(moved: &[([f64; 2], [f64; 2])]) -> Warp {
     let count = moved.len();
     let size = count + 3;
     // Bends that balance, and the even part; both axes as right sides.
-    let mut rows = vec![vec![0.0; size + 2]; size];
-    for (i, (point, to)) in moved.iter().enumerate() {
-        for (j, (other, _)) in moved.iter().enumerate() {
-            rows[i][j] = kernel([point[0] - other[0], point[1] - other[1]]);
-        }
-        for (k, value) in [1.0, point[0], point[1]].into_iter().enumerate() {
-            rows[i][count + k] = value;
-            rows[count + k][i] = value;
-        }
-        rows[i][size..].copy_from_slice(to);
-    }
-    let solved = solve(rows);
-    let bends = moved.iter().zip(&solved).map(|((point, _), weights)| (*point, *weights)).collect();
-    Warp::ThinPlate { bends, even: [solved[count], solved[count + 1], solved[count + 2]] }
-}
-
-/// Gauss's elimination with the largest pivot; the last two columns are the right sides.
-fn solve(mut rows: Vec<Vec<f64>>) -> Vec<[f64; 2]> {
-    let size = rows.len();
-    for column in 0..size {
-        let mut pivot = column;
-        for row in column + 1..size {
-            if rows[row][column].abs() > rows[pivot][column].abs() {
-                pivot = row;
-            }
-        }
-        rows.swap(column, pivot);
-        let line = rows[column].clone();
-        for (_, row) in rows.iter_mut().enumerate().filter(|(number, _)| *number != column) {
-            let factor = row[column] / line[column];
-            row.iter_mut().zip(&line).for_each(|(value, above)| *value -= factor * above);
-        }
-    }
-    (0..size).map(|i| [rows[i][size] / rows[i][i], rows[i][size + 1] / rows[i][i]]).collect()
+    let even = |point: &[f64; 2], term: usize| [1.0, point[0], point[1]][term];
+    let system = DMatrix::from_fn(size, size, |row, column| match (moved.get(row), moved.get(column)) {
+        (Some((a, _)), Some((b, _))) => kernel([a[0] - b[0], a[1] - b[1]]),
+        (Some((point, _)), None) => even(point, column - count),
+        (None, Some((point, _))) => even(point, row - count),
+        (None, None) => 0.0,
+    });
+    let goal = DMatrix::from_fn(size, 2, |row, axis| moved.get(row).map_or(0.0, |(_, to)| to[axis]));
+    // Points that do not lie on one line have one such plate.
+    let solved = system.lu().solve(&goal).unwrap_or_else(|| DMatrix::zeros(size, 2));
+    let pair = |row: usize| [solved[(row, 0)], solved[(row, 1)]];
+    let bends = moved.iter().enumerate().map(|(row, (point, _))| (*point, pair(row))).collect();
+    Warp::ThinPlate { bends, even: [pair(count), pair(count + 1), pair(count + 2)] }
 }
 
 /// `r^2 ln r^2`.
 fn kernel([dy, dx]: [f64; 2]) -> f64 {
     let square = dy * dy + dx * dx;
-    if square > 0.0 { square * logarithm(square) } else { 0.0 }
-}
-
-/// The natural logarithm of a positive normal number by its exponent and a series, equal on all platforms.
-fn logarithm(value: f64) -> f64 {
-    let bits = value.to_bits();
-    let exponent = (bits >> 52) as i64 - 1023;
-    let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
-    // ln m = 2 artanh((m - 1) / (m + 1)), at most 1/3: thirty terms are more than the digits there are.
-    let ratio = (mantissa - 1.0) / (mantissa + 1.0);
-    let (mut sum, mut power) = (0.0, ratio);
-    for term in 0..30 {
-        sum += power / f64::from(2 * term + 1);
-        power *= ratio * ratio;
-    }
-    exponent as f64 * std::f64::consts::LN_2 + 2.0 * sum
+    if square > 0.0 { square * libm::log(square) } else { 0.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn logarithms() {
-        for value in [1e-6, 0.3, 1.0, 1.9999, 2.0, 7.5] {
-            assert!((logarithm(value) - f64::ln(value)).abs() < 1e-13, "{value}");
-        }
-    }
 
     #[test]
     fn a_plate_takes_its_points_where_they_are_moved() {
@@ -198,7 +156,7 @@ mod tests {
         assert!((even[1][0] - 1.0).abs() < 1e-12 && even[2][0].abs() < 1e-12);
     }
 
-    /// A picture whose colors say where they are, warped: each pixel says where it is from.
+    /// An image whose colors say where they are, warped: each pixel says where it is from.
     #[test]
     fn pixels_show_what_the_map_says() {
         let side = 64;

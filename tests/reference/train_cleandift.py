@@ -19,7 +19,7 @@ from torch.nn import functional
 
 import common
 from clean_latents import maps
-from train_torch import Data, first_images, generator, pixels, schedule_of_sd
+from train_torch import Data, cosine_with_warmup, first_images, generator, pixels, schedule_of_sd
 from training_reference import Adapted
 
 # position in the Rust enum seeds::Purpose
@@ -105,12 +105,7 @@ def train(folder, data, lora, settings):
     optimizer = torch.optim.AdamW(parameters, lr=settings["unet_lr"], weight_decay=settings["weight_decay"])
     total, warmup = settings["steps"], settings["warmup"]
 
-    def factor(step):
-        if step < warmup:
-            return step / warmup
-        return max(0.0, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
-
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rate = cosine_with_warmup(optimizer, total, warmup)
     torch.manual_seed(settings["seed"])
     losses, epoch = [], 0
     while len(losses) < total:

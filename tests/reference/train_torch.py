@@ -84,12 +84,7 @@ def train(folder, data, lora, settings):
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
     total, warmup = settings["steps"], settings["warmup"]
 
-    def factor(step):
-        if step < warmup:
-            return step / warmup
-        return max(0.0, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
-
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rate = cosine_with_warmup(optimizer, total, warmup)
     torch.manual_seed(settings["seed"])
     losses, epoch = [], 0
     while len(losses) < total:
@@ -99,6 +94,17 @@ def train(folder, data, lora, settings):
             rate.step()
         epoch += 1
     return losses, adapted
+
+
+def cosine_with_warmup(optimizer, total, warmup):
+    """Rates that rise for `warmup` steps and fall to 0 at the last."""
+
+    def factor(step):
+        if step < warmup:
+            return step / warmup
+        return max(0.0, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup))))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def schedule_of_sd():

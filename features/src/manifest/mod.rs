@@ -4,7 +4,7 @@
 //! Options are recorded by the rows of [`options`](crate::options), as what they came to and not as they were typed. Of models, adapters and
 //! ControlNets the contents count (SHA-256 of each file), so that a folder may be moved; of images their paths and contents; of prompts,
 //! adapters and condition images that each image has of its own, their contents. All of it is read once, and again only where size or
-//! times say that it may have changed: hashing an image takes a thousandth of the time of its pass.
+//! times say that it may have changed.
 
 mod claim;
 mod contents;

@@ -10,6 +10,9 @@ use crate::inputs::PromptSource;
 use crate::set::{Finite, FusionMode, LoraFile, Noising};
 use Record::{Nowhere, Set, SetIf, Within};
 
+/// More draws than anybody means; DIFT takes eight.
+const MOST_DRAWS: u64 = 10_000;
+
 const WHAT: &str = "What to extract";
 const PROMPT: &str = "Prompt and ControlNet";
 const MODEL: &str = "Model";
@@ -142,7 +145,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("ensemble", "N", Takes::One, WHAT),
         doc: "Mean of the features of N draws of the noise, the n-th from 0 with the seed 1000000 n higher [default: 1]",
         record: SetIf(|facts| (facts.set.pass.ensemble > 1).then(|| json!(facts.set.pass.ensemble))),
-        read: |set, given| given.size(1..=u64::MAX).map(|count| set.ensemble = Some(count)),
+        read: |set, given| given.size(1..=MOST_DRAWS).map(|count| set.ensemble = Some(count)),
         ..PASS
     },
     SetOption {

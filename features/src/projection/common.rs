@@ -7,8 +7,8 @@
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
-use super::NoComponents;
 use super::decomposition::leading;
+use super::{NoComponents, with_positive_peak};
 
 /// Positions that are multiplied at once, which bounds the memory of a large feature.
 const CHUNK: usize = 4096;
@@ -143,11 +143,6 @@ impl Basis {
 
 fn mean(row: &[f32]) -> f64 {
     row.iter().map(|value| f64::from(*value)).sum::<f64>() / row.len() as f64
-}
-
-fn with_positive_peak(axis: Vec<f64>) -> Vec<f64> {
-    let peak = axis.iter().fold(0.0_f64, |peak, entry| if entry.abs() > peak.abs() { *entry } else { peak });
-    if peak < 0.0 { axis.into_iter().map(|entry| -entry).collect() } else { axis }
 }
 
 #[cfg(test)]

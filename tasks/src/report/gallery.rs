@@ -15,12 +15,12 @@ pub struct Gallery {
     /// What is to be seen.
     pub caption: String,
     /// A subject each: a photo.
-    pub pictures: Vec<Picture>,
+    pub exhibits: Vec<Exhibit>,
 }
 
 /// What there is of one photo.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
+pub struct Exhibit {
     /// Its name.
     pub name: String,
     /// Rows of images.
@@ -97,10 +97,10 @@ impl Gallery {
         html! {
             div.gallery {
                 @if !self.caption.is_empty() { p.note { (seen(&self.caption)) } }
-                @for picture in &self.pictures {
+                @for exhibit in &self.exhibits {
                     article {
-                        h3 { (seen(&picture.name)) }
-                        @for strip in &picture.strips {
+                        h3 { (seen(&exhibit.name)) }
+                        @for strip in &exhibit.strips {
                             div.strip {
                                 @if !strip.label.is_empty() { h4 { (seen(&strip.label)) } }
                                 div.images { @for image in &strip.images { (image.markup()) } }
@@ -125,7 +125,7 @@ mod tests {
     fn images_stand_in_the_page_with_their_sizes() {
         let image = |label: &str, width| Image::new(label, png(width, 64)).unwrap();
         let strips = vec![Strip { label: "mid-vit-out".to_owned(), images: vec![image("plain", 64), image("photo", 512)] }];
-        let gallery = Gallery { caption: String::new(), pictures: vec![Picture { name: "train0".to_owned(), strips }] };
+        let gallery = Gallery { caption: String::new(), exhibits: vec![Exhibit { name: "train0".to_owned(), strips }] };
         let page = gallery.render();
         assert!(page.contains(r#"<img class="small" width="64" height="64" alt="plain""#), "{page}");
         assert!(page.contains(r#"<img width="512" height="64" alt="photo""#));

@@ -14,7 +14,7 @@ mod table;
 mod text;
 
 pub use curves::{Curves, Panel, Point};
-pub use gallery::{Gallery, Image, NotPng, Picture, Strip};
+pub use gallery::{Exhibit, Gallery, Image, NotPng, Strip};
 pub use statistics::{Better, Mean, Score};
 pub use table::{Column, Row, Table};
 

@@ -73,7 +73,7 @@ fn part(number: usize, section: &Section) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Better, Column, Curves, Gallery, Mean, Panel, Picture, Point, Row, Score, Table};
+    use crate::report::{Better, Column, Curves, Exhibit, Gallery, Mean, Panel, Point, Row, Score, Table};
 
     /// A name that tries every way out of the place where it stands.
     const HOSTILE: &str =
@@ -87,7 +87,7 @@ mod tests {
         let table = Table { caption: name(), columns: vec![column], rows: vec![Row { set: name(), cells: vec![Some(mean)] }] };
         let panel = Panel { title: name(), lines: vec![vec![Point { x: 50.0, y: mean }]] };
         let curves = Curves { caption: name(), x: name(), y: score, series: vec![name()], panels: vec![panel] };
-        let gallery = Gallery { caption: name(), pictures: vec![Picture { name: name(), strips: Vec::new() }] };
+        let gallery = Gallery { caption: name(), exhibits: vec![Exhibit { name: name(), strips: Vec::new() }] };
         let blocks = vec![
             Block::Text(name()),
             Block::Table(table),

@@ -2,6 +2,7 @@
 //!
 //! Source: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of Neural Network Representations Revisited", arXiv 1905.00414.
 
+use candle_core::{Device, Tensor};
 use features::stores::Feature;
 
 use super::{ScoreFault, same_shape};
@@ -13,58 +14,29 @@ use super::{ScoreFault, same_shape};
 /// When the shapes differ.
 pub fn cka(feature: &Feature, reference: &Feature) -> Result<Option<f64>, ScoreFault> {
     same_shape(feature, reference)?;
-    let [channels, height, width] = feature.shape;
-    let positions = height * width;
-    let [x, y] = [feature, reference].map(|feature| centered(feature, positions));
-    // By channels `||X^T Y||^2` is a sum over pairs of channels; by positions it is the product of two Gram matrices. The smaller is taken.
-    let (cross, x_norm, y_norm) = match channels <= positions {
-        true => {
-            let rows = |values: &'_ [f64]| values.chunks_exact(positions.max(1)).map(<[f64]>::to_vec).collect::<Vec<_>>();
-            let (x, y) = (rows(&x), rows(&y));
-            (products(&x, &y, |dot, _| dot * dot), products(&x, &x, |dot, _| dot * dot), products(&y, &y, |dot, _| dot * dot))
-        }
-        false => {
-            let columns = |values: &[f64]| -> Vec<Vec<f64>> {
-                (0..positions).map(|position| values.iter().skip(position).step_by(positions).copied().collect()).collect()
-            };
-            let (x, y) = (columns(&x), columns(&y));
-            let of_y = |(i, j): (usize, usize)| dot(&y[i], &y[j]);
-            (
-                products(&x, &x, |dot, pair| dot * of_y(pair)),
-                products(&x, &x, |dot, _| dot * dot),
-                products(&y, &y, |dot, _| dot * dot),
-            )
-        }
-    };
+    let [cross, x_norm, y_norm] = products(feature, reference)?;
     let norms = (x_norm * y_norm).sqrt();
     Ok((norms > 0.0).then(|| cross / norms))
 }
 
-/// Channels without their means.
-fn centered(feature: &Feature, positions: usize) -> Vec<f64> {
-    let channels = feature.values.chunks_exact(positions.max(1)).map(|channel| {
-        let mean = channel.iter().map(|value| f64::from(*value)).sum::<f64>() / positions as f64;
-        channel.iter().map(move |value| f64::from(*value) - mean)
-    });
-    channels.flatten().collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    // Four sums at once, in an order that does not depend on the machine.
-    let (a4, b4) = (a.as_chunks::<4>(), b.as_chunks::<4>());
-    let mut sums = [0.0; 4];
-    for (a, b) in a4.0.iter().zip(b4.0) {
-        for lane in 0..4 {
-            sums[lane] += a[lane] * b[lane];
-        }
+/// `||X^T Y||^2`, `||X^T X||^2` and `||Y^T Y||^2`: sums over pairs of channels, or, which is the same, of products of two Gram matrices of
+/// positions. The smaller matrices are taken.
+fn products(feature: &Feature, reference: &Feature) -> candle_core::Result<[f64; 3]> {
+    let (x, y) = (centered(feature)?, centered(reference)?);
+    let sum = |a: &Tensor, b: &Tensor| (a * b)?.sum_all()?.to_scalar::<f64>();
+    let [channels, height, width] = feature.shape;
+    if channels <= height * width {
+        let square = |a: &Tensor, b: &Tensor| a.matmul(&b.t()?).and_then(|product| sum(&product, &product));
+        return Ok([square(&x, &y)?, square(&x, &x)?, square(&y, &y)?]);
     }
-    sums.iter().sum::<f64>() + a4.1.iter().zip(b4.1).map(|(a, b)| a * b).sum::<f64>()
+    let (x, y) = (x.t()?.matmul(&x)?, y.t()?.matmul(&y)?);
+    Ok([sum(&x, &y)?, sum(&x, &x)?, sum(&y, &y)?])
 }
 
-/// A sum over all pairs of rows of what `of` makes of their product. Each row's part is summed by itself, so that threads change nothing.
-fn products(a: &[Vec<f64>], b: &[Vec<f64>], of: impl Fn(f64, (usize, usize)) -> f64 + Sync) -> f64 {
-    use rayon::prelude::*;
-    let of_row = |i: usize| (0..b.len()).map(|j| of(dot(&a[i], &b[j]), (i, j))).sum::<f64>();
-    let rows: Vec<f64> = (0..a.len()).into_par_iter().map(of_row).collect();
-    rows.iter().sum()
+/// `[channels, positions]`, channels without their means.
+fn centered(feature: &Feature) -> candle_core::Result<Tensor> {
+    let [channels, height, width] = feature.shape;
+    let rows =
+        Tensor::from_slice(&feature.values, (channels, height * width), &Device::Cpu)?.to_dtype(candle_core::DType::F64)?;
+    rows.broadcast_sub(&rows.mean_keepdim(1)?)
 }

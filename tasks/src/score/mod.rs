@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `draw_consistency` | how little changes from draw to draw |
 //! | `cka` | agreement with a reference by linear centered kernel alignment |
-//! | `imagination` | how near to the image is what the network predicts it to be, in latents and as a picture |
+//! | `imagination` | how near to the image is what the network predicts it to be, in latents and as an image |
 //! | `warp_pck` | points found again in a warped image |
 //! | `paper` | contours against the reference's and an anchor's (arXiv 2410.06719, section 5.2) |
 
@@ -22,7 +22,7 @@ pub use paper::{Paper, paper};
 pub use warp_pck::{WarpMatch, warp_pck};
 
 /// Why there is no score.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ScoreFault {
     /// One draw says nothing about what changes between draws.
     #[error("{found} draws of the noise; draw_consistency compares draws: give two or more")]
@@ -39,6 +39,9 @@ pub enum ScoreFault {
     /// A warp that moves everything out of the image.
     #[error("no point of the image is in the warped image; the warp has no overlap with it")]
     NoOverlap,
+    /// Memory is short.
+    #[error(transparent)]
+    Tensors(#[from] candle_core::Error),
 }
 
 /// Refuses features of different shapes.
