@@ -1,16 +1,14 @@
 //! One basis for all sets and images of a layer, so that the same color means the same in all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
-use driftless::taps::{LayerId, Layout};
 use driftless::vision::Rgb;
 use features::projection::{Basis, COMPONENTS, NoComponents, Positions};
-use features::stores::Feature;
+use features::stores::{Feature, LayerNames, Source};
 
 use super::NotDrawn;
 use super::pieces::{Cuts, Piece};
-use super::sources::Source;
 
 /// Standard deviations from black to full color: all but a few outliers of any distribution (Chebyshev: at most 4 of 25).
 const SPREAD: f64 = 5.0;
@@ -20,35 +18,23 @@ type Key = (String, String, usize);
 
 /// The bases of all layers.
 pub struct Bases {
-    layers: Layers,
+    layers: LayerNames,
     bases: BTreeMap<Key, Basis>,
 }
 
-/// The ids of layers, which parts of features' names are; what an aggregated file is called is none.
-struct Layers(BTreeSet<String>);
-
-impl Layers {
-    /// Those of UNets with the levels of Stable Diffusion, whatever their widths.
-    fn of_stable_diffusion() -> Self {
-        let ids = Layout::stable_diffusion_1_5().ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
-        Self(ids.map(|id| id.to_string()).collect())
-    }
-
-    fn key(&self, source: &Source, piece: &Piece) -> Key {
-        let layer = source.name.split('/').find(|part| self.0.contains(*part));
-        (layer.unwrap_or_default().to_owned(), piece.name.clone(), piece.feature.shape[0])
-    }
+fn key(layers: &LayerNames, source: &Source, piece: &Piece) -> Key {
+    (layers.split(&source.name).0.unwrap_or_default(), piece.name.clone(), piece.feature.shape[0])
 }
 
 impl Bases {
     /// Reads all features once. Memory holds one of them, and the squared channels of every layer.
     pub fn fit(sources: &[Source], cuts: &Cuts) -> Result<Self> {
-        let layers = Layers::of_stable_diffusion();
+        let layers = LayerNames::of_stable_diffusion();
         let mut all: BTreeMap<Key, Positions> = BTreeMap::new();
         for source in sources {
             for piece in cuts.cut(&source.read()?.feature)? {
                 let [channels, height, width] = piece.feature.shape;
-                let positions = all.entry(layers.key(source, &piece)).or_insert_with(|| Positions::new(channels));
+                let positions = all.entry(key(&layers, source, &piece)).or_insert_with(|| Positions::new(channels));
                 let added = positions.add(&piece.feature.values, channels, height * width);
                 added.map_err(|fault| NotDrawn { name: source.name.clone(), fault: Box::new(fault) })?;
             }
@@ -64,7 +50,7 @@ impl Bases {
 
     /// A piece in its layer's basis; `None` where the layer was not among those that the bases were made of.
     pub fn draw(&self, source: &Source, piece: &Piece) -> Option<Result<Rgb, NoComponents>> {
-        Some(drawn(&piece.feature, self.bases.get(&self.layers.key(source, piece))?))
+        Some(drawn(&piece.feature, self.bases.get(&key(&self.layers, source, piece))?))
     }
 }
 

@@ -20,13 +20,13 @@ use driftless::vision::{Image, Rgb};
 use driftless_cli::Console;
 use features::fault::{Fault, RequestFault};
 use features::inputs::find_images;
+use features::stores::Source;
 
 use crate::args::PcaArgs;
 
 use common::Bases;
 use pieces::{Cuts, Piece};
 use sheet::Sheet;
-use sources::Source;
 
 /// The sheet's column of the images themselves.
 const IMAGE_COLUMN: &str = "image";

@@ -8,6 +8,7 @@ mod choices;
 mod feature;
 mod npy;
 mod safetensors;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use aggregate::{aggregate, aggregated_size};
 pub use choices::{OutputFormat, OutputPrecision};
 pub use feature::{Feature, ImageFeatures, image_of_batch, is_pooled, split_batch};
 pub use npy::{Array, read_npy, write_npy};
+pub use source::{LayerNames, Source, SourceFault, find_features, refuse_equal_names};
 
 /// The key of an aggregated feature in a safetensors file.
 pub const AGGREGATE_KEY: &str = "aggregate";
