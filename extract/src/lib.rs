@@ -3,7 +3,9 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | `run` | the pass over the images, reported on the terminal; the engine is the crate `features` | `request`, `model`, `args` |
+//! | `run` | the pass over the images, reported on the terminal; the engine is the crate `features` | `request`, `model`, `terminal`, `args` |
+//! | `score` | scores of content shift; the work is the crate `tasks`'s | `request`, `model`, `terminal`, `args` |
+//! | `terminal` | what a run tells, told on the terminal | |
 //! | `request` | the command line, in the form of a configuration file | `args` |
 //! | `generate` | features of an image that is being generated | `model`, `args` |
 //! | `layers` | every layer id with its shape | `model`, `args` |
@@ -18,6 +20,8 @@ mod model;
 mod pca;
 mod request;
 mod run;
+mod score;
+mod terminal;
 
 use args::{Cli, Command};
 use clap::CommandFactory;
@@ -34,6 +38,7 @@ fn begin(call: Call) -> Result<Ended, Failure> {
     let ended = match &cli.command {
         Some(Command::Layers(args)) => layers::list(args, console).map(|()| Ended::Done),
         Some(Command::Generate(args)) => generate::generate(args, console),
+        Some(Command::Score(args)) => score::score(args, console),
         Some(Command::Pca(args)) => pca::draw(args, console).map(|()| Ended::Done),
         None if cli.extract.run.settings.command.show_all_layers && cli.extract.run.settings.command.config.is_none() => {
             layers::show_all(&cli.extract, console).map(|()| Ended::Done)
@@ -48,7 +53,11 @@ fn begin(call: Call) -> Result<Ended, Failure> {
 
 /// Whether the command line itself is wrong.
 fn is_usage(error: &anyhow::Error) -> bool {
-    let fault = match error.downcast_ref::<features::Error>() {
+    let of_run = error.downcast_ref::<features::Error>().or_else(|| match error.downcast_ref::<tasks::shift::Error>() {
+        Some(tasks::shift::Error::Features(error)) => Some(error),
+        _ => None,
+    });
+    let fault = match of_run {
         Some(features::Error::Request(fault)) => Some(fault),
         _ => error.downcast_ref::<Fault>(),
     };

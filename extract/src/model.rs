@@ -1,5 +1,6 @@
 //! Where the model is: a folder, a file, or a repository on a hub, which is downloaded once and kept in the usual cache.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,7 +12,9 @@ use driftless::pipeline::ModelFiles;
 use driftless::unet::UnetConfig;
 use driftless::weights::ModelWeights;
 use driftless_cli::Console;
-use features::engine::LocalModel;
+use features::engine::{LocalModel, Run};
+use features::ids::IdMap;
+use features::plan::{ControlChoice, RunPlan, Settings};
 use features::set::ModelChoice;
 
 /// Finds a model, downloading it if it is a hub id.
@@ -30,6 +33,30 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
         }
     };
     Ok(LocalModel { path, base, unet: choice.unet.clone() })
+}
+
+/// The models of a plan, of the family that `--version` names where it names one.
+///
+/// # Errors
+/// When one is neither here nor on the hub, or of another family.
+pub fn find_all(plan: &RunPlan, settings: &Settings, dtype: DType, console: &Console) -> Result<IdMap<ModelChoice, LocalModel>> {
+    plan.models.try_map(|_, choice| {
+        let model = find(choice, dtype, console)?;
+        match settings.version {
+            Some(_) => check_family(model, plan.family),
+            None => Ok(model),
+        }
+    })
+}
+
+/// The folders of a run's ControlNets, by kind.
+///
+/// # Errors
+/// When one is neither here nor on the hub.
+pub fn find_controlnets(run: &Run, dtype: DType, console: &Console) -> Result<BTreeMap<String, PathBuf>> {
+    let folder =
+        |(kind, choice): (&str, &ControlChoice)| Ok((kind.to_owned(), find_controlnet(kind, &choice.model, dtype, console)?));
+    run.controls().into_iter().map(folder).collect()
 }
 
 /// The model is of another family than `--version` names.

@@ -9,7 +9,7 @@ use features::options::SetSettings;
 use features::plan::Settings;
 use features::set::{Finite, LoraFile};
 
-use crate::args::ExtractArgs;
+use crate::args::{ExtractArgs, RunArgs};
 
 /// The command line in the form of a configuration file; with `--config`, that file, overridden by the command line.
 ///
@@ -25,6 +25,19 @@ pub fn from_args(args: &ExtractArgs) -> Result<Settings, Fault> {
     };
     args.run.put_over(&mut settings)?;
     merged_model(&mut settings)?;
+    Ok(settings)
+}
+
+/// The configuration file that was typed, or an empty request without one, with what else was typed put over it.
+///
+/// # Errors
+/// When the file is wrong.
+pub fn from_file_and(run: &RunArgs) -> Result<Settings, Fault> {
+    let mut settings = match &run.settings.command.config {
+        Some(path) => Settings::from_file(path)?,
+        None => Settings::default(),
+    };
+    run.put_over(&mut settings)?;
     Ok(settings)
 }
 

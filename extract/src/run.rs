@@ -1,29 +1,22 @@
 //! Extraction, told on the terminal: what will be done, how far it is, how it ended.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-
 use anyhow::{Context, Result};
 use driftless::pipeline::ModelOptions;
 use driftless_cli::device::{self, set_threads};
 use driftless_cli::memory::peak_rss_bytes;
-use driftless_cli::{Console, Ended, Progress, Unit, interrupt};
+use driftless_cli::{Console, Ended, interrupt};
 use features::engine::Run;
 use features::fault::both;
-use features::plan::{ControlChoice, RunPlan};
+use features::plan::RunPlan;
 use features::set::Timestep;
 use features::timings::Timings;
-use features::{Event, Observer};
 
 use crate::args::{ExtractArgs, Hardware};
+use crate::terminal::{Terminal, counted};
 use crate::{model, request};
 
 /// Beyond so many steps the original denoises in strides of ten, from a level that it takes for a hundredth.
 const LARGEST_DENOISING: usize = 50;
-
-/// Images, as progress counts them.
-const IMAGES: Unit = Unit::new("image", "images");
 
 /// Extracts features.
 ///
@@ -39,22 +32,12 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     let device = device::open(hardware.device)?;
     let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
     let options = ModelOptions { dtype, device, base: None, unet: None };
-    let models = plan.models.try_map(|_, choice| -> Result<_> {
-        let model = model::find(choice, dtype, console)?;
-        match settings.version {
-            Some(_) => model::check_family(model, plan.family),
-            None => Ok(model),
-        }
-    })?;
+    let models = model::find_all(&plan, &settings, dtype, console)?;
     let run = Run::new(&plan, &models, &options)?;
     announce(&plan, &run, console);
-    let controls = run.controls().into_iter();
-    let folder = |(kind, choice): (&str, &ControlChoice)| {
-        Ok((kind.to_owned(), model::find_controlnet(kind, &choice.model, dtype, console)?))
-    };
-    let controls = controls.map(folder).collect::<Result<BTreeMap<String, PathBuf>>>()?;
+    let controls = model::find_controlnets(&run, dtype, console)?;
     interrupt::finish_first("the images in hand", console);
-    let terminal = Terminal { console, progress: Mutex::default() };
+    let terminal = Terminal::new(console);
     let outcome = run.execute(&controls, &timings, &terminal)?;
     if let Some(path) = &settings.command.timings {
         timings.write(path, outcome.images, threads, peak_rss_bytes()).context("--timings")?;
@@ -96,11 +79,6 @@ fn announce(plan: &RunPlan, run: &Run, console: &Console) {
     }
 }
 
-/// `1 image`, `2 images`.
-fn counted(images: usize) -> String {
-    if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
-}
-
 /// `12.3 MB`.
 fn size_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -126,33 +104,6 @@ fn conclude(plan: &RunPlan, outcome: features::engine::Outcome, timings: &Timing
             console.error(format!("{} failed; see the list in {}", counted(count), plan.failures.display()));
             Ended::SomeFailed
         }
-    }
-}
-
-/// Tells on the terminal what the run tells.
-struct Terminal<'a> {
-    console: &'a Console,
-    progress: Mutex<Option<Progress>>,
-}
-
-impl Observer for Terminal<'_> {
-    fn event(&self, event: Event<'_>) {
-        // A progress has no broken intermediate state.
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Began { images } => *progress = Some(Progress::new(self.console, IMAGES, images)),
-            Event::Advanced { images, failed } => {
-                progress.iter().for_each(|progress| progress.advance_with_failures(images, failed));
-            }
-            Event::Wrote { image, layers } => self.console.detail(|| format!("{}: {layers} layers", image.display())),
-            Event::Failed(problem) => self.console.error(problem),
-            Event::Warning(problem) => self.console.warn(problem),
-            Event::Ended => *progress = None,
-        }
-    }
-
-    fn wants_stop(&self) -> bool {
-        interrupt::requested()
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it | `inputs`, `ids`, `fault` |
 //! | [`inputs`] | images with their names, prompts and condition images | `fault` |
 //! | [`stores`] | pooling, aggregation, layouts, files | |
-//! | [`projection`] | principal components of a feature | |
+//! | [`projection`] | principal components of a feature, and features as images | `stores` |
 //! | [`ids`] | typed ids, by which the parts of a plan refer to each other | |
 //! | [`manifest`] | `extract.json`: what made the files of an output folder, and whether a run goes on with it | `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
 //! | `error` | what can go wrong in a run | `fault` |

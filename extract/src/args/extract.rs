@@ -36,6 +36,15 @@ impl RunArgs {
     }
 }
 
+impl RunArgs {
+    /// What was typed of these options.
+    pub(super) fn of(matches: &ArgMatches, options: impl Iterator<Item = &'static RunOption>) -> Result<Self, clap::Error> {
+        let (settings, typed) = rows::read(matches, options)?;
+        Hardware::typed(&settings)?;
+        Ok(Self { settings, typed })
+    }
+}
+
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
         rows::augment(command, RUN_OPTIONS.iter())
@@ -48,9 +57,7 @@ impl Args for RunArgs {
 
 impl FromArgMatches for RunArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let (settings, typed) = rows::read(matches, RUN_OPTIONS.iter())?;
-        Hardware::typed(&settings)?;
-        Ok(Self { settings, typed })
+        Self::of(matches, RUN_OPTIONS.iter())
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

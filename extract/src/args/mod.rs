@@ -7,6 +7,7 @@ mod generate;
 mod model;
 mod pca;
 mod rows;
+mod score;
 mod set;
 mod values;
 
@@ -15,10 +16,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use driftless_cli::Logging;
 
-pub use extract::ExtractArgs;
+pub use extract::{ExtractArgs, RunArgs};
 pub use generate::GenerateArgs;
 pub use model::{Hardware, ModelArgs};
 pub use pca::PcaArgs;
+pub use score::ScoreArgs;
 pub use set::SetArgs;
 pub use values::{ANY, from_name, whole};
 
@@ -70,6 +72,11 @@ pub enum Command {
     /// Draw features as images: their first three principal components as red, green and blue
     #[command(after_help = "Examples:\n  extract pca features/plain features/prompt --output images --images 'photos/*.jpg'")]
     Pca(PcaArgs),
+    /// Score how far features drift from the image: draws of the noise against each other, a reference, and known warps
+    #[command(after_help = "Examples:\n  \
+        extract score --config sets.toml --input_dir 'photos/*.jpg' --output scores\n  \
+        extract score --features draw-0 draw-1 draw-2 --output scores")]
+    Score(Box<ScoreArgs>),
 }
 
 /// Options of `extract layers`.

@@ -74,7 +74,7 @@ impl Computing<'_> {
             if self.observer.wants_stop() {
                 return Ok(false);
             }
-            let groups = self.forward.draw(pass, &mut prepared.encoded, 0)?;
+            let groups = self.forward.draw(pass, &mut prepared.encoded, 0)?.features;
             for set in wanted {
                 let layers = &self.selections[set].layers;
                 let of_set =
@@ -92,7 +92,7 @@ impl Computing<'_> {
     fn prepare<'a>(&self, batch: &Batch<'a>, images: Vec<(usize, ReadImage)>) -> Result<Prepared<'a>> {
         let (positions, images): (Vec<usize>, Vec<ReadImage>) = images.into_iter().unzip();
         let samples: Vec<&Sample> = positions.iter().map(|position| batch.samples[*position]).collect();
-        let encoded = self.forward.encode(samples.clone(), images)?;
+        let encoded = self.forward.encode(samples.clone(), &images)?;
         Ok(Prepared { images: Arc::new(Readable { samples, missing: batch.missing.at(&positions) }), encoded })
     }
 }

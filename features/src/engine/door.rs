@@ -71,7 +71,7 @@ impl Run<'_> {
         sets.chain(fusions).flat_map(|(set, layers)| plan.output.files(set, name, layers)).collect()
     }
 
-    fn described(&self, controls: &BTreeMap<String, PathBuf>) -> driftless::Result<Described<'_>> {
+    pub(super) fn described(&self, controls: &BTreeMap<String, PathBuf>) -> driftless::Result<Described<'_>> {
         let (plan, options) = (self.plan, self.options);
         let prefer_half = options.dtype != candle_core::DType::F32;
         let conditions = plan.controls.iter().filter_map(|(kind, choice)| match &choice.source {

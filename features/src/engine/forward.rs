@@ -10,7 +10,6 @@ use driftless::controlnet::Hint;
 use driftless::pipeline::{self, Condition, Extracted, Extraction};
 use driftless::taps::LayerId;
 use driftless::vae::Posterior;
-use driftless::vision::Rgb;
 
 use crate::ids::IdMap;
 use crate::inputs::{Prompt, Sample};
@@ -48,6 +47,22 @@ struct Drawn {
     noise: Tensor,
 }
 
+/// The clean latents that a pass began with, and those that its prediction means: both scaled, `[b, 4, h, w]`, on the CPU in float32.
+pub struct Imagined {
+    /// The image's.
+    pub latents: Tensor,
+    /// The prediction's.
+    pub predicted: Tensor,
+}
+
+/// What one draw of a pass gives.
+pub struct Draw {
+    /// Features of all images.
+    pub features: SetFeatures,
+    /// What the network imagines in each pass that the features are the mean of; empty where it was not asked for.
+    pub imagined: Vec<Imagined>,
+}
+
 /// The loaded networks of a run.
 pub struct Forward<'a> {
     pub plan: &'a RunPlan,
@@ -60,17 +75,18 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// When a network fails.
-    pub fn encode<'s>(&self, samples: Vec<&'s Sample>, images: Vec<ReadImage>) -> Result<Encoded<'s>> {
+    pub fn encode<'s>(&self, samples: Vec<&'s Sample>, images: &[ReadImage]) -> Result<Encoded<'s>> {
         let mut conditions = HashMap::new();
         for kind in self.networks.controls.keys() {
             let images: Vec<&Tensor> = images.iter().filter_map(|image| image.conditions.get(kind)).collect();
             conditions.insert(kind.clone(), Tensor::cat(&images, 0)?);
         }
         let prompts = self.plan.sets.map(|set, _| images.iter().map(|image| image.prompts[set].clone()).collect());
-        let images: Vec<Rgb> = images.into_iter().map(|image| image.image).collect();
         let pipeline = &self.networks.pipeline;
         let posterior = self.timings.measure(Stage::EncodeImage, || {
-            let images = images::for_vae(&images)?.to_device(pipeline.device())?.to_dtype(pipeline.compute_dtype())?;
+            let images = images::for_vae(images.iter().map(|image| &image.image))?
+                .to_device(pipeline.device())?
+                .to_dtype(pipeline.compute_dtype())?;
             pipeline.vae.encode(&images)
         })?;
         let (latents, hints) = (HashMap::new(), HashMap::new());
@@ -82,16 +98,17 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// When a network fails.
-    pub fn draw(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<SetFeatures> {
+    pub fn draw(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<Draw> {
         let count = pass.key.ensemble;
         let first = draw.saturating_mul(count);
         let mut whole = self.member(pass, encoded, first)?;
         for member in first + 1..first + count {
-            let other = self.member(pass, encoded, member)?;
-            add(&mut whole, &other)?;
+            let Draw { features, imagined } = self.member(pass, encoded, member)?;
+            add(&mut whole.features, &features)?;
+            whole.imagined.extend(imagined);
         }
         if count > 1 {
-            for (_, sum) in whole.iter_mut().flatten() {
+            for (_, sum) in whole.features.iter_mut().flatten() {
                 *sum = (&*sum / count as f64)?;
             }
         }
@@ -99,21 +116,27 @@ impl Forward<'_> {
     }
 
     /// One pass of the network.
-    fn member(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<SetFeatures> {
+    fn member(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<Draw> {
         let drawn = self.latents(pass.key.seed, draw, encoded)?;
         self.make_hints(pass.key, encoded)?;
         let mut features = SetFeatures::new();
+        let mut predicted = Vec::new();
         for (span, files) in spans_of_adapters(pass.key, encoded)? {
             let adapters = self.networks.adapters.activate(&self.networks.pipeline, &files)?;
             let prompts = &encoded.prompts[pass.first][span.clone()];
             for group in self.networks.contexts.groups(&self.networks.pipeline, adapters, prompts, self.timings)? {
                 let group = Group { start: span.start + group.start, ..group };
-                let extracted = self.extract_group(pass, &drawn, &group, encoded)?;
+                let mut extracted = self.extract_group(pass, &drawn, &group, encoded)?;
+                predicted.extend(extracted.original.take());
                 let stored = in_store_order(pass, extracted)?.into_iter();
                 features.push(stored.map(|(id, tensor)| Ok((id, on_cpu(&tensor)?))).collect::<Result<_>>()?);
             }
         }
-        Ok(features)
+        let imagined = match predicted.is_empty() {
+            true => None,
+            false => Some(Imagined { latents: on_cpu(&drawn.latents)?, predicted: on_cpu(&Tensor::cat(&predicted, 0)?)? }),
+        };
+        Ok(Draw { features, imagined: imagined.into_iter().collect() })
     }
 
     /// Scaled latents and diffusion noise for a seed and draw, made once.
@@ -168,7 +191,7 @@ impl Forward<'_> {
             conditions: &conditions,
             plan: &pass.taps,
             vae_out: pass.vae_out(),
-            original: false,
+            original: pass.imagines,
         };
         let mut watch = |stage, seconds| match stage {
             pipeline::Stage::ControlNet => self.timings.note(Stage::Controlnet, seconds),

@@ -26,8 +26,8 @@ pub fn read(sample: &Sample, img_size: usize) -> Result<Rgb> {
 ///
 /// # Errors
 /// When memory is short.
-pub fn for_vae(images: &[Rgb]) -> Result<Tensor> {
-    let fitted = images.iter().map(|image| {
+pub fn for_vae<'a>(images: impl Iterator<Item = &'a Rgb>) -> Result<Tensor> {
+    let fitted = images.map(|image| {
         let (width, height) =
             (image.width / LATENT_DOWNSCALE * LATENT_DOWNSCALE, image.height / LATENT_DOWNSCALE * LATENT_DOWNSCALE);
         resize(image, width, height, Filter::Lanczos).to_tensor(&Device::Cpu)
@@ -35,11 +35,12 @@ pub fn for_vae(images: &[Rgb]) -> Result<Tensor> {
     Ok(Tensor::cat(&fitted.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The condition image of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made image resized like an image.
+/// The condition image of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made image resized like an image, and then changed as the
+/// image was.
 ///
 /// # Errors
 /// When the ready-made image cannot be read.
-pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb) -> Result<Tensor> {
+pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb, change: &dyn Fn(Rgb) -> Rgb) -> Result<Tensor> {
     #[derive(Debug, thiserror::Error)]
     #[error("has no condition image")]
     struct NoCondition;
@@ -49,7 +50,7 @@ pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb) -> Resu
             let missing =
                 || driftless::Error::file(&sample.path, FileCause::above(NoCondition), "it was there when the run began");
             let path = images.file(sample).ok_or_else(missing)?;
-            Image::open(path)?.resized_rgb(image.width, image.height).to_unit_tensor(&Device::Cpu)
+            change(Image::open(path)?.resized_rgb(image.width, image.height)).to_unit_tensor(&Device::Cpu)
         }
     }
 }
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn odd_sizes_shrink_to_multiples_of_eight() {
-        let tensor = for_vae(&[Rgb::filled(100, 100, [255, 0, 0]), Rgb::filled(100, 100, [0, 0, 0])]).unwrap();
+        let tensor = for_vae([[255, 0, 0], [0, 0, 0]].map(|color| Rgb::filled(100, 100, color)).iter()).unwrap();
         assert_eq!(tensor.dims(), [2, 3, 96, 96]);
     }
 }

@@ -49,23 +49,31 @@ impl Loader<'_> {
                 if self.observer.wants_stop() {
                     return;
                 }
-                images.push(self.timings.measure(Stage::ReadImage, || self.read(sample)));
+                images.push(
+                    self.timings.measure(Stage::ReadImage, || ReadImage::of(self.plan, &self.kinds, sample, &|image| image)),
+                );
             }
             if out.send(images).is_err() {
                 return;
             }
         }
     }
+}
 
-    /// Reads everything that belongs to one image alone.
-    fn read(&self, sample: &Sample) -> Result<ReadImage> {
-        let image = images::read(sample, self.plan.img_size)?;
-        let prompts = self.plan.sets.try_map(|_, set| set.pass.prompt.prompt(sample))?;
-        let conditions = self.kinds.iter().map(|kind| {
-            let condition = images::condition(&self.plan.controls[*kind].source, sample, &image);
+impl ReadImage {
+    /// Reads everything that belongs to one image alone: for all sets, and for the ControlNets of these `kinds`. Image and ready-made
+    /// condition images are `change`d before anything is made of them.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn of(plan: &RunPlan, kinds: &[&str], sample: &Sample, change: &dyn Fn(Rgb) -> Rgb) -> Result<Self> {
+        let image = change(images::read(sample, plan.img_size)?);
+        let prompts = plan.sets.try_map(|_, set| set.pass.prompt.prompt(sample))?;
+        let conditions = kinds.iter().map(|kind| {
+            let condition = images::condition(&plan.controls[*kind].source, sample, &image, change);
             Ok(((*kind).to_owned(), condition?))
         });
         let conditions = conditions.collect::<Result<_>>()?;
-        Ok(ReadImage { image, prompts, conditions })
+        Ok(Self { image, prompts, conditions })
     }
 }

@@ -9,11 +9,14 @@
 //!
 //! A batch always holds the same images, whatever was there already and however the work is sharded, so that features come out equal
 //! to the byte: shards take whole batches, and an image that is done is computed again beside one that is not, but not written.
+//!
+//! Who compares features instead of writing them takes the same networks and passes from [`Drawing`], one draw of the noise at a time.
 
 mod adapters;
 mod batch;
 mod contexts;
 mod door;
+mod drawing;
 mod failures;
 mod forward;
 mod fuse;
@@ -45,7 +48,6 @@ use crate::{Event, Observer, Result};
 
 use batch::Computing;
 use door::Door;
-use failures::Failures;
 use forward::Forward;
 use loader::{Loader, READ_AHEAD, ReadBatch};
 use networks::Networks;
@@ -53,6 +55,9 @@ use selection::Selection;
 use work::Batch;
 use writer::{Job, Writer};
 
+pub use drawing::{Draw, Drawing, Encodings, Imagined, PassId};
+pub use failures::Failures;
+pub use loader::ReadImage;
 pub use networks::LocalModel;
 pub use selection::{pass_sizes, shape_text};
 
@@ -139,7 +144,7 @@ impl<'a> Run<'a> {
         observer: &dyn Observer,
     ) -> Result<()> {
         let keys: Vec<&PassKey> = self.passes_of(model).collect();
-        let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model])?;
+        let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model], false)?;
         let start = Instant::now();
         let decodes = passes.iter().any(passes::Pass::vae_out);
         let networks = Networks::load(&keys, &self.models[model], controls, self.options, decodes)?;

@@ -27,7 +27,9 @@ pub use images::ImageRecord;
 pub(crate) use record::set_record;
 pub use record::{Described, NamedFiles};
 
-use contents::FileRecord;
+use difference::Differences;
+
+pub use contents::FileRecord;
 
 pub use crate::fault::MANIFEST;
 
@@ -91,9 +93,19 @@ impl Manifest {
 
     /// The hashes that an earlier run made, by path; none where there is no manifest.
     pub fn known(folder: &Path) -> BTreeMap<String, FileRecord> {
-        let Ok(Some(manifest)) = Self::read(folder) else { return BTreeMap::new() };
-        let images = manifest.images.into_iter().flat_map(ImageRecord::into_known);
-        manifest.files.into_iter().chain(images).collect()
+        Self::read(folder).ok().flatten().map(Self::into_known).unwrap_or_default()
+    }
+
+    /// The hashes that it holds, by path.
+    pub fn into_known(self) -> BTreeMap<String, FileRecord> {
+        let images = self.images.into_iter().flat_map(ImageRecord::into_known);
+        self.files.into_iter().chain(images).collect()
+    }
+
+    /// In what `now` is another run than this one, a line each; `None` where it goes on.
+    pub fn differences(&self, now: &Self) -> Option<String> {
+        let differences = Differences::between(self, now, &|_| true);
+        differences.is_other_run().then(|| differences.lines())
     }
 
     /// Writes it, whole or not at all: settings for people to read, then a line per image.

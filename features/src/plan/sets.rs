@@ -145,13 +145,14 @@ fn prompt_source(set: &SetSettings, context: &str, nested: bool) -> Result<Promp
     if given.iter().filter(|given| **given).count() > 1 {
         return Err(Fault::usage(SetFault::SeveralPrompts).of(context));
     }
-    match (&set.prompt, &set.prompt_file, &set.caption_dir, &set.prompt_csv) {
+    let source = match (&set.prompt, &set.prompt_file, &set.caption_dir, &set.prompt_csv) {
         (Some(text), ..) => Ok(PromptSource::Text(text.clone())),
         (_, Some(path), ..) => PromptSource::from_file(path),
         (_, _, Some(folder), _) => Companions::captions(folder, nested).map(PromptSource::Captions),
         (.., Some(path)) => PromptTable::read(path).map(PromptSource::Table),
         _ => PromptSource::from_file("prompt.txt".as_ref()),
-    }
+    };
+    source.map_err(|fault| fault.of(context))
 }
 
 fn layer_choice(set: &SetSettings, context: &str) -> Result<LayerChoice, Fault> {

@@ -2,6 +2,7 @@
 //! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive. One basis for many
 //! features together is [`Positions`] and [`Basis`].
 
+mod colors;
 mod common;
 mod decomposition;
 
@@ -10,6 +11,7 @@ use nalgebra::DMatrix;
 
 use decomposition::leading;
 
+pub use colors::colored;
 pub use common::{Basis, OtherChannels, Positions};
 
 /// Red, green and blue.

@@ -83,7 +83,8 @@ impl Source {
             let fault = SourceFault::NotAFeature { path: self.path.clone(), entry: key.clone(), found: tensor.dims().to_vec() };
             return Err(fault);
         };
-        let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1()).map_err(driftless::Error::from)?;
+        let values =
+            tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1()).map_err(driftless::Error::from)?;
         Ok(Array { feature: Feature { shape: [channels, height, width], values }, is_half })
     }
 

@@ -70,6 +70,15 @@ impl Rgb {
     pub fn save_png(&self, path: impl AsRef<Path>) -> Result<()> {
         write_png(path.as_ref(), self.width, self.height, &self.pixels, image::ExtendedColorType::Rgb8)
     }
+
+    /// The same file in memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be encoded, [`Error::Argument`] when the image is empty.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let bytes = png(self.width, self.height, &self.pixels, image::ExtendedColorType::Rgb8)?;
+        bytes.map_err(|problem| Error::io("PNG")(std::io::Error::other(problem)))
+    }
 }
 
 impl Gray {
@@ -89,15 +98,20 @@ impl Gray {
 }
 
 fn write_png(path: &Path, width: usize, height: usize, pixels: &[u8], color: image::ExtendedColorType) -> Result<()> {
+    // Into memory first: what the encoder's own writer still holds when it is dropped is lost without a word on a full disk.
+    let bytes = png(width, height, pixels, color)?.map_err(|problem| Error::io(path)(std::io::Error::other(problem)))?;
+    write_atomically(path, |file| file.write_bytes(&bytes))
+}
+
+type Encoded = std::result::Result<Vec<u8>, image::ImageError>;
+
+fn png(width: usize, height: usize, pixels: &[u8], color: image::ExtendedColorType) -> Result<Encoded> {
     use image::ImageEncoder;
     let sides = (u32::try_from(width), u32::try_from(height));
     let (Ok(columns @ 1..), Ok(rows @ 1..)) = sides else {
         return Err(Error::argument("image to save as PNG", ArgumentCause::PngSize { width, height }));
     };
-    // Into memory first: what the encoder's own writer still holds when it is dropped is lost without a word on a full disk.
     let mut bytes = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(pixels, columns, rows, color)
-        .map_err(|problem| Error::io(path)(std::io::Error::other(problem)))?;
-    write_atomically(path, |file| file.write_bytes(&bytes))
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    Ok(encoder.write_image(pixels, columns, rows, color).map(|()| bytes))
 }

@@ -70,10 +70,11 @@ impl Table {
         let Some(score) = columns.first().map(|column| &column.score) else { return html! {} };
         let bests: Vec<Option<usize>> = (0..columns.len()).map(|column| best(&of_column(column), score.better)).collect();
         html! {
+            // Above the table and not its caption, which would be no wider than the table.
+            p.table-heading { (about(score)) }
             // A region that scrolls has to be reachable by keyboard, and then has to have a name.
             div.scroll tabindex="0" role="region" aria-label=(seen(&score.name)) {
                 table.means {
-                    caption { (about(score)) }
                     (heading(columns))
                     tbody {
                         @for (number, row) in self.rows.iter().enumerate() {

@@ -1,0 +1,115 @@
+//! Scores of content shift, told on the terminal: what is scored, how far it is, where the results are.
+
+use anyhow::{Context, Result};
+use driftless::pipeline::ModelOptions;
+use driftless_cli::device::{self, set_threads};
+use driftless_cli::escape;
+use driftless_cli::memory::peak_rss_bytes;
+use driftless_cli::{Console, Ended, interrupt};
+use features::engine::{Outcome, Run};
+use features::fault::both;
+use features::plan::{RunPlan, Settings};
+use features::timings::Timings;
+use tasks::shift::{ShiftSettings, Surroundings, expand, score_written};
+
+use crate::args::{Hardware, ScoreArgs};
+use crate::terminal::{Terminal, counted};
+use crate::{model, request};
+
+/// Scores features.
+///
+/// # Errors
+/// When the request is wrong, the model cannot be loaded, sets cannot be compared, or a file cannot be written. An image that cannot be read
+/// is no error but listed in the failures.
+pub fn score(args: &ScoreArgs, console: &Console) -> Result<Ended> {
+    let commands = [typed()];
+    if !args.features.is_empty() {
+        let images = score_written(&args.features, &args.output, &commands, &Terminal::new(console))?;
+        console.info(format!("scores of {} in {}", counted(images), args.output.display()));
+        return Ok(Ended::Done);
+    }
+    let timings = Timings::begin();
+    let settings = settings(args)?;
+    let (hardware, mut plan) = both(Hardware::of(&settings), RunPlan::new(&settings))?;
+    plan.notes.iter().for_each(|note| console.warn(note));
+    let shift = expand(&mut plan, &shift_settings(args))?;
+    let threads = set_threads(settings.threads)?;
+    let device = device::open(hardware.device)?;
+    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
+    let options = ModelOptions { dtype, device, base: None, unet: None };
+    let models = model::find_all(&plan, &settings, dtype, console)?;
+    let run = Run::new(&plan, &models, &options)?;
+    let controls = model::find_controlnets(&run, dtype, console)?;
+    interrupt::finish_first("the images in hand", console);
+    let terminal = Terminal::new(console);
+    let around = Surroundings { controls: &controls, commands: &commands, timings: &timings, observer: &terminal };
+    let outcome = shift.run(&plan, &run, &around)?;
+    if let Some(path) = &settings.command.timings {
+        timings.write(path, outcome.images, threads, peak_rss_bytes()).context("--timings")?;
+    }
+    Ok(conclude(&plan, outcome, &timings, console))
+}
+
+/// The configuration file, with what was typed put over it. What the file says of outputs is of features, and scores have a folder of their own.
+fn settings(args: &ScoreArgs) -> Result<Settings> {
+    let mut settings = request::from_file_and(&args.run.0)?;
+    settings.output.dir = Some(args.output.clone());
+    Ok(settings)
+}
+
+fn shift_settings(args: &ScoreArgs) -> ShiftSettings {
+    ShiftSettings {
+        draws: args.draws,
+        timesteps: args.timesteps.clone(),
+        warps: args.warps,
+        decode: args.decode,
+        reference: args.reference.clone(),
+        pictures: args.pictures,
+    }
+}
+
+fn conclude(plan: &RunPlan, outcome: Outcome, timings: &Timings, console: &Console) -> Ended {
+    if interrupt::requested() {
+        return Ended::Interrupted("every image that is through has its scores; run the same command again to go on".into());
+    }
+    let (there, seconds) = (plan.samples.len() - outcome.images, timings.wall_seconds());
+    let there = if there == 0 { String::new() } else { format!(" ({there} of them there already)") };
+    let scored = counted(plan.samples.len() - outcome.failed);
+    console.info(format!("scores of {scored}{there} in {} in {seconds:.1} s: see report.html there", plan.output.dir.display()));
+    match outcome.failed {
+        0 => Ended::Done,
+        count => {
+            console.error(format!("{} failed; see the list in {}", counted(count), plan.failures.display()));
+            Ended::SomeFailed
+        }
+    }
+}
+
+/// The command as it was typed, to be pasted into a shell.
+fn typed() -> String {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    std::iter::once(name).chain(words.map(|word| quoted(&escape::one_line(&word)))).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,:=+@%".contains(letter);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_for_a_shell() {
+        assert_eq!(quoted("--draws"), "--draws");
+        assert_eq!(quoted("photos/*.jpg"), "'photos/*.jpg'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,242 @@
+//! Content shift of feature sets: the pass over the images that scores several draws of the noise, and what it writes.
+//!
+//! Per image, set, timestep and layer it takes the scores of [`score`](crate::score) and forgets the features, so that memory does not grow
+//! with the number of images. What an image got is written whole when it is through (`images/NAME.csv`), so that a run that was stopped goes
+//! on; `scores.csv`, `summary.json` and `report.html` are made of these records at the end, as far as the run came.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `settings` | what was asked for, and what is wrong with it |
+//! | `levels` | sets times timesteps, as the sets of one run |
+//! | `identity` | whether a run goes on with what an output folder holds |
+//! | `measure` | the scores of some images |
+//! | `compare` | the scores of one layer of one image |
+//! | `lines` | lines of scores, and their file per image |
+//! | `exhibit` | what the report shows of one image |
+//! | `summary` | means over all images |
+//! | `page` | the report |
+//! | `written` | draws that were written before |
+
+mod compare;
+mod exhibit;
+mod identity;
+mod levels;
+mod lines;
+mod measure;
+mod page;
+mod settings;
+mod summary;
+mod written;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use driftless::formats::{AtomicFile, remove_stale};
+use features::engine::{Failures, Outcome, ReadImage, Run};
+use features::fault::Fault;
+use features::inputs::Sample;
+use features::plan::RunPlan;
+use features::timings::Timings;
+use features::{Event, Observer};
+
+use crate::score::ScoreFault;
+
+use exhibit::Exhibits;
+use levels::Levels;
+use lines::Records;
+use measure::Measure;
+use summary::Summary;
+
+pub use settings::{ShiftFault, ShiftSettings};
+pub use written::score_written;
+
+/// Why there are no scores.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The networks, the images, or the request.
+    #[error(transparent)]
+    Features(#[from] features::Error),
+    /// Features that cannot be scored.
+    #[error("{image}: set `{set}`, `{layer}`: {fault}")]
+    Score {
+        /// The image's name.
+        image: String,
+        /// The set's.
+        set: String,
+        /// The layer's id.
+        layer: String,
+        /// Why not.
+        #[source]
+        fault: ScoreFault,
+    },
+    /// A file of this output that cannot be used.
+    #[error("{}: {cause}; remove it, or the folder, and run the same command again", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Features(fault.into())
+    }
+}
+
+impl From<driftless::Error> for Error {
+    fn from(error: driftless::Error) -> Self {
+        Self::Features(error.into())
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Features(error.into())
+    }
+}
+
+/// `Result` with this room's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Sets times timesteps of a plan, in the place of its sets; the plan's sets are then those.
+///
+/// # Errors
+/// Everything that is wrong with the settings, or does not go together with the plan.
+pub fn expand(plan: &mut RunPlan, settings: &ShiftSettings) -> Result<Shift, Fault> {
+    settings.check()?;
+    Ok(Shift { settings: settings.clone(), levels: Levels::of(plan, settings)? })
+}
+
+/// What is scored, for a plan that was expanded.
+pub struct Shift {
+    settings: ShiftSettings,
+    levels: Levels,
+}
+
+/// What a run needs besides.
+pub struct Surroundings<'a> {
+    /// The folders of the run's ControlNets.
+    pub controls: &'a BTreeMap<String, PathBuf>,
+    /// The commands that the report names.
+    pub commands: &'a [String],
+    /// Where times go.
+    pub timings: &'a Timings,
+    /// Who is told.
+    pub observer: &'a dyn Observer,
+}
+
+impl Shift {
+    /// Scores all images of the plan that have no scores yet, and writes the results. An image that cannot be read is listed as failed.
+    ///
+    /// # Errors
+    /// When the output holds other scores, a network fails, sets cannot be compared, or a file cannot be written.
+    pub fn run(&self, plan: &RunPlan, run: &Run, around: &Surroundings) -> Result<Outcome> {
+        self.levels.check_layers(run)?;
+        let folder = &plan.output.dir;
+        std::fs::create_dir_all(folder).map_err(|error| Fault::of_file(folder, error).of("--output "))?;
+        let _lock = identity::lock(folder)?;
+        let records = Records::new(folder);
+        let exhibits = Exhibits::new(&records, &self.settings);
+        identity::enter(folder, &self.settings, run.manifest(around.controls, identity::known(folder))?, plan.overwrite)?;
+        remove_stale([folder.as_path(), &records.folder]);
+        if plan.overwrite {
+            records.clear()?;
+        }
+        let is_done = |sample: &Sample| records.has(sample) && (!exhibits.wants(sample) || exhibits.has(sample));
+        let groups = plan.samples.chunk_by(|a, b| a.index / plan.batch_size == b.index / plan.batch_size);
+        let batches: Vec<&[Sample]> = groups.filter(|batch| !batch.iter().all(is_done)).collect();
+        let images = batches.iter().flat_map(|batch| batch.iter()).filter(|sample| !is_done(sample)).count();
+        let mut failures = Failures::begin(&plan.failures)?;
+        if !batches.is_empty() {
+            let drawing = run.drawing(around.controls, true, around.timings)?;
+            around.observer.event(Event::Began { images });
+            let mut measure = Measure { plan, settings: &self.settings, levels: &self.levels, drawing, exhibits: &exhibits };
+            for batch in batches {
+                if around.observer.wants_stop() {
+                    break;
+                }
+                let before = failures.count();
+                let (samples, read) = self.read(&measure, batch, &mut failures, around.observer)?;
+                let scored = if samples.is_empty() { Vec::new() } else { measure.batch(&samples, read)? };
+                let pending = batch.iter().filter(|sample| !is_done(sample)).count();
+                for (sample, scored) in samples.iter().zip(scored) {
+                    if let Some(exhibit) = &scored.exhibit {
+                        exhibits.write(sample, exhibit)?;
+                    }
+                    // Last, since it says that the image is through.
+                    records.write(sample, &scored.lines)?;
+                }
+                around.observer.event(Event::Advanced { images: pending, failed: failures.count() - before });
+            }
+            around.observer.event(Event::Ended);
+        }
+        self.conclude(plan, &records, &exhibits, failures.count(), around)?;
+        Ok(Outcome { images, failed: failures.count() })
+    }
+
+    /// The images of a batch that can be read, each followed by its warped ones.
+    #[allow(clippy::type_complexity)] // images with what was read of each
+    fn read<'s>(
+        &self,
+        measure: &Measure,
+        batch: &'s [Sample],
+        failures: &mut Failures,
+        observer: &dyn Observer,
+    ) -> Result<(Vec<&'s Sample>, Vec<Vec<ReadImage>>)> {
+        let mut found = (Vec::new(), Vec::new());
+        for sample in batch {
+            match measure.read(sample) {
+                Ok(images) => {
+                    found.0.push(sample);
+                    found.1.push(images);
+                }
+                Err(problem) => {
+                    let problem = problem.to_string();
+                    if failures.add(sample, &problem)? {
+                        observer.event(Event::Failed(&problem));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Everything that is made of the records.
+    fn conclude(
+        &self,
+        plan: &RunPlan,
+        records: &Records,
+        exhibits: &Exhibits,
+        failed: usize,
+        around: &Surroundings,
+    ) -> Result<()> {
+        let folder = &plan.output.dir;
+        let mut scores = AtomicFile::create(folder.join(lines::SCORES))?;
+        scores.write_bytes(lines::HEADER.as_bytes())?;
+        let mut summary = Summary::default();
+        for sample in plan.samples.iter().filter(|sample| records.has(sample)) {
+            let text = records.read(sample)?;
+            summary.add(&text, &records.path(sample))?;
+            scores.write_bytes(text.as_bytes())?;
+        }
+        scores.commit()?;
+        summary.write(&folder.join(summary::SUMMARY), Some(&self.settings), failed)?;
+        page::write(
+            &folder.join(page::REPORT),
+            &page::Shown { plan, shift: self, summary: &summary, exhibits, commands: around.commands },
+        )
+    }
+}
+
+/// The folder's lock, which a run holds while it lives.
+type Lock = File;
+
+fn output_error(path: &Path) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let path = path.to_owned();
+    move |cause| Error::Output { path, cause }
+}
