@@ -29,6 +29,7 @@ control = ['canny']
 name = 'clean'
 noise = 'none'
 t = 12.5
+prompt = ''
 control = []
 lora = []
 ";
@@ -220,7 +221,7 @@ fn what_cannot_be_scored_is_said() {
     fails(plain, &["--features", "A", "B"], 1, &["of shapes", "cannot be compared", "train0"]);
     fails(plain, &["--features", "A", "nowhere"], 1, &["nowhere", "no such file or folder"]);
     fails(plain, &["--features", "A", "sets.toml"], 1, &["sets.toml"]);
-    let other = format!("{plain}[[set]]\nname = 'other'\nlayer = ['mid-vit-out']\n");
+    let other = format!("{plain}[[set]]\nname = 'other'\nprompt = ''\nlayer = ['mid-vit-out']\n");
     fails(&other, &[], 1, &["`plain` and `other`", "different layers"]);
     let fused = format!("{plain}[[set]]\nname = 'both'\nfuse = ['plain', 'plain']\n");
     fails(&fused, &[], 1, &["set `both`"]);
