@@ -12,6 +12,9 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -26,9 +29,14 @@ fn program() -> Option<OsString> {
     all.find(|file| file.is_file()).map(PathBuf::into_os_string)
 }
 
+/// A browser that has not done its work by then is ended.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A browser with one page, and the pipes to it: JSON messages, each ended by a zero byte.
 struct Browser {
-    process: Child,
+    process: Arc<Mutex<Child>>,
+    /// While it lives, the browser may work.
+    _at_work: Sender<()>,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     session: Option<String>,
@@ -59,7 +67,16 @@ impl Browser {
         shell.args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 1>&2 0</dev/null"#]).arg(program).args(options).arg("about:blank");
         let mut process = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sh starts");
         let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
-        let mut browser = Self { process, commands, answers, session: None, number: 0, events: Vec::new(), _profile: profile };
+        let process = Arc::new(Mutex::new(process));
+        let (at_work, watched) = channel();
+        let late = process.clone();
+        std::thread::spawn(move || {
+            if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = late.lock().unwrap().kill();
+            }
+        });
+        let (session, number, events) = (None, 0, Vec::new());
+        let mut browser = Self { process, _at_work: at_work, commands, answers, session, number, events, _profile: profile };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
@@ -120,8 +137,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let mut process = self.process.lock().unwrap();
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 

@@ -16,18 +16,23 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(usize, usize), ImageCause> {
     checked_size(info.width, info.height)
 }
 
-/// Exif may stand behind the pixels, so the chunks are walked over, not decoded.
+/// Exif may stand behind the pixels, so the chunks are walked over, not decoded. A chunk whose checksum is wrong says nothing.
 pub(super) fn orientation(bytes: &[u8]) -> Option<Orientation> {
     let mut rest = bytes.get(8..)?;
     while let Some((head, after)) = rest.split_at_checked(8) {
         let (length, name) = head.split_at(4);
         let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
         let (data, after) = after.split_at_checked(length)?;
+        // A checksum of four bytes, of name and data, ends every chunk.
+        let (checksum, after) = after.split_at_checked(4)?;
         if name == b"eXIf" {
-            return Orientation::from_exif_chunk(data);
+            let mut found = crc32fast::Hasher::new();
+            found.update(name);
+            found.update(data);
+            let is_whole = found.finalize().to_be_bytes() == checksum;
+            return Orientation::from_exif_chunk(data).filter(|_| is_whole);
         }
-        // A checksum of four bytes ends every chunk.
-        rest = after.get(4..)?;
+        rest = after;
     }
     None
 }
@@ -41,12 +46,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, ImageCause> {
     let length = reader.output_buffer_size().ok_or_else(|| ImageCause::TooLarge(ImageFault::Size { width, height }))?;
     let mut data = vec![0; length];
     reader.next_frame(&mut data).map_err(problem)?;
-    // Exif may follow the pixels. A file cut off there still has its image, and Pillow reads it.
-    let _ = reader.finish();
-    let orientation = reader.info().exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
-
     let (mode, samples) = interpret(color, depth, data, width, height, palette.as_deref())?;
-    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    // As the header tells it, so that what is planned for an image fits it.
+    let orientation = orientation(bytes).unwrap_or(Orientation::NoTransforms);
     Ok(Decoded { width, height, mode, samples, orientation, oriented_on_load: false })
 }
 
@@ -99,5 +101,40 @@ fn problem(error: DecodingError) -> ImageCause {
     match error {
         DecodingError::LimitsExceeded => ImageCause::TooLarge(ImageFault::library(error)),
         _ => ImageCause::Damaged(ImageFault::library(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(name: &[u8; 4], data: &[u8], checksum: u32) -> Vec<u8> {
+        let length = u32::try_from(data.len()).unwrap().to_be_bytes();
+        [&length, &name[..], data, &checksum.to_be_bytes()].concat()
+    }
+
+    fn checksum(name: &[u8], data: &[u8]) -> u32 {
+        crc32fast::hash(&[name, data].concat())
+    }
+
+    // Found by a fuzzer: the header believed an eXIf chunk that the decoder had passed over for its checksum.
+    #[test]
+    fn header_and_pixels_agree_about_exif() {
+        let mut file = Vec::new();
+        let mut writer = png::Encoder::new(&mut file, 3, 2);
+        writer.set_color(ColorType::Rgb);
+        writer.write_header().unwrap().write_image_data(&[7; 18]).unwrap();
+        // Orientation 6: turned by 90 degrees.
+        let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let right = checksum(b"eXIf", exif);
+        for (sum, expected) in [(right, Some(Orientation::Rotate90)), (right ^ 1, None)] {
+            // Behind the header, and behind the pixels.
+            for place in [33, file.len() - 12] {
+                let bytes = [&file[..place], &chunk(b"eXIf", exif, sum), &file[place..]].concat();
+                assert_eq!(orientation(&bytes), expected, "{place}");
+                let decoded = decode(&bytes).unwrap();
+                assert_eq!(decoded.orientation, expected.unwrap_or(Orientation::NoTransforms), "{place}");
+            }
+        }
     }
 }
