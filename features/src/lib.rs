@@ -3,13 +3,13 @@
 //!
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
-//! | [`engine`] | the pass over the images, whatever several sets share computed once | `manifest`, `plan`, `options`, `set`, `inputs`, `stores`, `ids`, `fault`, `timings` |
-//! | [`plan`] | what is meant: sets, models, images, output; all faults before any work | `manifest`, `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
+//! | [`engine`] | the pass over the images, whatever several sets share computed once | `manifest`, `plan`, `projection`, `options`, `set`, `inputs`, `stores`, `ids`, `fault`, `timings` |
+//! | [`plan`] | what is meant: sets, models, images, output; all faults before any work | `manifest`, `projection`, `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
 //! | [`options`] | the options of a run and of a feature set, a row each: names, what they are for, what they change | `set`, `inputs`, `stores`, `fault` |
 //! | [`set`] | what a feature set is: what decides a pass of the network, and what is kept of it | `inputs`, `ids`, `fault` |
 //! | [`inputs`] | images with their names, prompts and condition images | `fault` |
 //! | [`stores`] | pooling, aggregation, layouts, files | |
-//! | [`projection`] | principal components of a feature, and features as images | `stores` |
+//! | [`projection`] | principal components of a feature, and features as images; bases of layers, and features projected on them | `stores`, `fault` |
 //! | [`ids`] | typed ids, by which the parts of a plan refer to each other | |
 //! | [`manifest`] | `extract.json`: what made the files of an output folder, and whether a run goes on with it | `options`, `set`, `inputs`, `stores`, `ids`, `fault` |
 //! | `error` | what can go wrong in a run | `fault` |

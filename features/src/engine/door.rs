@@ -12,7 +12,7 @@ use super::Run;
 use crate::ids::IdMap;
 use crate::inputs::Sample;
 use crate::manifest::{Claim, Described, Entry, Manifest};
-use crate::options::RunFacts;
+use crate::options::{PcaFacts, RunFacts};
 use crate::plan::{ConditionSource, RunPlan};
 use crate::set::FeatureSet;
 use crate::stores::OutputFormat;
@@ -86,6 +86,7 @@ impl Run<'_> {
                 device: options.device.location(),
                 batch_size: plan.batch_size,
                 output: &plan.output,
+                pca: plan.projection.as_ref().map(|pca| PcaFacts { contents: pca.contents(), dims: pca.dims() }),
             },
             sets: &plan.sets,
             fusions: &plan.fusions,

@@ -8,6 +8,7 @@ use driftless::unet::UnetConfig;
 use crate::fault::{Fault, FaultCause, Faults, SetFault};
 use crate::ids::IdMap;
 use crate::plan::RunPlan;
+use crate::projection::Projection;
 use crate::set::ModelChoice;
 use crate::set::{FeatureSet, Fusion, FusionMode};
 use crate::stores::{aggregated_size, is_pooled};
@@ -100,6 +101,9 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<S
             return Err(fail(SetFault::PooledAway { ratio, layer, shape }.into()));
         }
     }
+    if let Some(projection) = &plan.projection {
+        project(&layers, &mut pooled, projection).map_err(|fault| fault.of(&format!("{context}--pca: ")))?;
+    }
     let size = plan.output.dtype.size_in_bytes() as u64;
     let count = |shape: &[usize; 3]| shape.iter().fold(size, |product, side| product.saturating_mul(*side as u64));
     let bytes_per_image = match plan.output.aggregate {
@@ -110,6 +114,16 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<S
         return Err(fail(SetFault::AggregateSize { gigabytes: bytes_per_image >> 30 }.into()));
     }
     Ok(Selection { layers, bytes_per_image })
+}
+
+/// The shapes of layers when they are projected.
+fn project(layers: &[LayerId], shapes: &mut [[usize; 3]], projection: &Projection) -> Result<(), Fault> {
+    let mut faults = Faults::default();
+    for (layer, [channels, ..]) in layers.iter().zip(shapes) {
+        faults.keep(projection.check(*layer, *channels).map_err(Fault::failure));
+        *channels = projection.dims();
+    }
+    faults.check()
 }
 
 fn pooled_shape([channels, height, width]: [usize; 3], ratio: usize) -> [usize; 3] {

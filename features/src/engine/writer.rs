@@ -12,8 +12,9 @@ use driftless::taps::LayerId;
 
 use crate::inputs::Sample;
 use crate::plan::RunPlan;
+use crate::projection::Projection;
 use crate::set::SetId;
-use crate::stores::{ImageFeatures, image_of_batch};
+use crate::stores::{Feature, ImageFeatures, image_of_batch};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Event, Observer, Result};
 
@@ -134,7 +135,8 @@ impl Writer<'_, '_> {
         for group in groups {
             let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
             if image < images {
-                return image_of_batch(group, image, self.plan.sets[set].keep.feature_resize);
+                let features = image_of_batch(group, image, self.plan.sets[set].keep.feature_resize)?;
+                return Ok(self.plan.projection.iter().fold(features, |features, projection| projected(features, projection)));
             }
             image -= images;
         }
@@ -160,6 +162,19 @@ impl Writer<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Features along the axes of their layers' bases.
+fn projected(features: ImageFeatures, projection: &Projection) -> ImageFeatures {
+    let of = |(layer, feature): (LayerId, Feature)| {
+        let [channels, height, width] = feature.shape;
+        // Selections were checked, so that every layer has a basis.
+        match projection.apply(layer, &feature.values, channels) {
+            Some(values) => (layer, Feature { shape: [projection.dims(), height, width], values }),
+            None => (layer, feature),
+        }
+    };
+    features.into_iter().map(of).collect()
 }
 
 /// Whether the next file would fare no better.

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use super::{Fault, InputFault, LayerFault, ManifestFault, RequestFault, SetFault};
+use super::{BasisFault, Fault, InputFault, LayerFault, ManifestFault, RequestFault, SetFault};
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub enum FaultCause {
     Layers(#[from] LayerFault),
     #[error(transparent)]
     Input(#[from] InputFault),
+    #[error(transparent)]
+    Basis(#[from] BasisFault),
     #[error(transparent)]
     Manifest(#[from] ManifestFault),
     #[error(transparent)]

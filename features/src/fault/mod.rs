@@ -1,5 +1,6 @@
 //! What is wrong with a request, before any work is done.
 
+mod basis;
 mod cause;
 mod input;
 mod layers;
@@ -10,6 +11,7 @@ mod set;
 use std::fmt;
 use std::path::Path;
 
+pub use basis::BasisFault;
 pub use cause::FaultCause;
 pub use input::InputFault;
 pub use layers::LayerFault;

@@ -21,6 +21,10 @@ pub enum RequestFault {
     Attention { source: driftless::Error, known: String },
     #[error("--version {found}: driftless has Stable Diffusion {known}")]
     Version { found: String, known: String },
+    #[error("--pca needs --pca-dims N beside it, the number of components that are written")]
+    PcaWithoutDims,
+    #[error("--pca-dims N needs --pca FILE beside it, the bases that `extract pca FEATURES --fit FILE` made")]
+    DimsWithoutPca,
     #[error("{option} {found}: expected {least} to {most} {unit}")]
     OutOfRange { option: &'static str, found: usize, least: usize, most: usize, unit: &'static str },
     #[error("[input] names no images")]

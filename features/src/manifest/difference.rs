@@ -33,7 +33,7 @@ impl Differences {
             let name = option.key.unwrap_or(option.flag.name);
             let found = || differing(name, there.run.get(name), now.run.get(name));
             match option.identity {
-                RunIdentity::Fixed(_) => differences.run.extend(found()),
+                RunIdentity::Fixed(_) | RunIdentity::FixedIf(_) => differences.run.extend(found()),
                 RunIdentity::MayChange(_) => differences.rounding.extend(found()),
                 RunIdentity::Within(_) | RunIdentity::Irrelevant => {}
             }

@@ -73,6 +73,7 @@ fn run_record(facts: &RunFacts) -> Options {
         RunIdentity::Fixed(record) | RunIdentity::MayChange(record) => {
             Some((option.key.unwrap_or(option.flag.name).to_owned(), record(facts)))
         }
+        RunIdentity::FixedIf(record) => Some((option.key.unwrap_or(option.flag.name).to_owned(), record(facts)?)),
         RunIdentity::Within(_) | RunIdentity::Irrelevant => None,
     });
     rows.collect()

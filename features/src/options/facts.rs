@@ -23,6 +23,17 @@ pub struct RunFacts<'a> {
     pub batch_size: usize,
     /// How files are laid out and what their numbers are.
     pub output: &'a OutputRule,
+    /// What features are projected on.
+    pub pca: Option<PcaFacts<'a>>,
+}
+
+/// Facts of a projection.
+#[derive(Clone, Copy, Debug)]
+pub struct PcaFacts<'a> {
+    /// The hash of its bases.
+    pub contents: &'a str,
+    /// Components that are written.
+    pub dims: usize,
 }
 
 /// Facts of a set that is extracted.

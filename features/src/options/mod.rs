@@ -9,7 +9,7 @@ mod set;
 mod settings;
 mod shard;
 
-pub use facts::{RunFacts, SetFacts};
+pub use facts::{PcaFacts, RunFacts, SetFacts};
 pub use given::Given;
 pub use request::{CommandSettings, InputSettings, OutputSettings, Settings};
 pub use run::RUN_OPTIONS;
@@ -57,6 +57,8 @@ pub enum Record {
 pub enum RunIdentity {
     /// They are other features, or stand elsewhere. The value is recorded, and a run with another one is refused.
     Fixed(fn(&RunFacts) -> Value),
+    /// The same of an option that came later than the record's form: where it changes nothing it has no value, as in older records.
+    FixedIf(fn(&RunFacts) -> Option<Value>),
     /// They differ by rounding alone. The value is recorded, and a run with another one is told so.
     MayChange(fn(&RunFacts) -> Value),
     /// They may be other features; what counts is recorded elsewhere, as the text says.

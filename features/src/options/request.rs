@@ -77,6 +77,10 @@ pub struct OutputSettings {
     pub dtype: Option<OutputPrecision>,
     /// `npy` or `safetensors`.
     pub format: Option<OutputFormat>,
+    /// File of the bases that features are projected on.
+    pub pca: Option<PathBuf>,
+    /// Components that are written of projected features.
+    pub pca_dims: Option<usize>,
     /// Make anew what is there.
     pub overwrite: bool,
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::facts::{device_name, dtype_name};
 use super::{Flag, Given, RunIdentity, RunOption, Takes};
 use crate::fault::Fault;
-use RunIdentity::{Fixed, Irrelevant, MayChange, Within};
+use RunIdentity::{Fixed, FixedIf, Irrelevant, MayChange, Within};
 
 const MODEL: &str = "Model";
 const WHAT: &str = "What to extract";
@@ -184,6 +184,21 @@ pub const RUN_OPTIONS: &[RunOption] = &[
         doc: "npy: a file per layer; safetensors: a file per image [default: npy]",
         identity: Fixed(|run| json!(run.output.format.name())),
         read: |run, given| parsed(given).map(|format| run.output.format = Some(format)),
+    },
+    RunOption {
+        key: Some("output.pca"),
+        flag: Flag::new("pca", "FILE", Takes::One, OUTPUT),
+        doc: "Write features projected on the bases that `extract pca FEATURES --fit FILE` made: [N, h, w] instead of [channels, h, w]. \
+              Every layer has to be in the file, and none may be attention or vae-out",
+        identity: FixedIf(|run| run.pca.map(|pca| json!(pca.contents))),
+        read: |run, given| given.path().map(|pca| run.output.pca = Some(pca)),
+    },
+    RunOption {
+        key: Some("output.pca_dims"),
+        flag: Flag::new("pca-dims", "N", Takes::One, OUTPUT),
+        doc: "The N of --pca: components that are written, those of largest variance first",
+        identity: FixedIf(|run| run.pca.map(|pca| json!(pca.dims))),
+        read: |run, given| given.size(1..=u64::MAX).map(|dims| run.output.pca_dims = Some(dims)),
     },
     RunOption {
         key: Some("output.overwrite"),

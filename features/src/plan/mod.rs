@@ -18,6 +18,7 @@ use crate::fault::{Fault, Faults, RequestFault, SetFault};
 use crate::ids::IdMap;
 use crate::inputs::{Companions, NameRule, Sample, find_images, name_samples};
 use crate::manifest::Manifest;
+use crate::projection::Projection;
 use crate::set::{FeatureSet, Fusion, ModelChoice};
 use crate::stores::OutputRule;
 
@@ -65,6 +66,8 @@ pub struct RunPlan {
     pub family: &'static ModelFamily,
     /// Where features go.
     pub output: OutputRule,
+    /// What features are projected on before they are written.
+    pub projection: Option<Projection>,
     /// Make anew what is there.
     pub overwrite: bool,
     /// Images computed together.
@@ -91,6 +94,7 @@ impl RunPlan {
         let Sets { models, sets, fusions } = faults.take(Sets::new(settings, family, img_size, &samples));
         let controls = faults.take(control_choices(settings, family, &samples, nested));
         let output = faults.keep(output_rule(settings));
+        let projection = faults.take(projection(settings));
         faults.check()?;
         // It has noted a fault above if it is missing.
         let Some(output) = output else { return Err(Fault::failure(RequestFault::NothingToDo)) };
@@ -107,6 +111,7 @@ impl RunPlan {
             fusions,
             family,
             controls,
+            projection,
             overwrite: settings.output.overwrite,
             output,
             batch_size,
@@ -259,6 +264,15 @@ fn control_choice(
         }
     };
     Ok(ControlChoice { model, source })
+}
+
+fn projection(settings: &Settings) -> Result<Option<Projection>, Fault> {
+    match (&settings.output.pca, settings.output.pca_dims) {
+        (None, None) => Ok(None),
+        (Some(path), Some(dims)) => Projection::read(path, dims).map(Some).map_err(|fault| fault.of("--pca ")),
+        (Some(_), None) => Err(Fault::usage(RequestFault::PcaWithoutDims)),
+        (None, Some(_)) => Err(Fault::usage(RequestFault::DimsWithoutPca)),
+    }
 }
 
 fn output_dir(settings: &Settings) -> PathBuf {

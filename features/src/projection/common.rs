@@ -90,6 +90,24 @@ impl Positions {
         Ok(())
     }
 
+    /// All axes along which positions vary, but at most `most` of them, the leading ones.
+    ///
+    /// # Errors
+    /// When there are fewer than two positions, or they are all the same.
+    pub fn directions(&self, most: usize) -> Result<Basis, NoComponents> {
+        let mut basis = self.basis(most.min(self.channels).min(self.count).max(1))?;
+        // What rounding leaves of an eigenvalue that is none (NumPy's `matrix_rank`).
+        let largest = basis.variance.first().copied().unwrap_or(0.0);
+        let least = largest * self.channels as f64 * f64::EPSILON;
+        let rank = basis.variance.iter().take_while(|variance| **variance > least).count();
+        if rank == 0 {
+            return Err(NoComponents::Constant);
+        }
+        basis.axes.truncate(rank);
+        basis.variance.truncate(rank);
+        Ok(basis)
+    }
+
     /// The `count` leading axes; along those behind the rank of the covariance the variance is 0.
     ///
     /// # Errors
@@ -130,15 +148,20 @@ impl Basis {
         if values.iter().any(|value| !value.is_finite()) {
             return Err(NoComponents::NotFinite);
         }
-        let along = |axis: &Vec<f64>| {
-            let mut scores = vec![0.0; positions];
-            for ((row, weight), mean) in values.chunks_exact(positions.max(1)).zip(axis).zip(&self.mean) {
-                scores.iter_mut().zip(row).for_each(|(score, value)| *score += weight * (f64::from(*value) - mean));
-            }
-            scores
-        };
-        Ok(self.axes.iter().map(along).collect())
+        Ok(along(&self.axes, &self.mean, values, positions))
     }
+}
+
+/// Positions without the mean along each axis. `values` holds as many rows of `positions` numbers as there are channels.
+pub(super) fn along(axes: &[Vec<f64>], mean: &[f64], values: &[f32], positions: usize) -> Vec<Vec<f64>> {
+    let along = |axis: &Vec<f64>| {
+        let mut scores = vec![0.0; positions];
+        for ((row, weight), mean) in values.chunks_exact(positions.max(1)).zip(axis).zip(mean) {
+            scores.iter_mut().zip(row).for_each(|(score, value)| *score += weight * (f64::from(*value) - mean));
+        }
+        scores
+    };
+    axes.iter().map(along).collect()
 }
 
 fn mean(row: &[f32]) -> f64 {

@@ -1,6 +1,7 @@
 //! The leading eigenvectors of a symmetric matrix without negative eigenvalues.
 //!
-//! Small matrices are decomposed whole. Large ones go through a restarted block Lanczos method with full reorthogonalization, run
+//! Small matrices are decomposed whole, and so are those of which many vectors are wanted. Of large ones a few vectors come from a restarted
+//! block Lanczos method with full reorthogonalization, run
 //! until the residual says that the vectors are right to about ten digits; should it not get there, they are decomposed whole too.
 //! (scikit-learn takes a randomized method with a fixed number of steps there, which is right to about five.)
 
@@ -10,6 +11,8 @@ use nalgebra::{DMatrix, DVector};
 const SMALL: usize = 400;
 /// Vectors multiplied at once; more than are wanted, so that near neighbors do not hold the method up.
 const BLOCK: usize = 8;
+/// Up to so many are iterated, which leaves the rest of the block as neighbors.
+const FEW: usize = 4;
 /// Products between restarts.
 const DEPTH: usize = 10;
 /// Restarts before giving up.
@@ -28,7 +31,7 @@ pub struct Eigen {
 
 /// The `count` largest eigenvalues with their vectors; fewer if the matrix is smaller.
 pub fn leading(matrix: &DMatrix<f64>, count: usize) -> Eigen {
-    let iterated = if matrix.nrows() > SMALL { lanczos(matrix, count) } else { None };
+    let iterated = if matrix.nrows() > SMALL && count <= FEW { lanczos(matrix, count) } else { None };
     iterated.unwrap_or_else(|| whole(matrix, count))
 }
 

@@ -1,10 +1,11 @@
 //! The first three principal components of a feature, exactly, as scikit-learn's `PCA(n_components=3)` defines them: rows are
 //! positions, columns channels; centered, not scaled; for each component the score of largest magnitude is positive. One basis for many
-//! features together is [`Positions`] and [`Basis`].
+//! features together is [`Positions`] and [`Basis`]; [`Projection`] is those of a file, on which features are projected as they are written.
 
 mod colors;
 mod common;
 mod decomposition;
+mod file;
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
@@ -13,6 +14,7 @@ use decomposition::leading;
 
 pub use colors::colored;
 pub use common::{Basis, OtherChannels, Positions};
+pub use file::{Projection, has_basis, write_bases};
 
 /// Red, green and blue.
 pub const COMPONENTS: usize = 3;
@@ -36,6 +38,9 @@ pub enum NoComponents {
     /// With numbers that are not finite.
     #[error("holds numbers that are not finite")]
     NotFinite,
+    /// With one value everywhere.
+    #[error("is the same everywhere, and has no components")]
+    Constant,
     /// Memory is short.
     #[error(transparent)]
     Tensors(#[from] candle_core::Error),

@@ -88,6 +88,12 @@ impl Source {
         Ok(Array { feature: Feature { shape: [channels, height, width], values }, is_half })
     }
 
+    /// The layer that it is of, by its name or by the folders that it stands in, the innermost first. An aggregate is of none.
+    pub fn layer(&self, layers: &LayerNames) -> Option<String> {
+        let of_path = || self.path.components().rev().find_map(|part| layers.split(part.as_os_str().to_str()?).0);
+        layers.split(&self.name).0.or_else(of_path)
+    }
+
     /// The file that it stands in.
     pub fn path(&self) -> &Path {
         &self.path
