@@ -323,6 +323,19 @@ fn features_become_images_side_by_side() {
     assert!(message(&unmatched).contains("warning: --images: no image has the name of a feature"), "{}", message(&unmatched));
     // Three columns: the image, plain, prompt.
     assert_eq!(size("sheet.png").0, 8 + 3 * 264);
+    // All rows are there, in pages.
+    let paged = ["pca", "OUT/plain", "OUT/prompt", "--output", "paged", "--images", &images, "--sheet-rows", "2"];
+    let output = bare(&paged, folder.path());
+    succeeded(&output);
+    let told = "13 images written to paged, side by side on 3 pages, paged/sheet.png to paged/sheet-003.png";
+    assert!(message(&output).contains(told), "{}", message(&output));
+    let height = |name: &str| driftless::vision::Image::dimensions(folder.path().join("paged").join(name)).unwrap().1;
+    assert_eq!(height("sheet.png"), height("sheet-002.png"));
+    assert!(height("sheet-003.png") < height("sheet-002.png"));
+    let output = bare(&[&paged[..], &["--sheet-rows", "3"]].concat(), folder.path());
+    succeeded(&output);
+    assert!(message(&output).contains("warning: paged/sheet-003.png was there before"), "{}", message(&output));
+    assert_eq!(bare(&[&paged[..], &["--sheet-rows", "0"]].concat(), folder.path()).status.code(), Some(2));
     // Attention is laid over its image, one image for each size of map.
     let attention = ["--attention", "up_cross", "--use_original_filename", "--img_size", "128", "--output_dir", "ATTN"];
     succeeded(&extract(folder.path(), &attention));
@@ -332,6 +345,23 @@ fn features_become_images_side_by_side() {
     assert!(over.contains(&"attn/000-over-0.png".to_owned()) && over.contains(&"attn/000-over-1.png".to_owned()), "{over:?}");
     let beyond = bare(&["pca", "ATTN", "--output", "none", "--images", &images, "--token", "77"], folder.path());
     assert!(beyond.status.code() == Some(1) && message(&beyond).contains("--token names 77"), "{}", message(&beyond));
+    // A wide image is shown as the network saw it: squeezed to a square, pixel for pixel as one that is square already.
+    let photo = |folder: &Path, image: driftless::vision::Rgb| {
+        std::fs::create_dir(folder).unwrap();
+        image.save_png(folder.join("000.png")).unwrap();
+    };
+    let mut wide = driftless::vision::Rgb::filled(300, 100, [0, 120, 0]);
+    wide.pixels[..3 * 300 * 40].fill(200);
+    let square = driftless::vision::Image::from(wide.clone()).resized_rgb(256, 256);
+    photo(&folder.path().join("wide"), wide);
+    photo(&folder.path().join("square"), square);
+    let sheet = |photos: &str| {
+        let output = bare(&["pca", "OUT/plain", "--output", photos, "--images", photos], folder.path());
+        succeeded(&output);
+        assert!(message(&output).contains("warning: --images: 4 of 5 rows of the sheet have no image"), "{}", message(&output));
+        std::fs::read(folder.path().join(photos).join("sheet.png")).unwrap()
+    };
+    assert_eq!(sheet("wide"), sheet("square"));
     let output = bare(&["pca", "layers.json", "--output", "none"], folder.path());
     assert_eq!(output.status.code(), Some(1));
 }

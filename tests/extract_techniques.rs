@@ -8,6 +8,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use driftless::formats::WeightFile;
 use driftless::miniature::write_images;
+use driftless::taps::{BlockTap, LayerId, Position};
+use features::projection::Projection;
+use features::stores::read_npy;
 use scratch::*;
 use serde_json::Value;
 use testkit::{fixture, message, relative_error};
@@ -350,4 +353,127 @@ fn an_ensemble_is_the_mean_of_its_draws() {
     );
     let message = message(&other);
     assert!(other.status.code() == Some(1) && message.contains("ensemble was not given, is 2"), "{message}");
+}
+
+/// A basis that is made of features, and features that are written in it.
+#[test]
+fn features_are_projected() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let float32 = ["--output-dtype", "float32"];
+    succeeded(&extract(here, &float32));
+    let output = bare(&["pca", "OUT", "--fit", "made/basis.safetensors"], here);
+    succeeded(&output);
+    assert!(message(&output).contains("the bases of 2 layers written to made/basis.safetensors"), "{}", message(&output));
+    assert!(
+        message(&output).contains("up-level1-upsampler-out: 64 components of 64 channels hold 100.0 %"),
+        "{}",
+        message(&output)
+    );
+    assert_eq!(names(&here.join("made")), ["basis.safetensors"]);
+
+    // As what was written, projected; aggregates and files hold so many channels fewer, and the announcement says so.
+    let options = [&float32[..], &["--pca", "made/basis.safetensors", "--pca-dims", "5", "--output_dir", "SMALL"]].concat();
+    succeeded(&extract(here, &options));
+    let projection = Projection::read(&here.join("made/basis.safetensors"), 5).unwrap();
+    let layers = [LayerId::UpsamplerOut(1), LayerId::Block(Position::Up { level: 1, repeat: 1 }, 0, BlockTap::CrossQ)];
+    for layer in layers {
+        for image in 0..5 {
+            let read = |out: &str| read_npy(&here.join(format!("{out}/{layer}/train{image}.npy"))).unwrap().feature;
+            let (whole, small) = (read("OUT"), read("SMALL"));
+            let [channels, height, width] = whole.shape;
+            assert_eq!(small.shape, [5, height, width]);
+            assert_eq!(small.values, projection.apply(layer, &whole.values, channels).unwrap());
+        }
+    }
+    let line = |more: &[&str]| {
+        let (model, images) = (world().join("model").display().to_string(), world().join("images").display().to_string());
+        let fixed =
+            ["--model", &model, "--input_dir", &images, "--device", "cpu", "--t", "50", "--img_size", "64", "--prompt", ""];
+        let output = bare(&[&fixed[..], &["--layer", "layers.json", "--aggregate_output"], more].concat(), here);
+        succeeded(&output);
+        message(&output)
+    };
+    let told = line(&["--output_dir", "JOINED", "--pca", "made/basis.safetensors", "--pca-dims", "5"]);
+    let joined = read_npy(&here.join("JOINED/train0.npy")).unwrap().feature;
+    assert_eq!(joined.shape[0], 10);
+    assert!(told.contains(&format!("{} B per image", 2 * joined.values.len())), "{told}");
+
+    // Another number of components, and another basis, are other features; a folder without is none that goes on with.
+    let other = |more: &[&str], part: &str| {
+        let output = extract(here, &[&float32[..], &["--output_dir", "SMALL"], more].concat());
+        assert!(output.status.code() == Some(1) && message(&output).contains(part), "{}", message(&output));
+    };
+    other(&["--pca", "made/basis.safetensors", "--pca-dims", "6"], "output.pca_dims was 5, is 6");
+    succeeded(&bare(
+        &["pca", "OUT/up-level1-upsampler-out/train0.npy", "OUT/up-level1-repeat1-vit-block0-cross-q", "--fit", "b"],
+        here,
+    ));
+    other(&["--pca", "b", "--pca-dims", "5"], "output.pca has other contents");
+    other(&[], "output.pca was");
+    succeeded(&extract(here, &options));
+    succeeded(&extract(here, &float32));
+}
+
+#[test]
+fn bases_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeeded(&extract(here, &[]));
+    succeeded(&bare(&["pca", "OUT/up-level1-upsampler-out", "--fit", "one", "--pca-dims", "7", "--quiet"], here));
+    let refused = |status: i32, more: &[&str], parts: &[&str]| {
+        let output = extract(here, &[&["--output_dir", "NONE"], more].concat());
+        let text = message(&output);
+        assert!(output.status.code() == Some(status) && parts.iter().all(|part| text.contains(part)), "{text}");
+        assert!(!here.join("NONE").exists());
+    };
+    refused(1, &["--pca", "one", "--pca-dims", "3"], &["no basis of `up-level1-repeat1-vit-block0-cross-q`"]);
+    std::fs::write(here.join("more.json"), r#"["up-level1-upsampler-out", "vae-out", "mid-vit-out"]"#).unwrap();
+    let parts =
+        ["its basis of `up-level1-upsampler-out` has 7 components, and --pca-dims asks for 8", "`vae-out`", "`mid-vit-out`"];
+    refused(1, &["--pca", "one", "--pca-dims", "8", "--layer", "more.json"], &parts);
+    refused(2, &["--pca", "one"], &["--pca needs --pca-dims"]);
+    refused(2, &["--pca-dims", "3"], &["--pca-dims N needs --pca"]);
+    refused(2, &["--pca", "one", "--pca-dims", "0"], &["--pca-dims 0: expected a whole number, 1 or more"]);
+    refused(1, &["--pca", "layers.json", "--pca-dims", "3"], &["--pca ", "layers.json"]);
+    let weights = world().join("model/unet/diffusion_pytorch_model.safetensors").display().to_string();
+    refused(1, &["--pca", &weights, "--pca-dims", "3"], &["holds no bases", "extract pca FEATURES --fit"]);
+
+    let unfit = |inputs: &[&str], part: &str| {
+        let output = bare(&[&["pca"], inputs, &["--fit", "none/none"]].concat(), here);
+        assert!(output.status.code() != Some(0) && message(&output).contains(part), "{}", message(&output));
+        assert!(!here.join("none").exists());
+    };
+    succeeded(&extract(here, &["--aggregate_output", "--output_dir", "JOINED"]));
+    unfit(&["JOINED"], "extract without --aggregate_output");
+    unfit(&["JOINED", "--channels", "64"], "--channels");
+    unfit(&["OUT", "--sheet", "x.png"], "--output");
+    std::fs::write(here.join("attn.json"), r#"["attn"]"#).unwrap();
+    let attention = ["--attention", "up_cross", "--layer", "attn.json", "--img_size", "128", "--output_dir", "ATTN"];
+    succeeded(&extract(here, &attention));
+    unfit(&["ATTN"], "attention or `vae-out` alone (attn)");
+}
+
+/// What is fused is projected before, so that means are means of projections, and joined channels are so many from each.
+#[test]
+fn projections_are_fused() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    succeeded(&extract(here, &["--output-dtype", "float32"]));
+    succeeded(&bare(&["pca", "OUT", "--fit", "basis", "--quiet"], here));
+    let (model, images) = (world().join("model").display().to_string(), world().join("images").display().to_string());
+    let config = format!(
+        "model = '{model}'\n[input]\nimages = '{images}'\nimg_size = 64\n[output]\ndir = 'SETS'\ndtype = 'float32'\npca = 'basis'\n\
+         pca_dims = 4\n[[set]]\nname = 'a'\nprompt = 'a red circle'\nt = 50\nlayer = ['up-level1-upsampler-out']\n\
+         [[set]]\nname = 'b'\nprompt = 'a horse'\n[[set]]\nname = 'mean'\nfuse = ['a', 'b']\nfuse_mode = 'mean'\n\
+         [[set]]\nname = 'both'\nfuse = ['a', 'b']\nfuse_mode = 'concat'\n"
+    );
+    std::fs::write(here.join("sets.toml"), config).unwrap();
+    succeeded(&bare(&["--config", "sets.toml", "--device", "cpu", "--quiet"], here));
+    let read = |set: &str| read_npy(&here.join(format!("SETS/{set}/up-level1-upsampler-out/train1.npy"))).unwrap().feature;
+    let (a, b, mean, both) = (read("a"), read("b"), read("mean"), read("both"));
+    assert_eq!((a.shape[0], mean.shape[0], both.shape[0]), (4, 4, 8));
+    assert_eq!(both.values, [&a.values[..], &b.values].concat());
+    let means = a.values.iter().zip(&b.values).map(|(a, b)| (a + b) / 2.0);
+    assert_eq!(mean.values, means.collect::<Vec<_>>());
 }

@@ -50,10 +50,12 @@ pub fn score(args: &ScoreArgs, console: &Console) -> Result<Ended> {
     Ok(conclude(&plan, outcome, &timings, console))
 }
 
-/// The configuration file, with what was typed put over it. What the file says of outputs is of features, and scores have a folder of their own.
+/// The configuration file, with what was typed put over it. What the file says of outputs is of features: scores have a folder of
+/// their own, and are of whole features.
 fn settings(args: &ScoreArgs) -> Result<Settings> {
     let mut settings = request::from_file_and(&args.run.0)?;
     settings.output.dir = Some(args.output.clone());
+    (settings.output.pca, settings.output.pca_dims) = (None, None);
     Ok(settings)
 }
 

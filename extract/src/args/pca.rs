@@ -6,6 +6,9 @@ use clap::Args;
 
 use super::{ANY, non_empty_path, whole};
 
+/// Components of a basis where nothing else is asked for.
+const COMPONENTS: usize = 256;
+
 /// Options of `extract pca`.
 #[derive(Debug, Args)]
 pub struct PcaArgs {
@@ -13,8 +16,15 @@ pub struct PcaArgs {
     #[arg(required = true, value_name = "INPUT", value_parser = non_empty_path)]
     pub inputs: Vec<PathBuf>,
     /// Folder of the images
-    #[arg(long, value_name = "DIR", value_parser = non_empty_path)]
-    pub output: PathBuf,
+    #[arg(long, required_unless_present = "fit", value_name = "DIR", value_parser = non_empty_path)]
+    pub output: Option<PathBuf>,
+    /// Write a basis of each layer of all inputs together, on which `extract --pca FILE --pca-dims N` projects features; without --output
+    /// nothing is drawn
+    #[arg(long, value_name = "FILE.safetensors", value_parser = non_empty_path, conflicts_with_all = ["channels", "attention"])]
+    pub fit: Option<PathBuf>,
+    /// Most components of a basis that --fit writes
+    #[arg(long, default_value_t = COMPONENTS, value_name = "N", value_parser = whole::<usize>(1..=u64::MAX), requires = "fit")]
+    pub pca_dims: usize,
     /// Channels of each layer in an aggregated file, in order; every layer becomes an image [default: all channels are one layer]
     #[arg(long, num_args = 1.., value_name = "N", value_parser = whole::<usize>(ANY))]
     pub channels: Vec<usize>,
@@ -28,19 +38,20 @@ pub struct PcaArgs {
     #[arg(long, default_value_t = 512, value_name = "PIXELS", value_parser = whole::<usize>(ANY))]
     pub size: usize,
     /// The images themselves, a folder or pattern: a first column of the sheet, and what attention is laid over; by file name
-    #[arg(long, value_name = "PATTERN", num_args = 1.., value_parser = non_empty_path)]
+    #[arg(long, value_name = "PATTERN", num_args = 1.., value_parser = non_empty_path, requires = "output")]
     pub images: Vec<PathBuf>,
     /// Tokens, counted from 0, whose attention is laid over the images where there are cross-attention maps [default: all but the start]
     #[arg(long, num_args = 1.., value_name = "N", value_parser = whole::<usize>(ANY), requires = "images")]
     pub token: Vec<usize>,
     /// Draw every image in one basis for all inputs of its layer, in which colors can be compared [default: the sheet alone; images are
     /// each drawn in a basis of their own, as the original's]
-    #[arg(long)]
+    #[arg(long, requires = "output")]
     pub common: bool,
-    /// Where several inputs are put side by side, a column each [default: OUTPUT/sheet.png when there are several inputs]
-    #[arg(long, value_name = "FILE.png", value_parser = non_empty_path)]
+    /// Where several inputs are put side by side, a column each; further pages go beside it, FILE-002.png and so on [default:
+    /// OUTPUT/sheet.png when there are several inputs]
+    #[arg(long, value_name = "FILE.png", value_parser = non_empty_path, requires = "output")]
     pub sheet: Option<PathBuf>,
-    /// Most rows of the sheet
+    /// Rows on a page of the sheet
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = whole::<usize>(ANY))]
     pub sheet_rows: usize,
 }

@@ -9,13 +9,15 @@ use super::extract::RunArgs;
 use super::{ANY, non_empty_path, rows, whole};
 
 /// Those of a run's options that say how features are written, or which part of the work is done: scores have none of it.
-const NOT_OF_SCORES: [&str; 9] = [
+const NOT_OF_SCORES: [&str; 11] = [
     "shard",
     "output-dir",
     "aggregate-output",
     "sample-name-first",
     "output-dtype",
     "output-format",
+    "pca",
+    "pca-dims",
     "show-all-layers",
     "offline-lora",
     "offline-lora-filename",

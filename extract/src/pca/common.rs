@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use driftless::vision::Rgb;
-use features::projection::{Basis, COMPONENTS, NoComponents, Positions};
-use features::stores::{Feature, LayerNames, Source};
+use features::projection::{Basis, COMPONENTS, NoComponents, Positions, colored};
+use features::stores::{LayerNames, Source};
 
 use super::NotDrawn;
 use super::pieces::{Cuts, Piece};
-
-/// Standard deviations from black to full color: all but a few outliers of any distribution (Chebyshev: at most 4 of 25).
-const SPREAD: f64 = 5.0;
 
 /// Layer, piece of it, and channels.
 type Key = (String, String, usize);
@@ -23,7 +20,7 @@ pub struct Bases {
 }
 
 fn key(layers: &LayerNames, source: &Source, piece: &Piece) -> Key {
-    (layers.split(&source.name).0.unwrap_or_default(), piece.name.clone(), piece.feature.shape[0])
+    (source.layer(layers).unwrap_or_default(), piece.name.clone(), piece.feature.shape[0])
 }
 
 impl Bases {
@@ -50,27 +47,14 @@ impl Bases {
 
     /// A piece in its layer's basis; `None` where the layer was not among those that the bases were made of.
     pub fn draw(&self, source: &Source, piece: &Piece) -> Option<Result<Rgb, NoComponents>> {
-        Some(drawn(&piece.feature, self.bases.get(&key(&self.layers, source, piece))?))
+        Some(colored(&piece.feature, self.bases.get(&key(&self.layers, source, piece))?))
     }
-}
-
-/// Red, green and blue along the three axes: the mean is gray, and the ends are where few positions are.
-fn drawn(feature: &Feature, basis: &Basis) -> Result<Rgb, NoComponents> {
-    let [channels, height, width] = feature.shape;
-    let scores = basis.scores(&feature.values, channels, height * width)?;
-    let mut pixels = vec![0; COMPONENTS * height * width];
-    for (color, (scores, variance)) in scores.iter().zip(&basis.variance).enumerate() {
-        let width = (SPREAD * variance.sqrt()).max(f64::MIN_POSITIVE);
-        for (pixel, score) in pixels.chunks_exact_mut(COMPONENTS).zip(scores) {
-            // The cast saturates.
-            pixel[color] = ((score / width + 0.5) * 256.0) as u8;
-        }
-    }
-    Ok(Rgb { width, height, pixels })
 }
 
 #[cfg(test)]
 mod tests {
+    use features::stores::Feature;
+
     use super::*;
 
     #[test]
@@ -80,7 +64,7 @@ mod tests {
         let mut all = Positions::new(3);
         [&a, &b].into_iter().for_each(|feature| all.add(&feature.values, 3, 3).unwrap());
         let basis = all.basis(3).unwrap();
-        let (a, b) = (drawn(&a, &basis).unwrap(), drawn(&b, &basis).unwrap());
+        let (a, b) = (colored(&a, &basis).unwrap(), colored(&b, &basis).unwrap());
         // The position (3, 0, 4) is the last of the first and the first of the second; (1, 0, 5) the first and the last.
         assert_eq!(a.pixels[6..], b.pixels[..3]);
         assert_eq!(a.pixels[..3], b.pixels[6..]);

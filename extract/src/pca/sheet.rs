@@ -1,93 +1,156 @@
-//! Images of several feature sets side by side: a column per set, a row per feature, with their names.
+//! Images of several feature sets side by side: a column per set, a row per feature, with their names. Rows come one after the other and go
+//! in pages, each drawn when it is full, so that memory does not grow with their number.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use driftless::vision::{Filter, Rgb, resize};
-use font8x8::legacy::BASIC_LEGACY;
+
+use super::label::{LINE, Letters};
 
 /// Side of an image in the sheet.
-const CELL: usize = 256;
+pub const CELL: usize = 256;
 /// White between images.
 const GAP: usize = 8;
-/// Side of a letter: the font's 8 pixels, doubled.
-const LETTER: usize = 16;
+
+/// Images of one feature, one per column; a set that lacks the feature has none.
+#[derive(Debug)]
+pub struct Row {
+    /// The feature's name.
+    pub name: String,
+    /// At most [`CELL`] wide and high.
+    pub cells: Vec<Option<Rgb>>,
+}
+
+/// A page that is full.
+pub struct Page {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its image.
+    pub image: Rgb,
+}
 
 /// A sheet in the making.
-#[derive(Debug, Default)]
 pub struct Sheet {
+    place: PathBuf,
     columns: Vec<String>,
-    /// By the row's name, then the column's.
-    rows: BTreeMap<String, BTreeMap<String, Rgb>>,
+    rows_per_page: usize,
+    /// Those of the page in hand.
+    rows: Vec<Row>,
+    pages: usize,
+    letters: Letters,
 }
 
 impl Sheet {
-    /// A sheet with columns in this order.
-    pub fn new(columns: impl IntoIterator<Item = String>) -> Self {
-        Self { columns: columns.into_iter().collect(), rows: BTreeMap::new() }
+    /// A sheet with columns in this order, whose first page is the file `place`. A page has one row or more.
+    pub fn new(place: PathBuf, columns: Vec<String>, rows_per_page: usize) -> Self {
+        Self { place, columns, rows_per_page: rows_per_page.max(1), rows: Vec::new(), pages: 0, letters: Letters::new() }
     }
 
-    /// Puts an image in its place.
-    pub fn put(&mut self, row: &str, column: &str, image: &Rgb) {
-        let cell = fitted(image);
-        self.rows.entry(row.to_owned()).or_default().insert(column.to_owned(), cell);
+    /// Adds a row; the page, where that makes one full.
+    pub fn push(&mut self, row: Row) -> Option<Page> {
+        self.rows.push(row);
+        if self.rows.len() < self.rows_per_page { None } else { Some(self.turn()) }
     }
 
-    /// Rows there are.
-    pub fn rows(&self) -> impl Iterator<Item = &str> {
-        self.rows.keys().map(String::as_str)
+    /// The last page, where rows are left, or there were none at all.
+    pub fn finish(&mut self) -> Option<Page> {
+        if self.rows.is_empty() && self.pages > 0 { None } else { Some(self.turn()) }
     }
 
-    /// The image of the sheet.
-    pub fn draw(&self) -> Rgb {
-        let width = GAP + self.columns.len() * (CELL + GAP);
-        let height = GAP + LETTER + self.rows.len() * (GAP + LETTER + GAP + CELL) + GAP;
-        let mut sheet = Rgb::filled(width, height, [255; 3]);
-        for (number, column) in self.columns.iter().enumerate() {
-            write(&mut sheet, column, column_left(number), GAP, CELL);
+    /// Pages that are full.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// The file of a page, counted from 1: the first has the sheet's name, the others their number behind it.
+    pub fn file(&self, page: usize) -> PathBuf {
+        numbered(&self.place, page)
+    }
+
+    fn turn(&mut self) -> Page {
+        self.pages += 1;
+        let rows = std::mem::take(&mut self.rows);
+        Page { path: self.file(self.pages), image: draw(&self.columns, &rows, &self.letters) }
+    }
+}
+
+fn numbered(place: &Path, page: usize) -> PathBuf {
+    if page == 1 {
+        return place.to_owned();
+    }
+    let mut name = place.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{page:03}"));
+    if let Some(extension) = place.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    place.with_file_name(name)
+}
+
+/// A name in as many lines as it takes.
+struct Heading {
+    lines: Vec<String>,
+}
+
+impl Heading {
+    fn height(&self) -> usize {
+        self.lines.len() * LINE
+    }
+
+    fn write(&self, page: &mut Rgb, left: usize, top: usize, letters: &Letters) {
+        for (number, line) in self.lines.iter().enumerate() {
+            letters.write(page, line, left, top + number * LINE);
         }
-        for (number, (name, cells)) in self.rows.iter().enumerate() {
-            let top = GAP + LETTER + number * (GAP + LETTER + GAP + CELL) + GAP;
-            write(&mut sheet, name, GAP, top, width - 2 * GAP);
-            for (number, column) in self.columns.iter().enumerate() {
-                if let Some(cell) = cells.get(column) {
-                    paste(&mut sheet, cell, column_left(number), top + LETTER + GAP);
-                }
-            }
-        }
-        sheet
     }
 }
 
-fn column_left(number: usize) -> usize {
-    GAP + number * (CELL + GAP)
+fn draw(columns: &[String], rows: &[Row], letters: &Letters) -> Rgb {
+    let width = GAP + columns.len() * (CELL + GAP);
+    let heading = |text: &str, width: usize| Heading { lines: letters.lines(text, width) };
+    let heads: Vec<Heading> = columns.iter().map(|column| heading(column, CELL)).collect();
+    let names: Vec<Heading> = rows.iter().map(|row| heading(&row.name, width - 2 * GAP)).collect();
+    let head = heads.iter().map(Heading::height).max().unwrap_or(0);
+    let tallest = |row: &Row| row.cells.iter().flatten().map(|cell| cell.height).max().unwrap_or(0);
+    let below = |(row, name): (&Row, &Heading)| GAP + name.height() + GAP / 2 + tallest(row);
+    let height = GAP + head + rows.iter().zip(&names).map(below).sum::<usize>() + GAP;
+    let mut page = Rgb::filled(width, height, [255; 3]);
+    let mut top = GAP + head;
+    for (number, head) in heads.iter().enumerate() {
+        // Short ones stand at the bottom, over their images.
+        head.write(&mut page, left_of(number), top - head.height(), letters);
+    }
+    for (row, name) in rows.iter().zip(&names) {
+        name.write(&mut page, GAP, top + GAP, letters);
+        let images = top + GAP + name.height() + GAP / 2;
+        for (number, cell) in row.cells.iter().enumerate() {
+            cell.iter().for_each(|cell| paste(&mut page, cell, left_of(number), images));
+        }
+        top = images + tallest(row);
+    }
+    page
 }
 
-/// An image whose long side is the cell's: enlarged by nearest neighbor, so that feature pixels stay visible, reduced bicubic.
-fn fitted(image: &Rgb) -> Rgb {
-    let long = image.width.max(image.height).max(1);
-    let (width, height) = ((image.width * CELL / long).max(1), (image.height * CELL / long).max(1));
-    resize(image, width, height, if long <= CELL { Filter::Nearest } else { Filter::Bicubic })
+fn left_of(column: usize) -> usize {
+    GAP + column * (CELL + GAP)
 }
 
-fn paste(sheet: &mut Rgb, image: &Rgb, left: usize, top: usize) {
+/// Width and height of a cell for what is `width` wide and `height` high: the long side is the cell's.
+pub fn cell_size((width, height): (usize, usize)) -> (usize, usize) {
+    let long = width.max(height).max(1);
+    ((width * CELL / long).max(1), (height * CELL / long).max(1))
+}
+
+/// An image as large as a cell of its own shape: enlarged by nearest neighbor, so that feature pixels stay visible, reduced bicubic.
+pub fn fitted(image: &Rgb) -> Rgb {
+    let (width, height) = cell_size((image.width, image.height));
+    let is_enlarged = image.width.max(image.height) <= CELL;
+    resize(image, width, height, if is_enlarged { Filter::Nearest } else { Filter::Bicubic })
+}
+
+fn paste(page: &mut Rgb, image: &Rgb, left: usize, top: usize) {
     for (y, line) in image.pixels.chunks_exact(3 * image.width).enumerate() {
-        let start = 3 * ((top + y) * sheet.width + left);
-        sheet.pixels[start..start + line.len()].copy_from_slice(line);
-    }
-}
-
-/// Writes as much of a text as fits; a letter that the font lacks becomes a question mark.
-fn write(sheet: &mut Rgb, text: &str, left: usize, top: usize, width: usize) {
-    for (number, letter) in text.chars().take(width / LETTER).enumerate() {
-        let glyph = BASIC_LEGACY.get(letter as usize).unwrap_or(&BASIC_LEGACY['?' as usize]);
-        for y in 0..LETTER {
-            for x in 0..LETTER {
-                if glyph[y / 2] >> (x / 2) & 1 == 1 {
-                    let pixel = 3 * ((top + y) * sheet.width + left + number * LETTER + x);
-                    sheet.pixels[pixel..pixel + 3].fill(0);
-                }
-            }
-        }
+        let start = 3 * ((top + y) * page.width + left);
+        page.pixels[start..start + line.len()].copy_from_slice(line);
     }
 }
 
@@ -95,29 +158,62 @@ fn write(sheet: &mut Rgb, text: &str, left: usize, top: usize, width: usize) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn images_stand_where_they_belong() {
-        let mut sheet = Sheet::new(["plain".to_owned(), "lora".to_owned()]);
-        sheet.put("a", "lora", &Rgb::filled(8, 8, [255, 0, 0]));
-        sheet.put("b", "plain", &Rgb::filled(512, 256, [0, 0, 255]));
-        let image = sheet.draw();
-        assert_eq!(image.width, 8 + 2 * 264);
-        let pixel = |x: usize, y: usize| &image.pixels[3 * (y * image.width + x)..][..3];
-        let first = GAP + LETTER + GAP + LETTER + GAP;
-        let second = first + CELL + GAP + LETTER + GAP;
-        assert_eq!(pixel(column_left(0), first), [255, 255, 255]);
-        assert_eq!(pixel(column_left(1), first), [255, 0, 0]);
-        assert_eq!(pixel(column_left(1) + 255, first + 255), [255, 0, 0]);
-        assert_eq!(pixel(column_left(0), second), [0, 0, 255]);
-        assert_eq!(pixel(column_left(0), second + 128), [255, 255, 255]);
-        // Some black of the names.
-        assert!(image.pixels[..3 * image.width * (GAP + LETTER)].contains(&0));
+    fn sheet(columns: &[&str], rows_per_page: usize) -> Sheet {
+        Sheet::new("out/sheet.png".into(), columns.iter().map(|&column| column.to_owned()).collect(), rows_per_page)
+    }
+
+    fn row(name: &str, cells: Vec<Option<Rgb>>) -> Row {
+        Row { name: name.to_owned(), cells }
     }
 
     #[test]
-    fn long_and_foreign_names_stay_inside() {
-        let mut sheet = Sheet::new(["ein sehr langer Name mit Umlauten äöü und mehr".to_owned()]);
-        sheet.put(&"名前".repeat(50), "x", &Rgb::filled(1, 1, [0; 3]));
-        assert_eq!(sheet.draw().width, 8 + 264);
+    fn images_stand_where_they_belong() {
+        let mut sheet = sheet(&["plain", "lora"], 2);
+        let red = fitted(&Rgb::filled(8, 8, [255, 0, 0]));
+        let blue = fitted(&Rgb::filled(512, 256, [0, 0, 255]));
+        assert_eq!((blue.width, blue.height), (256, 128));
+        assert!(sheet.push(row("a", vec![None, Some(red)])).is_none());
+        let page = sheet.push(row("b", vec![Some(blue), None])).unwrap();
+        let image = page.image;
+        let first = GAP + LINE + GAP + LINE + GAP / 2;
+        let second = first + CELL + GAP + LINE + GAP / 2;
+        assert_eq!((image.width, image.height), (8 + 2 * 264, second + 128 + GAP));
+        let pixel = |x: usize, y: usize| &image.pixels[3 * (y * image.width + x)..][..3];
+        assert_eq!(pixel(left_of(0), first), [255, 255, 255]);
+        assert_eq!(pixel(left_of(1), first), [255, 0, 0]);
+        assert_eq!(pixel(left_of(1) + 255, first + 255), [255, 0, 0]);
+        assert_eq!(pixel(left_of(0), second), [0, 0, 255]);
+        assert_eq!(pixel(left_of(0), second + 127), [0, 0, 255]);
+        assert_eq!(pixel(left_of(0), second + 128), [255, 255, 255]);
+        // Some black of the names.
+        assert!(image.pixels[..3 * image.width * (GAP + LINE)].iter().any(|value| *value < 64));
+    }
+
+    #[test]
+    fn rows_go_on_on_further_pages() {
+        let mut sheet = sheet(&["plain"], 3);
+        let full: Vec<Page> =
+            (0..7).filter_map(|number| sheet.push(row(&number.to_string(), vec![Some(Rgb::filled(9, 9, [0; 3]))]))).collect();
+        let last = sheet.finish().unwrap();
+        let paths: Vec<_> = full.iter().chain([&last]).map(|page| page.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["out/sheet.png", "out/sheet-002.png", "out/sheet-003.png"]);
+        assert!(full[0].image.height == full[1].image.height && last.image.height < full[0].image.height);
+        assert!(sheet.finish().is_none() && sheet.pages() == 3);
+        assert_eq!(numbered(Path::new("x/a.b"), 12), Path::new("x/a-012.b"));
+        assert_eq!(numbered(Path::new("all"), 1000), Path::new("all-1000"));
+    }
+
+    #[test]
+    fn long_names_make_room_for_themselves() {
+        let black = || vec![Some(Rgb::filled(1, 1, [0; 3]))];
+        let height = |column: &str, name: &str| {
+            let mut sheet = sheet(&[column], 1);
+            let page = sheet.push(row(name, black())).unwrap().image;
+            assert_eq!(page.width, 8 + 264);
+            page.height
+        };
+        let short = height("x", "x");
+        assert!(height("the name of a set that says everything about how its features were made", "x") > short + LINE);
+        assert!(height("x", &"名前".repeat(50)) > short + 2 * LINE);
     }
 }
