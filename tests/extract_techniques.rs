@@ -399,6 +399,12 @@ fn features_are_projected() {
     assert_eq!(joined.shape[0], 10);
     assert!(told.contains(&format!("{} B per image", 2 * joined.values.len())), "{told}");
 
+    // A folder without projections is recorded as before there were any.
+    let recorded = |out: &str| {
+        let text = std::fs::read_to_string(here.join(out).join("extract.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["run"]["output.pca_dims"].clone()
+    };
+    assert_eq!([recorded("OUT"), recorded("SMALL")], [Value::Null, 5.into()]);
     // Another number of components, and another basis, are other features; a folder without is none that goes on with.
     let other = |more: &[&str], part: &str| {
         let output = extract(here, &[&float32[..], &["--output_dir", "SMALL"], more].concat());

@@ -70,7 +70,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  extract generate --prompt 'a horse' --at_steps 10,25,50 --output_dir horse")]
     Generate(Box<GenerateArgs>),
     /// Draw features as images: their first three principal components as red, green and blue
-    #[command(after_help = "Examples:\n  extract pca features/plain features/prompt --output images --images 'photos/*.jpg'")]
+    #[command(after_help = "Examples:\n  extract pca features/plain features/prompt --output images --images 'photos/*.jpg'\n  \
+            extract pca features/sample --fit basis.safetensors")]
     Pca(PcaArgs),
     /// Score how far features drift from the image: draws of the noise against each other, a reference, and known warps
     #[command(after_help = "Examples:\n  \

@@ -15,7 +15,7 @@ pub struct PcaArgs {
     /// Feature files (.npy, .safetensors) or folders of them
     #[arg(required = true, value_name = "INPUT", value_parser = non_empty_path)]
     pub inputs: Vec<PathBuf>,
-    /// Folder of the images
+    /// Folder of the images that are drawn
     #[arg(long, required_unless_present = "fit", value_name = "DIR", value_parser = non_empty_path)]
     pub output: Option<PathBuf>,
     /// Write a basis of each layer of all inputs together, on which `extract --pca FILE --pca-dims N` projects features; without --output

@@ -102,7 +102,7 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<S
         }
     }
     if let Some(projection) = &plan.projection {
-        project(&layers, &mut pooled, projection).map_err(|fault| fault.of(&format!("{context}--pca: ")))?;
+        project(&layers, &mut pooled, projection).map_err(|fault| fault.of(&context))?;
     }
     let size = plan.output.dtype.size_in_bytes() as u64;
     let count = |shape: &[usize; 3]| shape.iter().fold(size, |product, side| product.saturating_mul(*side as u64));
@@ -120,7 +120,8 @@ fn select_set(set: &FeatureSet, plan: &RunPlan, config: &UnetConfig) -> Result<S
 fn project(layers: &[LayerId], shapes: &mut [[usize; 3]], projection: &Projection) -> Result<(), Fault> {
     let mut faults = Faults::default();
     for (layer, [channels, ..]) in layers.iter().zip(shapes) {
-        faults.keep(projection.check(*layer, *channels).map_err(Fault::failure));
+        let checked = projection.check(*layer, *channels);
+        faults.keep(checked.map_err(|fault| Fault::of_file(projection.path(), fault).of("--pca ")));
         *channels = projection.dims();
     }
     faults.check()

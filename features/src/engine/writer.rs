@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use candle_core::{DType, Tensor};
+use driftless::error::ArgumentCause;
 use driftless::taps::LayerId;
 
 use crate::inputs::Sample;
@@ -136,7 +137,10 @@ impl Writer<'_, '_> {
             let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
             if image < images {
                 let features = image_of_batch(group, image, self.plan.sets[set].keep.feature_resize)?;
-                return Ok(self.plan.projection.iter().fold(features, |features, projection| projected(features, projection)));
+                return match &self.plan.projection {
+                    Some(projection) => projected(features, projection),
+                    None => Ok(features),
+                };
             }
             image -= images;
         }
@@ -165,14 +169,13 @@ impl Writer<'_, '_> {
 }
 
 /// Features along the axes of their layers' bases.
-fn projected(features: ImageFeatures, projection: &Projection) -> ImageFeatures {
+fn projected(features: ImageFeatures, projection: &Projection) -> driftless::Result<ImageFeatures> {
     let of = |(layer, feature): (LayerId, Feature)| {
         let [channels, height, width] = feature.shape;
         // Selections were checked, so that every layer has a basis.
-        match projection.apply(layer, &feature.values, channels) {
-            Some(values) => (layer, Feature { shape: [projection.dims(), height, width], values }),
-            None => (layer, feature),
-        }
+        let values = projection.apply(layer, &feature.values, channels);
+        let values = values.map_err(|fault| driftless::Error::argument("--pca", ArgumentCause::above(fault)))?;
+        Ok((layer, Feature { shape: [projection.dims(), height, width], values }))
     };
     features.into_iter().map(of).collect()
 }

@@ -28,4 +28,7 @@ pub enum BasisFault {
     Components { layer: String, there: usize, wanted: usize },
     #[error("`{layer}` is no map of features and is not projected; leave it out, or extract it in a run without --pca")]
     NotFeatures { layer: String },
+    /// Memory is short.
+    #[error(transparent)]
+    Tensors(#[from] candle_core::Error),
 }

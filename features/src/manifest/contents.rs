@@ -31,6 +31,7 @@ impl FileRecord {
         self.sha256 == other.sha256
     }
 
+    /// A file that holds what has this hash.
     #[cfg(test)]
     pub fn holding(hash: &str) -> Self {
         Self { bytes: 0, changed: String::new(), sha256: hash.to_owned() }

@@ -148,20 +148,15 @@ impl Basis {
         if values.iter().any(|value| !value.is_finite()) {
             return Err(NoComponents::NotFinite);
         }
-        Ok(along(&self.axes, &self.mean, values, positions))
+        let along = |axis: &Vec<f64>| {
+            let mut scores = vec![0.0; positions];
+            for ((row, weight), mean) in values.chunks_exact(positions.max(1)).zip(axis).zip(&self.mean) {
+                scores.iter_mut().zip(row).for_each(|(score, value)| *score += weight * (f64::from(*value) - mean));
+            }
+            scores
+        };
+        Ok(self.axes.iter().map(along).collect())
     }
-}
-
-/// Positions without the mean along each axis. `values` holds as many rows of `positions` numbers as there are channels.
-pub(super) fn along(axes: &[Vec<f64>], mean: &[f64], values: &[f32], positions: usize) -> Vec<Vec<f64>> {
-    let along = |axis: &Vec<f64>| {
-        let mut scores = vec![0.0; positions];
-        for ((row, weight), mean) in values.chunks_exact(positions.max(1)).zip(axis).zip(mean) {
-            scores.iter_mut().zip(row).for_each(|(score, value)| *score += weight * (f64::from(*value) - mean));
-        }
-        scores
-    };
-    axes.iter().map(along).collect()
 }
 
 fn mean(row: &[f32]) -> f64 {

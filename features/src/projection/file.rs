@@ -3,7 +3,7 @@
 //! to `[n, h, w]` as by its `transform`: the first n components of each position without the mean.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use driftless::formats::{WeightFile, write_safetensors};
@@ -11,11 +11,13 @@ use driftless::taps::{BlockTap, LayerId};
 use sha2::{Digest, Sha256};
 
 use super::Basis;
-use super::common::along;
 use crate::fault::{BasisFault, Fault};
 
 /// The form of the file, under `format` in its metadata.
 const FORMAT: &str = "driftless-pca-1";
+
+/// Layers that a message names.
+const SHOWN: usize = 4;
 
 /// Writes a basis per layer, whole or not at all.
 ///
@@ -61,6 +63,7 @@ pub fn has_basis(layer: LayerId) -> bool {
 /// What features of each layer are projected on.
 #[derive(Clone, Debug)]
 pub struct Projection {
+    path: PathBuf,
     dims: usize,
     layers: BTreeMap<String, Axes>,
     contents: String,
@@ -70,7 +73,9 @@ pub struct Projection {
 #[derive(Clone, Debug)]
 struct Axes {
     mean: Vec<f64>,
-    axes: Vec<Vec<f64>>,
+    components: usize,
+    /// Row by row, as many as there are components.
+    axes: Vec<f64>,
 }
 
 impl Projection {
@@ -98,14 +103,19 @@ impl Projection {
         for layer in names {
             let axes = Axes::read(&file, layer, &wrong)?;
             contents.update(layer.as_bytes());
-            for values in axes.axes.iter().chain([&axes.mean]) {
-                contents.update(values.len().to_le_bytes());
+            for values in [&axes.axes, &axes.mean] {
+                contents.update((values.len() as u64).to_le_bytes());
                 values.iter().for_each(|value| contents.update(value.to_le_bytes()));
             }
             layers.insert(layer.to_owned(), axes);
         }
         let contents = contents.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { dims, layers, contents })
+        Ok(Self { path: path.to_owned(), dims, layers, contents })
+    }
+
+    /// The file of the bases.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Channels of what is projected.
@@ -123,30 +133,44 @@ impl Projection {
     /// # Errors
     /// When they cannot.
     pub fn check(&self, layer: LayerId, channels: usize) -> Result<(), BasisFault> {
+        self.checked(layer, channels).map(|_| ())
+    }
+
+    fn checked(&self, layer: LayerId, channels: usize) -> Result<&Axes, BasisFault> {
         let name = layer.to_string();
         if !has_basis(layer) {
             return Err(BasisFault::NotFeatures { layer: name });
         }
-        let Some(Axes { mean, axes }) = self.layers.get(&name) else {
-            let there = self.layers.keys().map(|layer| format!("`{layer}`")).collect::<Vec<_>>().join(", ");
+        let Some(axes) = self.layers.get(&name) else {
+            let mut there: Vec<String> = self.layers.keys().take(SHOWN).map(|layer| format!("`{layer}`")).collect();
+            there.extend(self.layers.len().checked_sub(SHOWN).filter(|more| *more > 0).map(|more| format!("{more} more")));
+            let there = there.join(", ");
             return Err(BasisFault::OtherLayer { layer: name, there });
         };
-        if mean.len() != channels {
-            return Err(BasisFault::Channels { layer: name, expected: mean.len(), found: channels });
+        if axes.mean.len() != channels {
+            return Err(BasisFault::Channels { layer: name, expected: axes.mean.len(), found: channels });
         }
-        match axes.len() < self.dims {
-            true => Err(BasisFault::Components { layer: name, there: axes.len(), wanted: self.dims }),
-            false => Ok(()),
+        match axes.components < self.dims {
+            true => Err(BasisFault::Components { layer: name, there: axes.components, wanted: self.dims }),
+            false => Ok(axes),
         }
     }
 
-    /// A layer's feature, `channels` rows of numbers, along the axes: `dims` rows, which are not finite where a position is not. `None`
-    /// for a feature that [`Self::check`] refuses.
-    pub fn apply(&self, layer: LayerId, values: &[f32], channels: usize) -> Option<Vec<f32>> {
-        let Axes { mean, axes } = self.layers.get(&layer.to_string()).filter(|axes| axes.mean.len() == channels)?;
-        let positions = values.len().checked_div(channels)?;
-        let scores = along(axes.get(..self.dims)?, mean, values, positions);
-        Some(scores.into_iter().flatten().map(|score| score as f32).collect())
+    /// A layer's feature, `channels` rows of numbers, along the axes: `dims` rows, which are not finite where a position is not.
+    ///
+    /// # Errors
+    /// When [`Self::check`] refuses it, or memory is short.
+    pub fn apply(&self, layer: LayerId, values: &[f32], channels: usize) -> Result<Vec<f32>, BasisFault> {
+        let Axes { mean, axes, .. } = self.checked(layer, channels)?;
+        let positions = values.len() / mean.len();
+        if positions == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = values.chunks_exact(positions).zip(mean);
+        let centered: Vec<f64> = rows.flat_map(|(row, mean)| row.iter().map(move |value| f64::from(*value) - mean)).collect();
+        let centered = Tensor::from_vec(centered, (channels, positions), &Device::Cpu)?;
+        let axes = Tensor::from_slice(&axes[..self.dims * channels], (self.dims, channels), &Device::Cpu)?;
+        Ok(axes.matmul(&centered)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 }
 
@@ -179,7 +203,7 @@ impl Axes {
         };
         let (mean, axes) = (values(mean)?, values(axes)?);
         values(variance)?;
-        Ok(Self { mean, axes: axes.chunks_exact(channels).map(<[f64]>::to_vec).collect() })
+        Ok(Self { mean, components, axes })
     }
 }
 

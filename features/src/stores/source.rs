@@ -110,7 +110,7 @@ pub fn find_features(inputs: &[PathBuf]) -> Result<Vec<Source>> {
         let (root, files) = match input.is_dir() {
             true => (input.clone(), features_below(input)?),
             false if input.is_file() => (input.parent().map_or_else(PathBuf::new, Path::to_owned), vec![input.clone()]),
-            false => return Err(SourceFault::NotFound { path: input.clone() }.into()),
+            false => return Err(SourceFault::NotFound { path: input.clone() }),
         };
         if files.is_empty() {
             return Err(SourceFault::NoFeature { folder: input.clone() });
