@@ -75,6 +75,10 @@ fn gallery(png: &[u8]) -> Result<Gallery, NotPng> {
     Ok(Gallery { caption: "Features in one common basis per layer.".to_owned(), exhibits })
 }
 
+/// The report, with this image wherever one is shown.
+///
+/// # Errors
+/// When the bytes are no PNG file.
 pub fn report(png: &[u8]) -> Result<Report, NotPng> {
     let section = |heading: &str, blocks| Section { heading: heading.to_owned(), blocks };
     let command = "extract score --config sets.toml --draws 4 --timesteps 50,261,500 --warps 2 --output scores".to_owned();

@@ -1,6 +1,7 @@
 //! The scores of some images: all draws, sets and timesteps, with what they share made once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use candle_core::Tensor;
 use driftless::vision::Rgb;
@@ -16,7 +17,7 @@ use super::exhibit::{Exhibit, Exhibits};
 use super::levels::{Level, Levels};
 use super::lines::Line;
 use super::settings::ShiftSettings;
-use super::{Error, Result};
+use super::{Result, Unscored};
 use crate::score;
 use crate::warp::Warp;
 
@@ -147,6 +148,19 @@ impl<'a> Measure<'a> {
         if level.set == self.levels.reference_set && !level.t.is_clean() {
             prepared.anchors = Some((level.t, draws.clone()));
         }
+        let lines = self.lines(prepared, level, &draws, &warped)?;
+        let first = draws.into_iter().next().unwrap_or_default();
+        for ((scored, lines), features) in prepared.scored.iter_mut().zip(lines).zip(first) {
+            scored.lines.extend(lines);
+            if let Some(exhibit) = scored.exhibit.as_mut().filter(|_| self.exhibits.shows(level)) {
+                exhibit.features.push((level.set, features));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines of every layer, by image.
+    fn lines(&self, prepared: &Prepared, level: Level, draws: &Draws, warped: &Draws) -> Result<Vec<Vec<Line>>> {
         let anchors = prepared.anchors.as_ref().filter(|(t, _)| *t == level.t).map(|(_, anchors)| anchors);
         let samples = prepared.images.samples();
         let mut lines = Vec::with_capacity(samples.len());
@@ -163,7 +177,7 @@ impl<'a> Measure<'a> {
             let scores: Vec<_> = all.par_iter().map(Compared::scores).collect();
             let mut own = Vec::new();
             for ((layer, _), scores) in draws[0][image].iter().zip(scores) {
-                let fault = |fault| Error::Score {
+                let fault = |fault| Unscored {
                     image: sample.name.clone(),
                     set: self.levels.names[level.set].clone(),
                     layer: layer.to_string(),
@@ -175,14 +189,7 @@ impl<'a> Measure<'a> {
             }
             lines.push(own);
         }
-        let first = draws.into_iter().next().unwrap_or_default();
-        for ((scored, lines), features) in prepared.scored.iter_mut().zip(lines).zip(first) {
-            scored.lines.extend(lines);
-            if let Some(exhibit) = scored.exhibit.as_mut().filter(|_| self.exhibits.shows(level)) {
-                exhibit.features.push((level.set, features));
-            }
-        }
-        Ok(())
+        Ok(lines)
     }
 
     fn line(&self, level: Level, layer: &str, score: &'static str, value: f64) -> Line {
@@ -238,11 +245,10 @@ impl<'a> Measure<'a> {
     ) -> Result<&'p [Rgb]> {
         let model_place = self.plan.models.ids().position(|id| id == model).unwrap_or_default();
         let key = (model_place, self.plan.sets[level.id].pass.seed, number);
-        if !prepared.round_trips.contains_key(&key) {
-            let images = self.drawing.decode(model, &imagined.latents)?;
-            prepared.round_trips.insert(key, images);
-        }
-        Ok(prepared.round_trips.get(&key).map_or(&[], Vec::as_slice))
+        Ok(match prepared.round_trips.entry(key) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => place.insert(self.drawing.decode(model, &imagined.latents)?),
+        })
     }
 }
 

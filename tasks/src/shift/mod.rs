@@ -59,18 +59,8 @@ pub enum Error {
     #[error(transparent)]
     Features(#[from] features::Error),
     /// Features that cannot be scored.
-    #[error("{image}: set `{set}`, `{layer}`: {fault}")]
-    Score {
-        /// The image's name.
-        image: String,
-        /// The set's.
-        set: String,
-        /// The layer's id.
-        layer: String,
-        /// Why not.
-        #[source]
-        fault: ScoreFault,
-    },
+    #[error(transparent)]
+    Score(Box<Unscored>),
     /// A file of this output that cannot be used.
     #[error("{}: {cause}; remove it, or the folder, and run the same command again", path.display())]
     Output {
@@ -80,6 +70,27 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// A layer of an image that has no scores.
+#[derive(Debug, thiserror::Error)]
+#[error("{image}: set `{set}`, `{layer}`: {fault}")]
+pub struct Unscored {
+    /// The image's name.
+    pub image: String,
+    /// The set's.
+    pub set: String,
+    /// The layer's id.
+    pub layer: String,
+    /// Why not.
+    #[source]
+    pub fault: ScoreFault,
+}
+
+impl From<Unscored> for Error {
+    fn from(unscored: Unscored) -> Self {
+        Self::Score(Box::new(unscored))
+    }
 }
 
 impl From<Fault> for Error {

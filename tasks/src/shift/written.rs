@@ -11,7 +11,7 @@ use features::{Event, Observer};
 use super::lines::{self, Line};
 use super::settings::ShiftFault;
 use super::summary::{self, Summary};
-use super::{Error, Result, page};
+use super::{Error, Result, Unscored, page};
 use crate::score::draw_consistency;
 
 /// The name of the set.
@@ -90,7 +90,7 @@ fn consistency(image: &str, layer: &str, draws: &[Draw]) -> Result<Line> {
     let sources = draws.iter().filter_map(|draw| draw.get(image)?.get(layer));
     let read = |source: &Source| source.read().map_err(|fault| Error::from(Fault::failure(FaultCause::above(fault))));
     let features = sources.map(|source| Ok(read(source)?.feature)).collect::<Result<Vec<Feature>>>()?;
-    let value = draw_consistency(&features.iter().collect::<Vec<_>>()).map_err(|fault| Error::Score {
+    let value = draw_consistency(&features.iter().collect::<Vec<_>>()).map_err(|fault| Unscored {
         image: image.to_owned(),
         set: SET.to_owned(),
         layer: layer.to_owned(),
