@@ -1,53 +1,100 @@
 //! Text in images: names of any length, in lines.
 
-use ab_glyph_rasterizer::{Point, Rasterizer, point};
-use driftless::vision::Rgb;
-use skrifa::instance::{LocationRef, Size};
-use skrifa::metrics::GlyphMetrics;
-use skrifa::outline::{DrawSettings, OutlineGlyphCollection, OutlinePen};
-use skrifa::{FontRef, GlyphId, MetadataProvider};
+use std::collections::HashMap;
 
-/// Latin, Greek and Cyrillic letters; `extract/fonts/README.md` says where it is from.
-const FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans-subset.ttf");
-/// Pixels of an em.
+use anyhow::{Context, Result, bail};
+use driftless::vision::{Image, Rgb};
+
+/// Latin, Greek and Cyrillic letters as they are drawn, and where each is among them; `extract/fonts/README.md` says how both are made.
+const ATLAS: &[u8] = include_bytes!("../../fonts/letters.png");
+const TABLE: &str = include_str!("../../fonts/letters.csv");
+/// Columns of the atlas for one pixel: letters begin at any of these parts of a pixel, else the gaps between them would be uneven.
+const FINE: usize = 4;
+/// Pixels of an em in the atlas.
 const EM: usize = 16;
+/// What advances are counted in: parts of an em.
+const UNITS: f32 = 2048.0;
 /// Pixels from one line to the next.
 pub const LINE: usize = 20;
 /// Pixels from a line's top to where its letters stand; what hangs below, and accents above, fit into the rest.
 const BASELINE: usize = 15;
-/// Around the letters: no glyph of the font reaches further beyond its place.
+/// Around the letters: none reaches further beyond its place, which is asked when the table is read.
 const MARGIN: usize = 2 * EM;
-/// Shown in the place of a letter that the font lacks.
+/// Shown in the place of a letter that the atlas lacks.
 const REPLACEMENT: char = '\u{FFFD}';
 
-/// Letters of the font.
+/// All letters that there are.
 pub struct Letters {
-    font: FontRef<'static>,
-    size: Size,
+    /// Coverage of each column of the atlas, 0..=255.
+    atlas: Vec<u8>,
+    stride: usize,
+    glyphs: HashMap<char, Glyph>,
+    replacement: Glyph,
+}
+
+/// A rectangle of the atlas, and how it lies to the place where a letter is written.
+#[derive(Clone, Copy)]
+struct Glyph {
+    x: usize,
+    y: usize,
+    /// In columns of the atlas.
+    width: usize,
+    height: usize,
+    /// Where its first column and row lie in a field of `MARGIN` around the place, in columns of the atlas and in rows.
+    left: usize,
+    top: usize,
+    /// Pixels from here to the next letter.
+    advance: f32,
+}
+
+impl Glyph {
+    /// Reads a row of the table: the code point, then x, y, width, height, left, top, advance.
+    fn read(row: &str) -> Result<(char, Self)> {
+        let (code, numbers) = row.split_once(',').context("a row of one value")?;
+        let code = char::from_u32(u32::from_str_radix(code, 16)?).context("no code point")?;
+        let numbers = numbers.split(',').map(str::parse).collect::<Result<Vec<i16>, _>>()?;
+        let [x, y, width, height, left, top, advance] = numbers[..] else { bail!("a row of {} numbers", numbers.len()) };
+        let within = |start: i32, size: i16, side: usize| {
+            let (start, size) = (usize::try_from(start)?, usize::try_from(size)?);
+            if start + size > side {
+                bail!("U+{:04X} reaches beyond the margin", u32::from(code));
+            }
+            Ok(start)
+        };
+        let left = within((FINE * MARGIN) as i32 + i32::from(left), width, 2 * FINE * MARGIN)?;
+        let top = within((MARGIN + BASELINE) as i32 - i32::from(top), height, LINE + 2 * MARGIN)?;
+        let (x, y, width, height) = (x.try_into()?, y.try_into()?, width.try_into()?, height.try_into()?);
+        // Without a sign: no letter then lies outside of the width of its line and the margins.
+        let advance = u16::try_from(advance)?;
+        Ok((code, Self { x, y, width, height, left, top, advance: f32::from(advance) * EM as f32 / UNITS }))
+    }
 }
 
 impl Letters {
-    /// Reads the font.
+    /// Reads the letters.
     pub fn new() -> Self {
-        // The font is a part of the program, and a test reads it.
-        let font = FontRef::new(FONT).expect("the font of the program is one");
-        Self { font, size: Size::new(EM as f32) }
+        // They are a part of the program, and a test reads them.
+        Self::read(ATLAS, TABLE).expect("the letters of the program are whole")
     }
 
-    fn glyphs(&self, text: &str) -> Vec<GlyphId> {
-        let map = self.font.charmap();
-        let replacement = map.map(REPLACEMENT).unwrap_or_default();
-        text.chars().map(|letter| map.map(letter).unwrap_or(replacement)).collect()
+    fn read(atlas: &[u8], table: &str) -> Result<Self> {
+        let atlas = Image::from_bytes(atlas, "letters.png")?.to_rgb();
+        let glyphs: HashMap<char, Glyph> = table.lines().skip(1).map(Glyph::read).collect::<Result<_>>()?;
+        if let Some((code, _)) = glyphs.iter().find(|(_, at)| at.x + at.width > atlas.width || at.y + at.height > atlas.height) {
+            bail!("U+{:04X} lies outside of the atlas", u32::from(*code));
+        }
+        let replacement = *glyphs.get(&REPLACEMENT).context("no replacement")?;
+        // Gray: red, green and blue are the same.
+        Ok(Self { stride: atlas.width, atlas: atlas.pixels.into_iter().step_by(3).collect(), glyphs, replacement })
     }
 
-    fn metrics(&self) -> GlyphMetrics<'static> {
-        self.font.glyph_metrics(self.size, LocationRef::default())
+    fn glyphs<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a Glyph> {
+        text.chars().map(|letter| self.glyphs.get(&letter).unwrap_or(&self.replacement))
     }
 
     /// Pixels that a text takes in a line.
     fn width(&self, text: &str) -> f32 {
-        let metrics = self.metrics();
-        self.glyphs(text).into_iter().map(|glyph| metrics.advance_width(glyph).unwrap_or_default()).sum()
+        self.glyphs(text).map(|glyph| glyph.advance).sum()
     }
 
     /// A text in lines of at most `width` pixels, at least one letter each: broken behind spaces and what stands between the words of
@@ -81,79 +128,28 @@ impl Letters {
 
     /// Writes a line in black, its upper left corner at (`left`, `top`). What would lie outside of the image is left out.
     pub fn write(&self, image: &mut Rgb, line: &str, left: usize, top: usize) {
-        let width = self.width(line).ceil() as usize;
-        let mut pen = Pen::new(width + 2 * MARGIN, LINE + 2 * MARGIN);
-        let (metrics, outlines) = (self.metrics(), self.font.outline_glyphs());
-        let mut x = MARGIN as f32;
+        // Columns of ink, 0..=255 each, summed up by the pixel: letters that touch each other leave no seam.
+        let (width, height) = (self.width(line).ceil() as usize + 2 * MARGIN, LINE + 2 * MARGIN);
+        let mut ink = vec![0_u32; width * height];
+        let mut x = 0.0;
         for glyph in self.glyphs(line) {
-            pen.origin = point(x, (MARGIN + BASELINE) as f32);
-            self.outline(&outlines, glyph, &mut pen);
-            x += metrics.advance_width(glyph).unwrap_or_default();
+            let start = glyph.left + (x * FINE as f32).round() as usize;
+            for row in 0..glyph.height {
+                let from = (glyph.y + row) * self.stride + glyph.x;
+                for (column, value) in self.atlas[from..from + glyph.width].iter().enumerate() {
+                    ink[(glyph.top + row) * width + (start + column) / FINE] += u32::from(*value);
+                }
+            }
+            x += glyph.advance;
         }
-        pen.raster.for_each_pixel_2d(|x, y, coverage| {
-            let place = |at: u32, start: usize, side: usize| (at as usize + start).checked_sub(MARGIN).filter(|at| *at < side);
-            if let (Some(x), Some(y)) = (place(x, left, image.width), place(y, top, image.height)) {
+        for (at, ink) in ink.into_iter().enumerate().filter(|(_, ink)| *ink > 0) {
+            let place = |at: usize, start: usize, side: usize| (at + start).checked_sub(MARGIN).filter(|at| *at < side);
+            if let (Some(x), Some(y)) = (place(at % width, left, image.width), place(at / width, top, image.height)) {
                 let pixel = 3 * (y * image.width + x);
-                let paper = 1.0 - coverage.clamp(0.0, 1.0);
+                let paper = 1.0 - (ink as f32 / (255 * FINE) as f32).min(1.0);
                 image.pixels[pixel..pixel + 3].iter_mut().for_each(|value| *value = (f32::from(*value) * paper).round() as u8);
             }
-        });
-    }
-
-    fn outline(&self, outlines: &OutlineGlyphCollection, glyph: GlyphId, pen: &mut Pen) {
-        let settings = DrawSettings::unhinted(self.size, LocationRef::default());
-        // A space has no outline; that of every other glyph is read by a test.
-        let _ = outlines.get(glyph).map(|outline| outline.draw(settings, pen));
-    }
-}
-
-/// Takes outlines, whose y goes up, into a raster, whose y goes down.
-struct Pen {
-    raster: Rasterizer,
-    /// Where the glyph stands.
-    origin: Point,
-    start: Point,
-    last: Point,
-}
-
-impl Pen {
-    fn new(width: usize, height: usize) -> Self {
-        let origin = point(0.0, 0.0);
-        Self { raster: Rasterizer::new(width, height), origin, start: origin, last: origin }
-    }
-
-    fn at(&self, x: f32, y: f32) -> Point {
-        point(self.origin.x + x, self.origin.y - y)
-    }
-}
-
-impl OutlinePen for Pen {
-    fn move_to(&mut self, x: f32, y: f32) {
-        self.start = self.at(x, y);
-        self.last = self.start;
-    }
-
-    fn line_to(&mut self, x: f32, y: f32) {
-        let to = self.at(x, y);
-        self.raster.draw_line(self.last, to);
-        self.last = to;
-    }
-
-    fn quad_to(&mut self, cx0: f32, cy0: f32, x: f32, y: f32) {
-        let (control, to) = (self.at(cx0, cy0), self.at(x, y));
-        self.raster.draw_quad(self.last, control, to);
-        self.last = to;
-    }
-
-    fn curve_to(&mut self, cx0: f32, cy0: f32, cx1: f32, cy1: f32, x: f32, y: f32) {
-        let (first, second, to) = (self.at(cx0, cy0), self.at(cx1, cy1), self.at(x, y));
-        self.raster.draw_cubic(self.last, first, second, to);
-        self.last = to;
-    }
-
-    fn close(&mut self) {
-        self.raster.draw_line(self.last, self.start);
-        self.last = self.start;
+        }
     }
 }
 
@@ -172,15 +168,39 @@ mod tests {
 
     #[test]
     fn every_glyph_of_the_font_is_drawn_inside_its_margin() {
-        let letters = Letters::new();
-        let (map, outlines) = (letters.font.charmap(), letters.font.outline_glyphs());
-        for (code, glyph) in map.mappings() {
-            let settings = DrawSettings::unhinted(letters.size, LocationRef::default());
-            let mut pen = Pen::new(2 * MARGIN, 2 * MARGIN);
-            pen.origin = point(MARGIN as f32, MARGIN as f32);
-            outlines.get(glyph).unwrap().draw(settings, &mut pen).unwrap_or_else(|error| panic!("U+{code:04X}: {error}"));
+        let letters = Letters::read(ATLAS, TABLE).unwrap();
+        assert_eq!(letters.glyphs.len(), TABLE.lines().count() - 1);
+        assert!(letters.glyphs.len() > 500);
+        for (letter, glyph) in &letters.glyphs {
+            let inked = (0..glyph.height).flat_map(|row| {
+                let from = (glyph.y + row) * letters.stride + glyph.x;
+                &letters.atlas[from..from + glyph.width]
+            });
+            let has_ink = inked.copied().max() > Some(127);
+            assert_eq!(has_ink, !letter.is_whitespace(), "U+{:04X}", u32::from(*letter));
+            letters.write(&mut Rgb::filled(MARGIN, LINE, [255; 3]), &letter.to_string(), 0, 0);
         }
-        assert!(map.mappings().count() > 500);
+    }
+
+    #[test]
+    fn letters_that_are_not_whole_are_refused() {
+        let header = "code,x,y,width,height,left,top,advance\n";
+        let refused = |rows: &str| Letters::read(ATLAS, &format!("{header}{rows}")).err().unwrap().to_string();
+        assert_eq!(refused(""), "no replacement");
+        assert_eq!(refused("FFFD,1020,0,5,4,0,4,2048"), "U+FFFD lies outside of the atlas");
+        assert_eq!(refused("FFFD,0,0,300,4,0,4,2048"), "U+FFFD reaches beyond the margin");
+        assert_eq!(refused("FFFD,0,0,4"), "a row of 3 numbers");
+        for rows in [
+            "FFFD",
+            "FFFD,0,0,4,4,0,x,2048",
+            "D800,0,0,4,4,0,4,2048",
+            "FFFD,-1,0,4,4,0,4,2048",
+            "FFFD,0,0,4,4,-999,4,2048",
+            "FFFD,0,0,4,4,0,4,-1",
+        ] {
+            refused(rows);
+        }
+        assert!(Letters::read(&ATLAS[..64], TABLE).is_err());
     }
 
     #[test]
