@@ -153,11 +153,13 @@ impl Shift {
         let _lock = identity::lock(folder)?;
         let records = Records::new(folder);
         let exhibits = Exhibits::new(&records, &self.settings);
-        identity::enter(folder, &self.settings, run.manifest(around.controls, identity::known(folder))?, plan.overwrite)?;
-        remove_stale([folder.as_path(), &records.folder]);
+        let now = run.manifest(around.controls, identity::known(folder))?;
         if plan.overwrite {
+            // Before the settings are written, so that a run that is killed in between leaves no records of others under them.
             records.clear()?;
         }
+        identity::enter(folder, &self.settings, now, plan.overwrite)?;
+        remove_stale([folder.as_path(), &records.folder]);
         let is_done = |sample: &Sample| records.has(sample) && (!exhibits.wants(sample) || exhibits.has(sample));
         let groups = plan.samples.chunk_by(|a, b| a.index / plan.batch_size == b.index / plan.batch_size);
         let batches: Vec<&[Sample]> = groups.filter(|batch| !batch.iter().all(is_done)).collect();
