@@ -176,7 +176,7 @@ fn scores_are_those_of_written_features() {
 fn a_run_goes_on_with_what_is_there_and_with_nothing_else() {
     let folder = folder(SETS.split("[[set]]\nname = 'lora").next().unwrap());
     let here = folder.path();
-    let few = ["--draws", "2", "--timesteps", "100", "--warps", "1", "--pictures", "1", "--batch-size", "1"];
+    let few = ["--draws", "2", "--timesteps", "100", "--warps", "1", "--shown-images", "1", "--batch-size", "1"];
     succeeded(&score(here, &few));
     let all = testkit::files(&here.join("OUT"));
     for lost in ["images/train1.csv", "images/train0.safetensors"] {
@@ -184,11 +184,11 @@ fn a_run_goes_on_with_what_is_there_and_with_nothing_else() {
         succeeded(&score(here, &few));
         assert_eq!(testkit::files(&here.join("OUT")), all, "{lost}");
     }
-    let other = ["--draws", "3", "--timesteps", "100,261", "--warps", "1", "--pictures", "1", "--img-size", "64"];
+    let other = ["--draws", "3", "--timesteps", "100,261", "--warps", "1", "--shown-images", "1", "--img-size", "64"];
     let refused = score(here, &other);
     let text = message(&refused);
     assert_eq!(refused.status.code(), Some(1));
-    for part in ["--draws was 2, is 3", "--timesteps was [100], is [100, 261]", "img_size was 128, is 64", "--overwrite"] {
+    for part in ["--draws was 2, is 3", "--timesteps was [100], is [100,261]", "img_size was 128, is 64", "--overwrite"] {
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
     assert_eq!(testkit::files(&here.join("OUT")), all);
@@ -232,7 +232,7 @@ fn what_cannot_be_scored_is_said() {
 fn an_exhibit_holds_what_the_report_shows() {
     let folder = folder(SETS.split("[[set]]\nname = 'clean").next().unwrap());
     let here = folder.path();
-    succeeded(&score(here, &["--draws", "2", "--timesteps", "20,100,261", "--warps", "0", "--pictures", "2"]));
+    succeeded(&score(here, &["--draws", "2", "--timesteps", "20,100,261", "--warps", "0", "--shown-images", "2"]));
     let file = WeightFile::open(here.join("OUT/images/train1.safetensors")).unwrap();
     let names: Vec<&str> = file.names().collect();
     assert!(names.contains(&"photo") && names.contains(&"imagined/1"));

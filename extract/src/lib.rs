@@ -9,8 +9,8 @@
 //! | `request` | the command line, in the form of a configuration file | `args` |
 //! | `generate` | features of an image that is being generated | `model`, `args` |
 //! | `layers` | every layer id with its shape | `model`, `args` |
-//! | `pca` | features as images | `args` |
-//! | `model` | the model to read from | |
+//! | `pca` | features as images | `args`, `terminal` |
+//! | `model` | the models to read from, and what computes | `args` |
 //! | `args` | the command line | |
 
 mod args;

@@ -8,14 +8,17 @@ use candle_core::DType;
 use driftless::hub::{self, HubOptions};
 use driftless::model_family::ModelFamily;
 use driftless::model_family::Network;
-use driftless::pipeline::ModelFiles;
+use driftless::pipeline::{ModelFiles, ModelOptions};
 use driftless::unet::UnetConfig;
 use driftless::weights::ModelWeights;
 use driftless_cli::Console;
+use driftless_cli::device::{self, set_threads};
 use features::engine::{LocalModel, Run};
 use features::ids::IdMap;
 use features::plan::{ControlChoice, RunPlan, Settings};
 use features::set::ModelChoice;
+
+use crate::args::Hardware;
 
 /// Finds a model, downloading it if it is a hub id.
 ///
@@ -35,11 +38,30 @@ pub fn find(choice: &ModelChoice, dtype: DType, console: &Console) -> Result<Loc
     Ok(LocalModel { path, base, unet: choice.unet.clone() })
 }
 
-/// The models of a plan, of the family that `--version` names where it names one.
+/// What a run is computed with.
+pub struct Equipment {
+    /// Threads of the CPU.
+    pub threads: usize,
+    /// Where and in which type.
+    pub options: ModelOptions,
+    /// The models of the plan.
+    pub models: IdMap<ModelChoice, LocalModel>,
+}
+
+/// Opens the device and finds the models of a plan.
 ///
 /// # Errors
-/// When one is neither here nor on the hub, or of another family.
-pub fn find_all(plan: &RunPlan, settings: &Settings, dtype: DType, console: &Console) -> Result<IdMap<ModelChoice, LocalModel>> {
+/// When the device cannot be opened, or a model is neither here nor on the hub, or of another family than `--version` names.
+pub fn equip(plan: &RunPlan, settings: &Settings, hardware: Hardware, console: &Console) -> Result<Equipment> {
+    let threads = set_threads(settings.threads)?;
+    let device = device::open(hardware.device)?;
+    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
+    let models = find_all(plan, settings, dtype, console)?;
+    Ok(Equipment { threads, options: ModelOptions { dtype, device, base: None, unet: None }, models })
+}
+
+/// The models of a plan, of the family that `--version` names where it names one.
+fn find_all(plan: &RunPlan, settings: &Settings, dtype: DType, console: &Console) -> Result<IdMap<ModelChoice, LocalModel>> {
     plan.models.try_map(|_, choice| {
         let model = find(choice, dtype, console)?;
         match settings.version {

@@ -1,8 +1,6 @@
 //! Extraction, told on the terminal: what will be done, how far it is, how it ended.
 
 use anyhow::{Context, Result};
-use driftless::pipeline::ModelOptions;
-use driftless_cli::device::{self, set_threads};
 use driftless_cli::memory::peak_rss_bytes;
 use driftless_cli::{Console, Ended, interrupt};
 use features::engine::Run;
@@ -12,6 +10,7 @@ use features::set::Timestep;
 use features::timings::Timings;
 
 use crate::args::{ExtractArgs, Hardware};
+use crate::model::Equipment;
 use crate::terminal::{Terminal, counted};
 use crate::{model, request};
 
@@ -28,14 +27,10 @@ pub fn extract(args: &ExtractArgs, console: &Console) -> Result<Ended> {
     let settings = request::from_args(args)?;
     let (hardware, plan) = both(Hardware::of(&settings), RunPlan::new(&settings))?;
     plan.notes.iter().for_each(|note| console.warn(note));
-    let threads = set_threads(settings.threads)?;
-    let device = device::open(hardware.device)?;
-    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
-    let options = ModelOptions { dtype, device, base: None, unet: None };
-    let models = model::find_all(&plan, &settings, dtype, console)?;
+    let Equipment { threads, options, models } = model::equip(&plan, &settings, hardware, console)?;
     let run = Run::new(&plan, &models, &options)?;
     announce(&plan, &run, console);
-    let controls = model::find_controlnets(&run, dtype, console)?;
+    let controls = model::find_controlnets(&run, options.dtype, console)?;
     interrupt::finish_first("the images in hand", console);
     let terminal = Terminal::new(console);
     let outcome = run.execute(&controls, &timings, &terminal)?;

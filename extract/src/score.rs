@@ -1,8 +1,8 @@
 //! Scores of content shift, told on the terminal: what is scored, how far it is, where the results are.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result};
-use driftless::pipeline::ModelOptions;
-use driftless_cli::device::{self, set_threads};
 use driftless_cli::escape;
 use driftless_cli::memory::peak_rss_bytes;
 use driftless_cli::{Console, Ended, interrupt};
@@ -13,6 +13,7 @@ use features::timings::Timings;
 use tasks::shift::{ShiftSettings, Surroundings, expand, score_written};
 
 use crate::args::{Hardware, ScoreArgs};
+use crate::model::Equipment;
 use crate::terminal::{Terminal, counted};
 use crate::{model, request};
 
@@ -33,13 +34,9 @@ pub fn score(args: &ScoreArgs, console: &Console) -> Result<Ended> {
     let (hardware, mut plan) = both(Hardware::of(&settings), RunPlan::new(&settings))?;
     plan.notes.iter().for_each(|note| console.warn(note));
     let shift = expand(&mut plan, &shift_settings(args))?;
-    let threads = set_threads(settings.threads)?;
-    let device = device::open(hardware.device)?;
-    let dtype = hardware.dtype.unwrap_or_else(|| device::default_dtype(&device));
-    let options = ModelOptions { dtype, device, base: None, unet: None };
-    let models = model::find_all(&plan, &settings, dtype, console)?;
+    let Equipment { threads, options, models } = model::equip(&plan, &settings, hardware, console)?;
     let run = Run::new(&plan, &models, &options)?;
-    let controls = model::find_controlnets(&run, dtype, console)?;
+    let controls = model::find_controlnets(&run, options.dtype, console)?;
     interrupt::finish_first("the images in hand", console);
     let terminal = Terminal::new(console);
     let around = Surroundings { controls: &controls, commands: &commands, timings: &timings, observer: &terminal };
@@ -66,7 +63,7 @@ fn shift_settings(args: &ScoreArgs) -> ShiftSettings {
         warps: args.warps,
         decode: args.decode,
         reference: args.reference.clone(),
-        pictures: args.pictures,
+        shown_images: args.shown_images,
     }
 }
 
@@ -92,26 +89,7 @@ fn typed() -> String {
     let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_default();
     let name = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-    std::iter::once(name).chain(words.map(|word| quoted(&escape::one_line(&word)))).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./,:=+@%".contains(letter);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn words_for_a_shell() {
-        assert_eq!(quoted("--draws"), "--draws");
-        assert_eq!(quoted("photos/*.jpg"), "'photos/*.jpg'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
+    // No word of a command line holds a zero byte, the one that shells cannot quote.
+    let quoted = |word: String| shlex::try_quote(&escape::one_line(&word)).map_or_else(|_| String::new(), Cow::into_owned);
+    std::iter::once(name).chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
 }

@@ -33,7 +33,7 @@ pub struct ScoreArgs {
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Scores")]
     pub draws: usize,
     /// Timesteps at which all sets are taken, in the place of their own; sets of clean latents keep theirs
-    #[arg(long, default_value = "50,261,500", value_delimiter = ',', value_name = "T,T,...", value_parser = whole::<usize>(0..=999), allow_negative_numbers = true, help_heading = "Scores")]
+    #[arg(long, default_value = "50,261,500", value_delimiter = ',', value_name = "T,T,...", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Scores")]
     pub timesteps: Vec<usize>,
     /// Known warps per image, for warp_pck and warp_cells
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Scores")]
@@ -46,14 +46,14 @@ pub struct ScoreArgs {
     pub reference: Option<String>,
     /// Images that the report shows, the first of the run; at the timestep in the middle of the list
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = whole::<usize>(ANY), allow_negative_numbers = true, help_heading = "Scores")]
-    pub pictures: usize,
+    pub shown_images: usize,
     /// Features that were written already, a folder per draw: their draw_consistency alone
     #[arg(
         long,
         value_name = "DIR",
         num_args = 1..,
         value_parser = non_empty_path,
-        conflicts_with_all = ["config", "draws", "timesteps", "warps", "decode", "reference", "pictures", "input-dir"],
+        conflicts_with_all = ["config", "draws", "timesteps", "warps", "decode", "reference", "shown_images", "input-dir"],
         required_unless_present = "config",
         help_heading = "Scores"
     )]

@@ -10,6 +10,7 @@ use driftless_cli::Console;
 use features::stores::Source;
 
 use crate::args::PcaArgs;
+use crate::terminal::counted;
 
 use super::common::Bases;
 use super::photos::Photos;
@@ -187,10 +188,7 @@ impl Drawing<'_> {
         if let Some(stale) = self.sheet.as_ref().map(|sheet| sheet.file(sheet.pages() + 1)).filter(|next| next.exists()) {
             console.warn(format!("{} was there before and is no page of this sheet", stale.display()));
         }
-        let images = match self.files.count {
-            1 => "1 image".to_owned(),
-            count => format!("{count} images"),
-        };
+        let images = counted(self.files.count);
         console.info(format!("{images} written to {}{beside}", self.output.display()));
         Ok(())
     }

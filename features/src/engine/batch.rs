@@ -74,7 +74,7 @@ impl Computing<'_> {
             if self.observer.wants_stop() {
                 return Ok(false);
             }
-            let groups = self.forward.draw(pass, &mut prepared.encoded, 0)?.features;
+            let groups = self.forward.draw(pass, &mut prepared.encoded, 0, false)?.features;
             for set in wanted {
                 let layers = &self.selections[set].layers;
                 let of_set =

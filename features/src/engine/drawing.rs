@@ -18,7 +18,7 @@ use crate::inputs::Sample;
 use crate::manifest::Manifest;
 use crate::plan::RunPlan;
 use crate::set::{FeatureSet, ModelChoice, ModelId, PassKey, SetId};
-use crate::stores::{ImageFeatures, image_of_batch};
+use crate::stores::{ImageFeatures, group_of, image_of_batch};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Result};
 
@@ -66,16 +66,15 @@ struct Model<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Loads the networks of all models; with `imagines` every pass also says which clean latents it imagines. `controls` are the folders
-    /// of [`Self::controls`].
+    /// Loads the networks of all models. `controls` are the folders of [`Self::controls`].
     ///
     /// # Errors
     /// When a file is missing, damaged, or not of its model.
-    pub fn drawing(&'a self, controls: &BTreeMap<String, PathBuf>, imagines: bool, timings: &'a Timings) -> Result<Drawing<'a>> {
+    pub fn drawing(&'a self, controls: &BTreeMap<String, PathBuf>, timings: &'a Timings) -> Result<Drawing<'a>> {
         let all: Vec<&PassKey> = self.plan.sets.values().map(|set| &set.pass).collect();
         let models = self.models.try_map(|model, files| -> Result<_> {
             let keys: Vec<&PassKey> = self.passes_of(model).collect();
-            let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model], imagines)?;
+            let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model])?;
             let start = Instant::now();
             let decodes = passes.iter().any(Pass::vae_out);
             let networks = Networks::load(&keys, files, controls, self.options, decodes)?;
@@ -101,13 +100,20 @@ impl<'a> Run<'a> {
 }
 
 impl Drawing<'_> {
-    /// Reads an image with everything that belongs to it alone. It and its ready-made condition images are `change`d before anything is made
-    /// of them.
+    /// Reads an image with everything that belongs to it alone.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn read(&self, sample: &Sample, change: &dyn Fn(Rgb) -> Rgb) -> Result<ReadImage> {
-        self.timings.measure(Stage::ReadImage, || ReadImage::of(self.plan, &self.kinds, sample, change))
+    pub fn read(&self, sample: &Sample) -> Result<ReadImage> {
+        self.timings.measure(Stage::ReadImage, || ReadImage::of(self.plan, &self.kinds, sample))
+    }
+
+    /// The same of the image as it is when it is `change`d, and its ready-made condition images with it.
+    ///
+    /// # Errors
+    /// When a condition image cannot be read.
+    pub fn changed(&self, image: &ReadImage, sample: &Sample, change: &dyn Fn(&Rgb) -> Rgb) -> Result<ReadImage> {
+        self.timings.measure(Stage::ReadImage, || image.changed(self.plan, sample, change))
     }
 
     /// Makes of images what all sets and draws need.
@@ -130,13 +136,14 @@ impl Drawing<'_> {
         &self.models[pass.model].passes[pass.index].sets
     }
 
-    /// Draw number `draw` of a pass, of all images together.
+    /// Draw number `draw` of a pass, of all images together. With `imagines` it also says which clean latents the network imagines, which takes
+    /// the network to its end.
     ///
     /// # Errors
     /// When a network fails.
-    pub fn draw(&mut self, pass: PassId, images: &mut Encodings, draw: usize) -> Result<Draw> {
+    pub fn draw(&mut self, pass: PassId, images: &mut Encodings, draw: usize, imagines: bool) -> Result<Draw> {
         let Model { forward, passes } = &mut self.models[pass.model];
-        forward.draw(&passes[pass.index], &mut images.encoded[pass.model], draw)
+        forward.draw(&passes[pass.index], &mut images.encoded[pass.model], draw, imagines)
     }
 
     /// A set's features of the image at a position of the batch, pooled as the set asks.
@@ -145,21 +152,13 @@ impl Drawing<'_> {
     /// When a number is not finite.
     pub fn features(&self, draw: &Draw, set: SetId, images: &Encodings, image: usize) -> Result<ImageFeatures> {
         let layers = &self.selections[set].layers;
-        let mut position = image;
-        for group in &draw.features {
-            let count = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
-            if position >= count {
-                position -= count;
-                continue;
-            }
-            let mine: Vec<_> = group.iter().filter(|(id, _)| layers.contains(id)).cloned().collect();
-            let features = image_of_batch(&mine, position, self.plan.sets[set].keep.feature_resize)?;
-            return match features.iter().find(|(_, feature)| feature.overflows(DType::F32)) {
-                Some((layer, _)) => Err(Error::NotFinite { image: images.samples[image].path.clone(), layer: *layer }),
-                None => Ok(features),
-            };
+        let Some((group, position)) = group_of(&draw.features, image)? else { return Ok(Vec::new()) };
+        let mine: Vec<_> = group.iter().filter(|(id, _)| layers.contains(id)).cloned().collect();
+        let features = image_of_batch(&mine, position, self.plan.sets[set].keep.feature_resize)?;
+        match features.iter().find(|(_, feature)| feature.overflows(DType::F32)) {
+            Some((layer, _)) => Err(Error::NotFinite { image: images.samples[image].path.clone(), layer: *layer }),
+            None => Ok(features),
         }
-        Ok(Vec::new())
     }
 
     /// Images of scaled latents `[b, 4, h, w]`, by a model's autoencoder.

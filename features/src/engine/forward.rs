@@ -94,16 +94,16 @@ impl Forward<'_> {
     }
 
     /// One draw of all images in one pass, on the CPU in float32. Of a set that asks for the mean of N draws, draw `r` is the mean of those
-    /// from number `r N` on.
+    /// from number `r N` on. With `imagines` the network runs to its end and says which clean latents it imagines; of clean latents none.
     ///
     /// # Errors
     /// When a network fails.
-    pub fn draw(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<Draw> {
+    pub fn draw(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize, imagines: bool) -> Result<Draw> {
         let count = pass.key.ensemble;
         let first = draw.saturating_mul(count);
-        let mut whole = self.member(pass, encoded, first)?;
+        let mut whole = self.member(pass, encoded, first, imagines)?;
         for member in first + 1..first + count {
-            let Draw { features, imagined } = self.member(pass, encoded, member)?;
+            let Draw { features, imagined } = self.member(pass, encoded, member, imagines)?;
             add(&mut whole.features, &features)?;
             whole.imagined.extend(imagined);
         }
@@ -116,7 +116,7 @@ impl Forward<'_> {
     }
 
     /// One pass of the network.
-    fn member(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize) -> Result<Draw> {
+    fn member(&mut self, pass: &Pass, encoded: &mut Encoded, draw: usize, imagines: bool) -> Result<Draw> {
         let drawn = self.latents(pass.key.seed, draw, encoded)?;
         self.make_hints(pass.key, encoded)?;
         let mut features = SetFeatures::new();
@@ -126,7 +126,7 @@ impl Forward<'_> {
             let prompts = &encoded.prompts[pass.first][span.clone()];
             for group in self.networks.contexts.groups(&self.networks.pipeline, adapters, prompts, self.timings)? {
                 let group = Group { start: span.start + group.start, ..group };
-                let mut extracted = self.extract_group(pass, &drawn, &group, encoded)?;
+                let mut extracted = self.extract_group(pass, &drawn, &group, encoded, imagines)?;
                 predicted.extend(extracted.original.take());
                 let stored = in_store_order(pass, extracted)?.into_iter();
                 features.push(stored.map(|(id, tensor)| Ok((id, on_cpu(&tensor)?))).collect::<Result<_>>()?);
@@ -168,7 +168,7 @@ impl Forward<'_> {
     }
 
     /// One extraction; the images of `group` alone.
-    fn extract_group(&self, pass: &Pass, drawn: &Drawn, group: &Group, encoded: &Encoded) -> Result<Extracted> {
+    fn extract_group(&self, pass: &Pass, drawn: &Drawn, group: &Group, encoded: &Encoded, imagines: bool) -> Result<Extracted> {
         let key = pass.key;
         let mut hints = Vec::with_capacity(key.control.len());
         for steering in &key.control {
@@ -191,7 +191,7 @@ impl Forward<'_> {
             conditions: &conditions,
             plan: &pass.taps,
             vae_out: pass.vae_out(),
-            original: pass.imagines,
+            original: imagines,
         };
         let mut watch = |stage, seconds| match stage {
             pipeline::Stage::ControlNet => self.timings.note(Stage::Controlnet, seconds),

@@ -35,12 +35,12 @@ pub fn for_vae<'a>(images: impl Iterator<Item = &'a Rgb>) -> Result<Tensor> {
     Ok(Tensor::cat(&fitted.collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The condition image of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made image resized like an image, and then changed as the
-/// image was.
+/// The condition image of an image, `[1, 3, h, w]` in 0..1: its edges, or the ready-made image resized like an image, and then `change`d as
+/// the image was.
 ///
 /// # Errors
 /// When the ready-made image cannot be read.
-pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb, change: &dyn Fn(Rgb) -> Rgb) -> Result<Tensor> {
+pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb, change: &dyn Fn(&Rgb) -> Rgb) -> Result<Tensor> {
     #[derive(Debug, thiserror::Error)]
     #[error("has no condition image")]
     struct NoCondition;
@@ -50,7 +50,7 @@ pub fn condition(source: &ConditionSource, sample: &Sample, image: &Rgb, change:
             let missing =
                 || driftless::Error::file(&sample.path, FileCause::above(NoCondition), "it was there when the run began");
             let path = images.file(sample).ok_or_else(missing)?;
-            change(Image::open(path)?.resized_rgb(image.width, image.height)).to_unit_tensor(&Device::Cpu)
+            change(&Image::open(path)?.resized_rgb(image.width, image.height)).to_unit_tensor(&Device::Cpu)
         }
     }
 }

@@ -49,9 +49,7 @@ impl Loader<'_> {
                 if self.observer.wants_stop() {
                     return;
                 }
-                images.push(
-                    self.timings.measure(Stage::ReadImage, || ReadImage::of(self.plan, &self.kinds, sample, &|image| image)),
-                );
+                images.push(self.timings.measure(Stage::ReadImage, || ReadImage::of(self.plan, &self.kinds, sample)));
             }
             if out.send(images).is_err() {
                 return;
@@ -61,19 +59,35 @@ impl Loader<'_> {
 }
 
 impl ReadImage {
-    /// Reads everything that belongs to one image alone: for all sets, and for the ControlNets of these `kinds`. Image and ready-made
-    /// condition images are `change`d before anything is made of them.
+    /// Reads everything that belongs to one image alone: for all sets, and for the ControlNets of these `kinds`.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn of(plan: &RunPlan, kinds: &[&str], sample: &Sample, change: &dyn Fn(Rgb) -> Rgb) -> Result<Self> {
-        let image = change(images::read(sample, plan.img_size)?);
+    pub fn of(plan: &RunPlan, kinds: &[&str], sample: &Sample) -> Result<Self> {
+        let image = images::read(sample, plan.img_size)?;
         let prompts = plan.sets.try_map(|_, set| set.pass.prompt.prompt(sample))?;
-        let conditions = kinds.iter().map(|kind| {
-            let condition = images::condition(&plan.controls[*kind].source, sample, &image, change);
-            Ok(((*kind).to_owned(), condition?))
-        });
-        let conditions = conditions.collect::<Result<_>>()?;
+        let conditions = conditions(plan, kinds.iter().copied(), sample, &image, &Rgb::clone)?;
         Ok(Self { image, prompts, conditions })
     }
+
+    /// The same of the image as it is when it is `change`d, and its ready-made condition images with it.
+    ///
+    /// # Errors
+    /// When a condition image cannot be read.
+    pub fn changed(&self, plan: &RunPlan, sample: &Sample, change: &dyn Fn(&Rgb) -> Rgb) -> Result<Self> {
+        let image = change(&self.image);
+        let conditions = conditions(plan, self.conditions.keys().map(String::as_str), sample, &image, change)?;
+        Ok(Self { image, prompts: self.prompts.clone(), conditions })
+    }
+}
+
+fn conditions<'a>(
+    plan: &RunPlan,
+    kinds: impl Iterator<Item = &'a str>,
+    sample: &Sample,
+    image: &Rgb,
+    change: &dyn Fn(&Rgb) -> Rgb,
+) -> Result<HashMap<String, Tensor>> {
+    let condition = |kind: &str| images::condition(&plan.controls[kind].source, sample, image, change);
+    kinds.map(|kind| Ok((kind.to_owned(), condition(kind)?))).collect()
 }

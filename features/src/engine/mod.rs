@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         observer: &dyn Observer,
     ) -> Result<()> {
         let keys: Vec<&PassKey> = self.passes_of(model).collect();
-        let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model], false)?;
+        let passes = passes::passes(model, self.plan, &self.selections, &self.configs[model])?;
         let start = Instant::now();
         let decodes = passes.iter().any(passes::Pass::vae_out);
         let networks = Networks::load(&keys, &self.models[model], controls, self.options, decodes)?;

@@ -24,8 +24,6 @@ pub struct Pass<'a> {
     pub taps: TapPlan,
     /// The same as ids, in the order of the store.
     pub layers: Vec<LayerId>,
-    /// Whether the network runs to its end and says which clean latents it imagines; of clean latents it imagines none.
-    pub imagines: bool,
 }
 
 impl Pass<'_> {
@@ -67,7 +65,6 @@ pub fn passes<'a>(
     plan: &'a RunPlan,
     selections: &IdMap<FeatureSet, Selection>,
     config: &UnetConfig,
-    imagines: bool,
 ) -> Result<Vec<Pass<'a>>, Fault> {
     let mut groups: Vec<Group> = Vec::new();
     for (id, set) in plan.sets.iter().filter(|(_, set)| set.pass.model == model) {
@@ -84,7 +81,7 @@ pub fn passes<'a>(
         let store = layout.ids().into_iter().chain([LayerId::VaeOut, LayerId::Attn]);
         let layers: Vec<LayerId> = store.filter(wanted).collect();
         let taps = TapPlan::new(&layout, layers.iter().copied(), attention, latents);
-        Ok(Pass { key, first, sets, taps: taps.map_err(Fault::failure)?, layers, imagines })
+        Ok(Pass { key, first, sets, taps: taps.map_err(Fault::failure)?, layers })
     };
     groups.into_iter().map(pass).collect()
 }

@@ -15,7 +15,7 @@ use crate::inputs::Sample;
 use crate::plan::RunPlan;
 use crate::projection::Projection;
 use crate::set::SetId;
-use crate::stores::{Feature, ImageFeatures, image_of_batch};
+use crate::stores::{Feature, ImageFeatures, group_of, image_of_batch};
 use crate::timings::{Stage, Timings};
 use crate::{Error, Event, Observer, Result};
 
@@ -132,19 +132,13 @@ impl Writer<'_, '_> {
     }
 
     /// One image's features of a set.
-    fn image_of(&self, set: SetId, mut image: usize, groups: &SetFeatures) -> driftless::Result<ImageFeatures> {
-        for group in groups {
-            let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
-            if image < images {
-                let features = image_of_batch(group, image, self.plan.sets[set].keep.feature_resize)?;
-                return match &self.plan.projection {
-                    Some(projection) => projected(features, projection),
-                    None => Ok(features),
-                };
-            }
-            image -= images;
+    fn image_of(&self, set: SetId, image: usize, groups: &SetFeatures) -> driftless::Result<ImageFeatures> {
+        let Some((group, image)) = group_of(groups, image)? else { return Ok(Vec::new()) };
+        let features = image_of_batch(group, image, self.plan.sets[set].keep.feature_resize)?;
+        match &self.plan.projection {
+            Some(projection) => projected(features, projection),
+            None => Ok(features),
         }
-        Ok(Vec::new())
     }
 
     fn write_image(&mut self, set: Option<&str>, sample: &Sample, features: &ImageFeatures) -> Result<()> {

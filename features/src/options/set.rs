@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ControlSetting, Flag, Given, Identity, LayerSetting, Record, SetFacts, SetOption, SetSettings, Takes};
 use crate::fault::{Fault, RequestFault};
 use crate::inputs::PromptSource;
-use crate::set::{Finite, FusionMode, LoraFile, Noising};
+use crate::set::{Finite, FusionMode, LoraFile, Noising, Timestep};
 use Record::{Nowhere, Set, SetIf, Within};
 
 /// More draws than anybody means; DIFT takes eight.
@@ -102,7 +102,7 @@ pub const SET_OPTIONS: &[SetOption] = &[
         flag: flag("denoising-from", "D", Takes::One, WHAT),
         doc: "Start at this noise level and denoise down to --t",
         record: Set(|facts| json!(facts.set.pass.denoising_from)),
-        read: |set, given| given.size(1..=999).map(|from| set.denoising_from = Some(from)),
+        read: |set, given| given.size(1..=Timestep::LAST as u64).map(|from| set.denoising_from = Some(from)),
         ..PASS
     },
     SetOption {
@@ -283,7 +283,7 @@ fn timestep(given: Given) -> Result<Finite, Fault> {
         Given::Typed { words, .. } => words.first().and_then(|word| word.to_str()?.parse().ok()),
         Given::Read { value, .. } => value.as_float().or_else(|| value.as_integer().map(|number| number as f64)),
     };
-    let in_range = number.filter(|number| (0.0..=999.0).contains(number)).and_then(Finite::new);
+    let in_range = number.filter(|number| (0.0..=Timestep::LAST as f64).contains(number)).and_then(Finite::new);
     in_range.ok_or_else(|| given.wrong("a whole number, 0 to 999; where no noise is added also a fraction"))
 }
 

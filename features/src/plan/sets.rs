@@ -76,7 +76,8 @@ fn feature_set(
     let t = timestep(set, context, samples, &mut faults);
     if let (Some(from), Some(Timestep::Noised(t))) = (set.denoising_from, t) {
         // Down to one below t, where the original's off-by-one still finds a step to extract at.
-        faults.require((1..=999).contains(&from) && from + 1 >= t, || wrong(SetFault::DenoisingFrom { found: from, t }));
+        faults
+            .require((1..=Timestep::LAST).contains(&from) && from + 1 >= t, || wrong(SetFault::DenoisingFrom { found: from, t }));
     }
     let ensemble = set.ensemble.unwrap_or(1);
     faults.require(ensemble > 0, || wrong(SetFault::Ensemble));

@@ -10,9 +10,6 @@ use crate::inputs::Sample;
 use crate::options::SetSettings;
 use crate::set::{Finite, LayerChoice, Noising, Timestep};
 
-/// The last timestep.
-const LAST: f64 = 999.0;
-
 /// The timestep of a set. `None` after a fault.
 pub(super) fn timestep(set: &SetSettings, context: &str, samples: &[Sample], faults: &mut Faults) -> Option<Timestep> {
     let wrong = |fault: SetFault| Fault::usage(fault).of(context);
@@ -23,7 +20,7 @@ pub(super) fn timestep(set: &SetSettings, context: &str, samples: &[Sample], fau
                 None
             })?;
             let t = found.get();
-            let is_level = t.fract() == 0.0 && (0.0..=LAST).contains(&t);
+            let is_level = t.fract() == 0.0 && (0.0..=Timestep::LAST as f64).contains(&t);
             faults.require(is_level, || wrong(SetFault::Timestep { found: t }));
             // In range, so the conversion is exact.
             is_level.then_some(Timestep::Noised(t as usize))
@@ -38,7 +35,7 @@ pub(super) fn timestep(set: &SetSettings, context: &str, samples: &[Sample], fau
                 None => faults.keep(learned(set, samples).map_err(|fault| fault.of(context)))?,
             };
             let found = t.get();
-            faults.require((0.0..=LAST).contains(&found), || wrong(SetFault::CleanTimestep { found }));
+            faults.require((0.0..=Timestep::LAST as f64).contains(&found), || wrong(SetFault::CleanTimestep { found }));
             Some(Timestep::Clean(t))
         }
     }

@@ -40,7 +40,7 @@ pub fn write_bases(path: &Path, bases: &BTreeMap<String, Basis>) -> driftless::R
 }
 
 /// Whether a layer is a map of features, which has a basis: attention maps are probabilities, whose keys depend on the prompt, and `vae-out`
-/// is a picture.
+/// is an image.
 pub fn has_basis(layer: LayerId) -> bool {
     match layer {
         LayerId::VaeOut | LayerId::Attn | LayerId::Block(_, _, BlockTap::SelfMap | BlockTap::CrossMap) => false,

@@ -15,6 +15,9 @@ pub enum Timestep {
 }
 
 impl Timestep {
+    /// The last of a model; the first is 0.
+    pub const LAST: usize = 999;
+
     /// What the files of features are recorded under.
     pub fn record(self) -> Value {
         match self {

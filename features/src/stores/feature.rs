@@ -43,6 +43,21 @@ pub fn image_of_batch(features: &[(LayerId, Tensor)], image: usize, feature_resi
     features.iter().map(of).collect()
 }
 
+/// Of groups of images that went through the network together, the one with an image, and the image's position in it.
+///
+/// # Errors
+/// When a tensor has no batch.
+pub fn group_of(groups: &[Vec<(LayerId, Tensor)>], mut image: usize) -> driftless::Result<Option<(&[(LayerId, Tensor)], usize)>> {
+    for group in groups {
+        let images = group.first().map_or(Ok(0), |(_, tensor)| tensor.dim(0))?;
+        if image < images {
+            return Ok(Some((group, image)));
+        }
+        image -= images;
+    }
+    Ok(None)
+}
+
 /// Whether pooling applies to a layer.
 pub fn is_pooled(id: LayerId) -> bool {
     !matches!(id, LayerId::Attn | LayerId::VaeOut)

@@ -18,7 +18,7 @@ use driftless::taps::LayerId;
 
 pub use aggregate::{aggregate, aggregated_size};
 pub use choices::{OutputFormat, OutputPrecision};
-pub use feature::{Feature, ImageFeatures, image_of_batch, is_pooled, split_batch};
+pub use feature::{Feature, ImageFeatures, group_of, image_of_batch, is_pooled, split_batch};
 pub use npy::{Array, read_npy, write_npy};
 pub use source::{LayerNames, Source, SourceFault, find_features, refuse_equal_names};
 

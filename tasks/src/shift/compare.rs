@@ -2,6 +2,7 @@
 
 use features::stores::Feature;
 
+use super::kind::Kind;
 use crate::score::{self, ScoreFault};
 use crate::warp::Warp;
 
@@ -22,19 +23,19 @@ pub struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// Names and values; without a value where the score has none.
-    pub fn scores(&self) -> Result<Vec<(&'static str, f64)>, ScoreFault> {
-        let mut scores = vec![("draw_consistency", Some(score::draw_consistency(&self.draws)?))];
+    /// Kinds and values; without a value where the score has none.
+    pub fn scores(&self) -> Result<Vec<(Kind, f64)>, ScoreFault> {
+        let mut scores = vec![(Kind::DrawConsistency, Some(score::draw_consistency(&self.draws)?))];
         let cka = self.draws.iter().map(|draw| score::cka(draw, self.reference)).collect::<Result<Vec<_>, _>>()?;
-        scores.push(("cka", mean_of(cka)));
+        scores.push((Kind::Cka, mean_of(cka)));
         if let Some(anchors) = &self.anchors {
             let paper = self.draws.iter().enumerate().map(|(number, draw)| {
                 // Another draw of the noise than the feature's own.
                 score::paper(draw, self.reference, anchors[(number + 1) % anchors.len()])
             });
             let paper = paper.collect::<Result<Vec<_>, _>>()?;
-            scores.push(("paper", mean_of(paper.iter().map(|paper| paper.raw))));
-            scores.push(("paper_scale_free", mean_of(paper.iter().map(|paper| paper.scale_free))));
+            scores.push((Kind::Paper, mean_of(paper.iter().map(|paper| paper.raw))));
+            scores.push((Kind::PaperScaleFree, mean_of(paper.iter().map(|paper| paper.scale_free))));
         }
         let found = self
             .warped
@@ -42,8 +43,8 @@ impl Compared<'_> {
             .enumerate()
             .map(|(number, warped)| score::warp_pck(self.draws[0], warped, &Warp::new(self.image, number), self.side));
         let found = found.collect::<Result<Vec<_>, _>>()?;
-        scores.push(("warp_pck", mean_of(found.iter().map(|found| Some(found.pck)))));
-        scores.push(("warp_cells", mean_of(found.iter().map(|found| Some(found.cells)))));
+        scores.push((Kind::WarpPck, mean_of(found.iter().map(|found| Some(found.pck)))));
+        scores.push((Kind::WarpCells, mean_of(found.iter().map(|found| Some(found.cells)))));
         Ok(scores.into_iter().filter_map(|(score, value)| Some((score, value?))).collect())
     }
 }

@@ -46,7 +46,7 @@ pub struct Exhibits {
 impl Exhibits {
     /// Those beside an output's records.
     pub fn new(records: &Records, settings: &ShiftSettings) -> Self {
-        Self { folder: records.folder.clone(), count: settings.pictures, timestep: settings.shown() }
+        Self { folder: records.folder.clone(), count: settings.shown_images, timestep: settings.shown_timestep() }
     }
 
     /// Whether an image is shown: the first are.

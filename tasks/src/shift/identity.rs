@@ -19,41 +19,17 @@ const LOCK: &str = ".score.lock";
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
-    scores: Scores,
+    scores: ShiftSettings,
     run: Manifest,
 }
 
-/// What decides the lines of an image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scores {
-    draws: usize,
-    timesteps: Vec<usize>,
-    warps: usize,
-    decode: bool,
-    reference: Option<String>,
-    pictures: usize,
-}
-
-impl Scores {
-    fn of(settings: &ShiftSettings) -> Self {
-        let ShiftSettings { draws, timesteps, warps, decode, reference, pictures } = settings.clone();
-        Self { draws, timesteps, warps, decode, reference, pictures }
-    }
-
-    /// A line for each that differs; the number of pictures may be another.
-    fn differences(&self, now: &Self) -> String {
-        let Self { draws, timesteps, warps, decode, reference, pictures: _ } = self;
-        let pairs = [
-            ("--draws", draws.to_string(), now.draws.to_string()),
-            ("--timesteps", format!("{timesteps:?}"), format!("{:?}", now.timesteps)),
-            ("--warps", warps.to_string(), now.warps.to_string()),
-            ("--decode", decode.to_string(), now.decode.to_string()),
-            ("--reference", format!("{reference:?}"), format!("{:?}", now.reference)),
-        ];
-        let lines = pairs.into_iter().filter(|(_, there, now)| there != now);
-        lines.map(|(name, there, now)| format!("\n  {name} was {there}, is {now}")).collect()
-    }
+/// A line for each setting that differs.
+fn differences(there: &ShiftSettings, now: &ShiftSettings) -> serde_json::Result<String> {
+    let [there, now] = [there, now].map(serde_json::to_value);
+    let (there, now) = (there?, now?);
+    let names = now.as_object().into_iter().flat_map(|settings| settings.keys());
+    let lines = names.filter(|name| there[name.as_str()] != now[name.as_str()]);
+    Ok(lines.map(|name| format!("\n  --{name} was {}, is {}", there[name.as_str()], now[name.as_str()])).collect())
 }
 
 /// Takes the folder for as long as the lock lives. Where the file system has no locks, runs that begin in the same folder are on their own.
@@ -83,14 +59,14 @@ pub fn known(folder: &Path) -> Option<Manifest> {
 /// Compares with what is there, and records what is now.
 pub fn enter(folder: &Path, settings: &ShiftSettings, run: Manifest, overwrite: bool) -> Result<()> {
     let path = folder.join(RECORD);
-    let now = Record { scores: Scores::of(settings), run };
+    let now = Record { scores: settings.clone(), run };
     if !overwrite {
         match read(folder)? {
             None => {}
             Some(Err(cause)) => return Err(Fault::of_file(&path, ShiftFault::NoRecord { cause }).into()),
             Some(Ok(there)) => {
-                let run = there.run.differences(&now.run).unwrap_or_default();
-                let differences = there.scores.differences(&now.scores) + &run;
+                let scores = differences(&there.scores, settings).map_err(|error| output_error(&path)(error.into()))?;
+                let differences = scores + &there.run.differences(&now.run).unwrap_or_default();
                 if !differences.is_empty() {
                     return Err(Fault::of_file(folder, ShiftFault::OtherSettings { differences }).into());
                 }

@@ -8,9 +8,6 @@ use features::set::{FeatureSet, PassKey, SetId, Timestep};
 
 use super::settings::{ShiftFault, ShiftSettings};
 
-/// The last timestep from which denoising can begin.
-const LAST: usize = 999;
-
 /// A set at a timestep.
 #[derive(Clone, Copy, Debug)]
 pub struct Level {
@@ -105,7 +102,7 @@ fn unequal(sets: [usize; 2], names: &[String], difference: &'static str) -> Faul
 /// A set at another timestep. Where it denoises first, it begins as far above as before.
 fn at(set: &FeatureSet, timestep: usize) -> FeatureSet {
     let denoising_from = match (set.pass.t, set.pass.denoising_from) {
-        (Timestep::Noised(t), Some(from)) => Some((from + timestep).saturating_sub(t).clamp(1, LAST)),
+        (Timestep::Noised(t), Some(from)) => Some((from + timestep).saturating_sub(t).clamp(1, Timestep::LAST)),
         (Timestep::Noised(_) | Timestep::Clean(_), from) => from,
     };
     let pass = PassKey { t: Timestep::Noised(timestep), denoising_from, ..set.pass.clone() };

@@ -6,6 +6,7 @@ use driftless::formats::{FileKind, read_text, write_atomically};
 use features::inputs::Sample;
 use features::set::Timestep;
 
+use super::kind::Kind;
 use super::{Result, output_error};
 
 /// All images' lines.
@@ -24,8 +25,8 @@ pub struct Line {
     pub timestep: Option<Timestep>,
     /// The layer's id; empty for what is said of the whole prediction.
     pub layer: String,
-    /// The score's name.
-    pub score: &'static str,
+    /// The score.
+    pub score: Kind,
     /// Its value.
     pub value: f64,
 }
@@ -43,7 +44,7 @@ pub fn text(image: &str, lines: &[Line]) -> Result<String, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for Line { set, timestep, layer, score, value } in lines {
         let timestep = timestep.map(timestep_text).unwrap_or_default();
-        writer.write_record([image, set, &timestep, layer, score, &value.to_string()])?;
+        writer.write_record([image, set, &timestep, layer, score.name(), &value.to_string()])?;
     }
     let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
     // What was written are texts.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use driftless::vision::Rgb;
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 
 use super::compare::{Compared, mean};
 use super::exhibit::{Exhibit, Exhibits};
+use super::kind::Kind;
 use super::levels::{Level, Levels};
 use super::lines::Line;
 use super::settings::ShiftSettings;
@@ -50,7 +52,7 @@ struct Prepared<'s> {
     /// The reference's features by image.
     reference: Vec<ImageFeatures>,
     /// The reference's set at the timestep in hand: what the paper's score is anchored at.
-    anchors: Option<(Timestep, Draws)>,
+    anchors: Option<(Timestep, Rc<Draws>)>,
     /// What each image got so far.
     scored: Vec<Scored>,
     /// Round trips of clean latents through the autoencoder, by model, seed and pass of the network.
@@ -63,12 +65,12 @@ impl<'a> Measure<'a> {
     /// # Errors
     /// When a file cannot be read.
     pub fn read(&self, sample: &Sample) -> features::Result<Vec<ReadImage>> {
-        let image = self.drawing.read(sample, &|image| image);
-        let warps = (0..self.settings.warps).map(|number| {
+        let mut images = vec![self.drawing.read(sample)?];
+        for number in 0..self.settings.warps {
             let warp = Warp::new(sample.number, number);
-            self.drawing.read(sample, &|image| warp.apply(&image))
-        });
-        std::iter::once(image).chain(warps).collect()
+            images.push(self.drawing.changed(&images[0], sample, &|image| warp.apply(image))?);
+        }
+        Ok(images)
     }
 
     /// What each image gets, in the order of the images.
@@ -80,10 +82,10 @@ impl<'a> Measure<'a> {
         for pass in self.passes() {
             let mut draws = Vec::with_capacity(self.settings.draws);
             for draw in 0..self.settings.draws {
-                draws.push(self.drawing.draw(pass, &mut prepared.images, draw)?);
+                draws.push(self.drawing.draw(pass, &mut prepared.images, draw, true)?);
             }
             let warped = prepared.warped.iter_mut().enumerate();
-            let warped = warped.map(|(number, images)| self.drawing.draw(pass, images, self.settings.draws + number));
+            let warped = warped.map(|(number, images)| self.drawing.draw(pass, images, self.settings.draws + number, false));
             let warped: Vec<Draw> = warped.collect::<features::Result<_>>()?;
             let levels: Vec<Level> = self.drawing.sets(pass).iter().filter_map(|set| self.levels.level(*set)).collect();
             for level in levels {
@@ -122,7 +124,7 @@ impl<'a> Measure<'a> {
         let is_its = |pass: &PassId| self.drawing.sets(*pass).contains(&id);
         let mut reference = Vec::new();
         if let Some(pass) = self.drawing.passes().into_iter().find(is_its) {
-            let draw = self.drawing.draw(pass, &mut images, 0)?;
+            let draw = self.drawing.draw(pass, &mut images, 0, false)?;
             reference = self.of_set(id, &[draw], &images)?.remove(0);
         }
         Ok(Prepared { images, warped, reference, anchors: None, scored, round_trips: HashMap::new() })
@@ -138,7 +140,7 @@ impl<'a> Measure<'a> {
 
     /// The scores of every layer.
     fn layers(&self, prepared: &mut Prepared, level: Level, draws: &[Draw], warped: &[Draw]) -> Result<()> {
-        let draws = self.of_set(level.id, draws, &prepared.images)?;
+        let draws = Rc::new(self.of_set(level.id, draws, &prepared.images)?);
         let warped = prepared
             .warped
             .iter()
@@ -149,11 +151,10 @@ impl<'a> Measure<'a> {
             prepared.anchors = Some((level.t, draws.clone()));
         }
         let lines = self.lines(prepared, level, &draws, &warped)?;
-        let first = draws.into_iter().next().unwrap_or_default();
-        for ((scored, lines), features) in prepared.scored.iter_mut().zip(lines).zip(first) {
+        for ((scored, lines), features) in prepared.scored.iter_mut().zip(lines).zip(&draws[0]) {
             scored.lines.extend(lines);
             if let Some(exhibit) = scored.exhibit.as_mut().filter(|_| self.exhibits.shows(level)) {
-                exhibit.features.push((level.set, features));
+                exhibit.features.push((level.set, features.clone()));
             }
         }
         Ok(())
@@ -192,7 +193,7 @@ impl<'a> Measure<'a> {
         Ok(lines)
     }
 
-    fn line(&self, level: Level, layer: &str, score: &'static str, value: f64) -> Line {
+    fn line(&self, level: Level, layer: &str, score: Kind, value: f64) -> Line {
         Line { set: self.levels.names[level.set].clone(), timestep: Some(level.t), layer: layer.to_owned(), score, value }
     }
 
@@ -225,9 +226,9 @@ impl<'a> Measure<'a> {
         }
         for (scored, values) in prepared.scored.iter_mut().zip(values) {
             let all = [
-                ("imagination", values.latents),
-                ("imagination_gradients", values.gradients),
-                ("imagination_edges", values.edges),
+                (Kind::Imagination, values.latents),
+                (Kind::ImaginationGradients, values.gradients),
+                (Kind::ImaginationEdges, values.edges),
             ];
             let lines = all.into_iter().filter_map(|(score, values)| Some(self.line(level, "", score, mean(&values)?)));
             scored.lines.extend(lines);

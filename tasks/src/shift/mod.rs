@@ -7,6 +7,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `settings` | what was asked for, and what is wrong with it |
+//! | `kind` | the kinds of scores: names, and what their numbers mean |
 //! | `levels` | sets times timesteps, as the sets of one run |
 //! | `identity` | whether a run goes on with what an output folder holds |
 //! | `measure` | the scores of some images |
@@ -20,6 +21,7 @@
 mod compare;
 mod exhibit;
 mod identity;
+mod kind;
 mod levels;
 mod lines;
 mod measure;
@@ -160,40 +162,54 @@ impl Shift {
         }
         identity::enter(folder, &self.settings, now, plan.overwrite)?;
         remove_stale([folder.as_path(), &records.folder]);
-        let is_done = |sample: &Sample| records.has(sample) && (!exhibits.wants(sample) || exhibits.has(sample));
-        let groups = plan.samples.chunk_by(|a, b| a.index / plan.batch_size == b.index / plan.batch_size);
-        let batches: Vec<&[Sample]> = groups.filter(|batch| !batch.iter().all(is_done)).collect();
-        let images = batches.iter().flat_map(|batch| batch.iter()).filter(|sample| !is_done(sample)).count();
         let mut failures = Failures::begin(&plan.failures)?;
-        if !batches.is_empty() {
-            let drawing = run.drawing(around.controls, true, around.timings)?;
-            around.observer.event(Event::Began { images });
-            let mut measure = Measure { plan, settings: &self.settings, levels: &self.levels, drawing, exhibits: &exhibits };
-            for batch in batches {
-                if around.observer.wants_stop() {
-                    break;
-                }
-                let before = failures.count();
-                let (samples, read) = self.read(&measure, batch, &mut failures, around.observer)?;
-                let scored = if samples.is_empty() { Vec::new() } else { measure.batch(&samples, read)? };
-                let pending = batch.iter().filter(|sample| !is_done(sample)).count();
-                for (sample, scored) in samples.iter().zip(scored) {
-                    if let Some(exhibit) = &scored.exhibit {
-                        exhibits.write(sample, exhibit)?;
-                    }
-                    // Last, since it says that the image is through.
-                    records.write(sample, &scored.lines)?;
-                }
-                around.observer.event(Event::Advanced { images: pending, failed: failures.count() - before });
-            }
-            around.observer.event(Event::Ended);
-        }
+        let images = self.score(plan, run, (&records, &exhibits), &mut failures, around)?;
         self.conclude(plan, &records, &exhibits, failures.count(), around)?;
         Ok(Outcome { images, failed: failures.count() })
     }
 
+    /// Scores what has no scores yet, batch by batch; how many images that are.
+    fn score(
+        &self,
+        plan: &RunPlan,
+        run: &Run,
+        (records, exhibits): (&Records, &Exhibits),
+        failures: &mut Failures,
+        around: &Surroundings,
+    ) -> Result<usize> {
+        let is_done = |sample: &&Sample| records.has(sample) && (!exhibits.wants(sample) || exhibits.has(sample));
+        let pending = |batch: &[Sample]| batch.iter().filter(|sample| !is_done(sample)).count();
+        let groups = plan.samples.chunk_by(|a, b| a.index / plan.batch_size == b.index / plan.batch_size);
+        let batches: Vec<(&[Sample], usize)> =
+            groups.map(|batch| (batch, pending(batch))).filter(|(_, pending)| *pending > 0).collect();
+        let images = batches.iter().map(|(_, pending)| pending).sum();
+        if batches.is_empty() {
+            return Ok(images);
+        }
+        let drawing = run.drawing(around.controls, around.timings)?;
+        around.observer.event(Event::Began { images });
+        let mut measure = Measure { plan, settings: &self.settings, levels: &self.levels, drawing, exhibits };
+        for (batch, pending) in batches {
+            if around.observer.wants_stop() {
+                break;
+            }
+            let before = failures.count();
+            let (samples, read) = self.read(&measure, batch, failures, around.observer)?;
+            let scored = if samples.is_empty() { Vec::new() } else { measure.batch(&samples, read)? };
+            for (sample, scored) in samples.iter().zip(scored) {
+                if let Some(exhibit) = &scored.exhibit {
+                    exhibits.write(sample, exhibit)?;
+                }
+                // Last, since it says that the image is through.
+                records.write(sample, &scored.lines)?;
+            }
+            around.observer.event(Event::Advanced { images: pending, failed: failures.count() - before });
+        }
+        around.observer.event(Event::Ended);
+        Ok(images)
+    }
+
     /// The images of a batch that can be read, each followed by its warped ones.
-    #[allow(clippy::type_complexity)] // images with what was read of each
     fn read<'s>(
         &self,
         measure: &Measure,

@@ -9,31 +9,15 @@ use features::projection::{Basis, COMPONENTS, NoComponents, Positions, colored};
 use features::set::Timestep;
 
 use super::exhibit::{Exhibits, Opened};
+use super::kind::Kind;
 use super::summary::Summary;
 use super::{Result, Shift, output_error};
-use crate::report::{
-    Better, Block, Column, Curves, Exhibit, Gallery, Image, Mean, Panel, Point, Report, Row, Score, Section, Strip, Table,
-};
+use crate::report::{Block, Column, Curves, Exhibit, Gallery, Image, Mean, Panel, Point, Report, Row, Section, Strip, Table};
 
 /// The file's name.
 pub const REPORT: &str = "report.html";
 /// Layers whose features are shown: a page of more could not be opened.
 const LAYERS_SHOWN: usize = 8;
-
-/// Scores in the order in which the report has them: name, what its numbers mean, which direction is good.
-const SCORES: [(&str, &str, Better); 9] = [
-    ("draw_consistency", "1 = nothing is invented anew from draw to draw", Better::Higher),
-    ("imagination", "1 = the predicted clean latents are the image's", Better::Higher),
-    ("imagination_gradients", "correlation of gradients of the predicted image with the image's", Better::Higher),
-    ("imagination_edges", "F1 of edges of the predicted image against the image's", Better::Higher),
-    ("cka", "agreement with the reference at t = 0, 0 to 1", Better::Higher),
-    ("warp_pck", "share of points found again in a warped image", Better::Higher),
-    ("warp_cells", "mean distance of points found in a warped image, in cells", Better::Lower),
-    ("paper", "1 = the reference's contours, 0 = those of another draw", Better::Higher),
-    ("paper_scale_free", "the same with contours divided by their mean", Better::Higher),
-];
-/// Scores that are drawn over timesteps, too.
-const CURVES: [&str; 3] = ["draw_consistency", "imagination", "cka"];
 
 /// What a report is made of.
 pub struct Shown<'a> {
@@ -138,7 +122,7 @@ impl Shown<'_> {
                 exhibit.strips.push(Strip { label: layer.clone(), images });
             }
         }
-        let t = self.shift.settings.shown();
+        let t = self.shift.settings.shown_timestep();
         let mut caption = format!(
             "At t = {t}, the first draw. What a set imagines is the decoded image that its prediction means; of clean latents nothing is \
              predicted. Features are drawn in one basis per layer: the same color means the same in all images and sets."
@@ -163,11 +147,8 @@ impl Shown<'_> {
                 let Some(feature) = opened.feature(set, layer)? else { continue };
                 let [channels, height, width] = feature.shape;
                 let positions = positions.get_or_insert_with(|| Positions::new(channels));
-                // Sets of another model may have other channels, and are drawn in no common basis.
-                match positions.add(&feature.values, channels, height * width) {
-                    Ok(()) => {}
-                    Err(error) => return Err(output_error(path)(error.into())),
-                }
+                let added = positions.add(&feature.values, channels, height * width);
+                added.map_err(|error| output_error(path)(error.into()))?;
             }
         }
         match positions.map(|positions| positions.basis(COMPONENTS)) {
@@ -210,32 +191,32 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    fn mean(&self, set: usize, layer: &str, timestep: Option<f64>, score: &str) -> Option<Mean> {
+    fn mean(&self, set: usize, layer: &str, timestep: Option<f64>, kind: Kind) -> Option<Mean> {
         let is_clean = self.clean.contains(&set);
         self.summary.mean(|place| {
             let is_there = is_clean || place.timestep == timestep;
-            place.set == self.sets[set] && place.layer == layer && place.score == score && is_there
+            place.set == self.sets[set] && place.layer == layer && place.score == kind.name() && is_there
         })
     }
 
     /// The layers of a score: none for what is said of the whole prediction.
-    fn layers_of(&self, score: &str) -> Vec<String> {
+    fn layers_of(&self, kind: Kind) -> Vec<String> {
         let mut all = layers(self.summary);
         all.push(String::new());
-        let has = |layer: &String| self.summary.mean(|place| place.layer == *layer && place.score == score).is_some();
+        let has = |layer: &String| self.summary.mean(|place| place.layer == *layer && place.score == kind.name()).is_some();
         all.into_iter().filter(has).collect()
     }
 
     fn section(&self, images: usize, draws: usize) -> Section {
         let mut columns = Vec::new();
         let mut rows: Vec<Row> = self.sets.iter().map(|set| Row { set: set.clone(), cells: Vec::new() }).collect();
-        for (name, _, _) in SCORES {
-            for layer in self.layers_of(name) {
+        for kind in Kind::ALL {
+            for layer in self.layers_of(kind) {
                 for &timestep in &self.timesteps {
                     let shown = if layer.is_empty() { "prediction" } else { &layer };
-                    columns.push(Column { layer: shown.to_owned(), timestep, score: score(name) });
+                    columns.push(Column { layer: shown.to_owned(), timestep, score: kind.score() });
                     for (set, row) in rows.iter_mut().enumerate() {
-                        row.cells.push(self.mean(set, &layer, timestep, name));
+                        row.cells.push(self.mean(set, &layer, timestep, kind));
                     }
                 }
             }
@@ -261,24 +242,18 @@ impl Tables<'_> {
         }
         let mut ordered = times;
         ordered.sort_by(f64::total_cmp);
-        let point = |set: usize, layer: &str, name: &str, x: f64| Some(Point { x, y: self.mean(set, layer, Some(x), name)? });
-        let panel = |layer: &String, name: &str| Panel {
+        let point = |set: usize, layer: &str, kind: Kind, x: f64| Some(Point { x, y: self.mean(set, layer, Some(x), kind)? });
+        let panel = |layer: &String, kind: Kind| Panel {
             title: if layer.is_empty() { "prediction".to_owned() } else { layer.clone() },
-            lines: (0..self.sets.len()).map(|set| ordered.iter().filter_map(|x| point(set, layer, name, *x)).collect()).collect(),
+            lines: (0..self.sets.len()).map(|set| ordered.iter().filter_map(|x| point(set, layer, kind, *x)).collect()).collect(),
         };
-        let of_score = |name: &str| {
-            let panels = self.layers_of(name).iter().map(|layer| panel(layer, name)).collect();
+        let of_kind = |kind: Kind| {
+            let panels = self.layers_of(kind).iter().map(|layer| panel(layer, kind)).collect();
             let (caption, series) = ("Means over images with their standard errors.".to_owned(), self.sets.clone());
-            Block::Curves(Curves { caption, x: "timestep".to_owned(), y: score(name), series, panels })
+            Block::Curves(Curves { caption, x: "timestep".to_owned(), y: kind.score(), series, panels })
         };
-        let blocks = CURVES.into_iter().filter(|name| !self.layers_of(name).is_empty()).map(of_score).collect();
+        let blocks =
+            Kind::ALL.into_iter().filter(|kind| kind.has_curves() && !self.layers_of(*kind).is_empty()).map(of_kind).collect();
         Some(Section { heading: "Over timesteps".to_owned(), blocks })
     }
-}
-
-/// A score by its name.
-fn score(name: &str) -> Score {
-    let known = SCORES.into_iter().find(|(known, ..)| *known == name);
-    let (_, unit, better) = known.unwrap_or((name, "", Better::Neither));
-    Score { name: name.to_owned(), unit: unit.to_owned(), better }
 }

@@ -1,12 +1,15 @@
 //! What was asked for, and what is wrong with it.
 
 use features::fault::{Fault, FaultCause, Faults};
+use features::set::Timestep;
+use serde::{Deserialize, Serialize};
 
 /// Draws, timesteps and warps that a run takes at most.
 const MOST: usize = 10_000;
 
-/// What is scored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is scored. Every field decides the lines of an image and is recorded with them under its name, but for the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ShiftSettings {
     /// Draws of the noise per image, 2 or more.
     pub draws: usize,
@@ -19,13 +22,8 @@ pub struct ShiftSettings {
     /// The set whose features at t = 0 are the reference; the first where none is named.
     pub reference: Option<String>,
     /// Images that the report shows.
-    pub pictures: usize,
-}
-
-impl Default for ShiftSettings {
-    fn default() -> Self {
-        Self { draws: 4, timesteps: vec![50, 261, 500], warps: 2, decode: false, reference: None, pictures: 4 }
-    }
+    #[serde(skip)]
+    pub shown_images: usize,
 }
 
 /// What is wrong with a request for scores.
@@ -45,7 +43,7 @@ pub enum ShiftFault {
         found: usize,
     },
     /// No timestep of a model.
-    #[error("--timesteps {found}: give timesteps of 0 to 999")]
+    #[error("--timesteps {found}: give timesteps of 0 to {}", Timestep::LAST)]
     Timestep {
         /// What was given.
         found: usize,
@@ -126,7 +124,7 @@ impl ShiftSettings {
         let mut faults = Faults::default();
         faults.require((2..=MOST).contains(&self.draws), || Fault::usage(ShiftFault::Draws { found: self.draws }));
         faults.require(self.warps <= MOST, || Fault::usage(ShiftFault::Warps { found: self.warps }));
-        for &found in self.timesteps.iter().filter(|timestep| **timestep > 999) {
+        for &found in self.timesteps.iter().filter(|timestep| **timestep > Timestep::LAST) {
             faults.push(Fault::usage(ShiftFault::Timestep { found }));
         }
         let is_repeated = |place: usize| self.timesteps[..place].contains(&self.timesteps[place]);
@@ -135,8 +133,8 @@ impl ShiftSettings {
         faults.check()
     }
 
-    /// The timestep that pictures are of: the one in the middle of the list.
-    pub(super) fn shown(&self) -> usize {
+    /// The timestep at which images are shown: the one in the middle of the list.
+    pub(super) fn shown_timestep(&self) -> usize {
         self.timesteps.get(self.timesteps.len() / 2).copied().unwrap_or_default()
     }
 }

@@ -129,10 +129,6 @@ impl Summary {
             })
         };
         let means: Vec<_> = self.means().map(entry).collect();
-        let settings = settings.map(|settings| {
-            let ShiftSettings { draws, timesteps, warps, decode, reference, pictures: _ } = settings;
-            json!({ "draws": draws, "timesteps": timesteps, "warps": warps, "decode": decode, "reference": reference })
-        });
         let program = format!("driftless {}", env!("CARGO_PKG_VERSION"));
         let summary =
             json!({ "program": program, "images": self.images, "failed": failed, "settings": settings, "means": means });

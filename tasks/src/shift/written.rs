@@ -8,6 +8,7 @@ use features::fault::{Fault, FaultCause};
 use features::stores::{Feature, LayerNames, Source, find_features, refuse_equal_names};
 use features::{Event, Observer};
 
+use super::kind::Kind;
 use super::lines::{self, Line};
 use super::settings::ShiftFault;
 use super::summary::{self, Summary};
@@ -96,5 +97,5 @@ fn consistency(image: &str, layer: &str, draws: &[Draw]) -> Result<Line> {
         layer: layer.to_owned(),
         fault,
     })?;
-    Ok(Line { set: SET.to_owned(), timestep: None, layer: layer.to_owned(), score: "draw_consistency", value })
+    Ok(Line { set: SET.to_owned(), timestep: None, layer: layer.to_owned(), score: Kind::DrawConsistency, value })
 }
