@@ -14,17 +14,23 @@ Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below
 import argparse
 import json
 import math
+import os
+import signal
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+import torch.distributed as distributed
+import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+# Set by a first Ctrl-C or SIGTERM: the step under way is finished and kept, and another run goes on from it.
+interrupted = []
 SIDE = 128
 # The side of the parts of images that the VAE learns from.
 CROP = 64
@@ -39,7 +45,6 @@ UNET = dict(
 )
 SCHEDULE = dict(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, clip_sample=False, steps_offset=1,
-    set_alpha_to_one=False,
 )
 
 
@@ -62,32 +67,57 @@ def edges(images):
     return torch.from_numpy(np.stack(maps))[:, None].expand(-1, 3, -1, -1).float() / 255
 
 
+def share_of(batch):
+    """What each process takes of a batch."""
+    return batch // distributed.get_world_size()
+
+
 class Stage:
     """A model's training: steps, learning rate, and a file to go on from."""
 
-    def __init__(self, name, work, modules, steps, rate, seed, average=0.0):
+    def __init__(self, name, work, modules, steps, rate, seed, average):
         self.name, self.file, self.modules, self.steps, self.rate = name, work / f"{name}.pt", modules, steps, rate
-        self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-2)
-        self.generator = torch.Generator().manual_seed(seed)
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        # All parameters are parts of one tensor, and so are their gradients: the optimizer's work is a few operations, not thousands.
+        self.flat = torch.nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
+        self.flat.grad = torch.zeros_like(self.flat)
+        sizes = [p.numel() for p in parameters]
+        for p, values, gradient in zip(parameters, self.flat.data.split(sizes), self.flat.grad.split(sizes)):
+            p.data, p.grad = values.view_as(p), gradient.view_as(p)
+        self.optimizer = torch.optim.AdamW([self.flat], lr=rate, betas=(0.9, 0.99), weight_decay=1e-2)
+        self.rank = distributed.get_rank()
+        self.generator = torch.Generator().manual_seed(seed + 1000 * self.rank)
         self.decay = average
-        self.average = [p.detach().clone() for p in self.parameters] if average else None
+        self.average = self.flat.detach().clone()
         self.step = 0
         if self.file.exists():
             state = torch.load(self.file)
             for module, values in zip(modules, state["modules"]):
                 module.load_state_dict(values)
             self.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generator"])
             self.step, self.average = state["step"], state["average"]
+            if self.rank == 0:
+                self.generator.set_state(state["generator"])
+            else:
+                self.generator.manual_seed(seed + 1000 * self.rank + self.step)
 
     def save(self):
+        if self.rank > 0:
+            return
         state = dict(
             modules=[module.state_dict() for module in self.modules], optimizer=self.optimizer.state_dict(), step=self.step,
             generator=self.generator.get_state(), average=self.average,
         )
         torch.save(state, self.file.with_suffix(".part"))
         self.file.with_suffix(".part").rename(self.file)
+
+    def share_gradients(self, stop):
+        """Gradients become their mean over the processes; true where one of them has to stop."""
+        distributed.all_reduce(self.flat.grad)
+        self.flat.grad /= distributed.get_world_size()
+        stop = torch.tensor(float(stop))
+        distributed.all_reduce(stop)
+        return stop.item() > 0
 
     def run(self, loss_of, until):
         """Trains until the steps are done or the time is up; true when done."""
@@ -97,32 +127,27 @@ class Stage:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             loss = loss_of(self.generator, self.step)
-            self.optimizer.zero_grad()
+            self.flat.grad.zero_()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            stop = self.share_gradients(time.time() > until or bool(interrupted))
+            torch.nn.utils.clip_grad_norm_([self.flat], 1.0)
             self.optimizer.step()
-            if self.decay:
-                decay = min(self.decay, (1 + self.step) / (10 + self.step))
-                with torch.no_grad():
-                    torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            self.average.lerp_(self.flat.detach(), 1 - min(self.decay, (1 + self.step) / (10 + self.step)))
             self.step += 1
             mean = loss.item() if mean is None else mean * 0.98 + loss.item() * 0.02
-            if self.step % 100 == 0:
+            if self.step % 100 == 0 and self.rank == 0:
                 print(f"{self.name} {self.step}/{self.steps} loss {mean:.4f} {time.time() - started:.0f} s", flush=True)
             if time.time() - last_save > 300:
                 self.save()
                 last_save = time.time()
-            if time.time() > until:
+            if stop:
                 self.save()
                 return False
         self.save()
         return True
 
     def take_average(self):
-        if self.average:
-            with torch.no_grad():
-                for p, average in zip(self.parameters, self.average):
-                    p.copy_(average)
+        self.flat.data.copy_(self.average)
 
 
 def train_vae(images, work, until, steps):
@@ -131,7 +156,7 @@ def train_vae(images, work, until, steps):
     stage = Stage("vae", work, [vae], steps, 2e-3, 11, average=0.999)
 
     def loss_of(generator, _):
-        pick = torch.randint(len(images), (8,), generator=generator)
+        pick = torch.randint(len(images), (share_of(8),), generator=generator)
         # Parts of the images serve as well: the network is convolutional, and a step costs a quarter.
         top, left = torch.randint(SIDE - CROP + 1, (2,), generator=generator).tolist()
         x = to_floats(images[pick, :, top : top + CROP, left : left + CROP])
@@ -148,11 +173,14 @@ def train_vae(images, work, until, steps):
 @torch.no_grad()
 def encode(vae, images, work):
     """Latents' means and deviations, and the factor that brings them to a deviation of 1."""
-    file = work / "latents.pt"
-    if not file.exists():
-        moments = [vae.encode(to_floats(batch)).latent_dist.parameters for batch in images.split(64)]
-        torch.save(torch.cat(moments), file)
-    mean, log_variance = torch.load(file).chunk(2, dim=1)
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    files = [work / f"latents_{part}_of_{processes}.pt" for part in range(processes)]
+    if not files[rank].exists():
+        part = images[rank * len(images) // processes : (rank + 1) * len(images) // processes]
+        moments = [vae.encode(to_floats(batch)).latent_dist.parameters for batch in part.split(4)]
+        torch.save(torch.cat(moments), files[rank])
+    distributed.barrier()
+    mean, log_variance = torch.cat([torch.load(file) for file in files]).chunk(2, dim=1)
     return mean, (0.5 * log_variance.clamp(-30, 20)).exp(), 1 / mean.flatten().std().item()
 
 
@@ -168,9 +196,11 @@ def train_unet(moments, ids, empty, text_config, work, until, steps):
     mean, deviation, factor = moments
 
     def loss_of(generator, _):
-        pick = torch.randint(len(mean), (16,), generator=generator)
+        pick = torch.randint(len(mean), (share_of(16),), generator=generator)
         x = factor * (mean[pick] + deviation[pick] * torch.randn(mean[pick].shape, generator=generator))
-        noise, t = torch.randn(x.shape, generator=generator), torch.randint(1000, (len(pick),), generator=generator)
+        noise = torch.randn(x.shape, generator=generator)
+        # More of the high noise levels than of the low ones: what is drawn, and in which colors, is decided there.
+        t = (1000 * torch.rand(len(pick), generator=generator) ** 0.7).long()
         tokens = torch.where(torch.rand(len(pick), 1, generator=generator) < 0.1, empty, ids[pick])
         return F.mse_loss(unet(schedule.add_noise(x, noise, t), t, text(tokens)[0]).sample, noise)
 
@@ -188,7 +218,7 @@ def train_controlnet(moments, ids, empty, hints, unet, text, work, until, steps)
     mean, deviation, factor = moments
 
     def loss_of(generator, _):
-        pick = torch.randint(len(mean), (16,), generator=generator)
+        pick = torch.randint(len(mean), (share_of(16),), generator=generator)
         x = factor * (mean[pick] + deviation[pick] * torch.randn(mean[pick].shape, generator=generator))
         noise, t = torch.randn(x.shape, generator=generator), torch.randint(1000, (len(pick),), generator=generator)
         # Half of the captions are empty, as in ControlNet's own training (Zhang et al., arXiv 2302.05543, section 3.3).
@@ -205,13 +235,15 @@ def train_controlnet(moments, ids, empty, hints, unet, text, work, until, steps)
 
 def save_sheet(rows, path):
     """Rows of images in -1..=1."""
+    if distributed.get_rank() > 0:
+        return
     sheet = torch.cat([torch.cat(list(row.clamp(-1, 1)), dim=2) for row in rows], dim=1)
     Image.fromarray(((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).save(path)
 
 
 @torch.no_grad()
 def sample(unet, text, vae, factor, tokens, empty, seed, guidance=4.0, controlnet=None, hints=None):
-    schedule = DDIMScheduler(**SCHEDULE)
+    schedule = DDIMScheduler(**SCHEDULE, set_alpha_to_one=False)
     schedule.set_timesteps(30)
     x = torch.randn((len(tokens), 4, SIDE // 8, SIDE // 8), generator=torch.Generator().manual_seed(seed))
     states = torch.cat([text(empty.expand(len(tokens), -1))[0], text(tokens)[0]])
@@ -226,13 +258,15 @@ def sample(unet, text, vae, factor, tokens, empty, seed, guidance=4.0, controlne
 
 
 def save_model(folder, vae, unet, text, controlnet, factor, tokenizer_folder):
+    if distributed.get_rank() > 0:
+        return
     vae.register_to_config(scaling_factor=factor)
     for name, network in [("vae", vae), ("unet", unet), ("text_encoder", text), ("controlnet-canny", controlnet)]:
         if network is not None:
             network.half().save_pretrained(folder / name)
             network.float()
     CLIPTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder / "tokenizer")
-    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+    DDIMScheduler(**SCHEDULE, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.32.2", "requires_safety_checker": False, "safety_checker": [None, None],
         "feature_extractor": [None, None], "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
@@ -241,18 +275,14 @@ def save_model(folder, vae, unet, text, controlnet, factor, tokenizer_folder):
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", type=Path)
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--hours", type=float, default=100.0, help="stop after this time; another run goes on")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, nargs=3, default=[6000, 16000, 4000], help="of VAE, UNet and ControlNet")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def learn(rank, arguments):
+    """All stages, in one of the processes."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: interrupted.append(number))
+    meeting = f"file://{(arguments.work / 'meeting').resolve()}-{os.getppid()}"
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=arguments.processes)
     work, until = arguments.work, time.time() + arguments.hours * 3600
-    work.mkdir(parents=True, exist_ok=True)
     images, captions = load_images(arguments.scenes)
 
     vae, done = train_vae(images, work, until, arguments.steps[0])
@@ -295,6 +325,20 @@ def main():
     save_model(work / "model", vae, unet, text, controlnet, moments[2], arguments.tokenizer)
     for path in sorted((work / "model").rglob("*.safetensors")):
         print(path.relative_to(work), path.stat().st_size)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--hours", type=float, default=100.0, help="stop after this time; another run goes on")
+    parser.add_argument("--processes", type=int, default=2, help="each takes its share of every batch, on one core")
+    parser.add_argument("--steps", type=int, nargs=3, default=[6000, 16000, 4000], help="of VAE, UNet and ControlNet")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    load_images(arguments.scenes)
+    multiprocessing.spawn(learn, (arguments,), nprocs=arguments.processes)
 
 
 if __name__ == "__main__":
