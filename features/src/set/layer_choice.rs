@@ -46,7 +46,8 @@ impl LayerChoice {
     pub fn from_file(path: &Path) -> Result<Self, Fault> {
         let origin = path.display().to_string();
         let wrong = |fault: LayerFault| Fault::of_file(path, fault);
-        if !path.is_file() {
+        // What is there and no regular file is named as what it is.
+        if !path.exists() {
             return Err(wrong(LayerFault::NoFile));
         }
         match read_config::<Value>(path).map_err(Fault::failure)? {
@@ -177,6 +178,15 @@ mod tests {
         let message = read(r#"{"unet-in": 1}"#).unwrap_err().to_string();
         assert!(message.contains("`unet-in` is 1"), "{message}");
         assert!(read("[1]").is_err() && read("3").is_err() && read("{").is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = LayerChoice::from_file(&folder.path().join("layers.json")).unwrap_err().to_string();
+        assert!(message.contains("no such layer file"), "{message}");
+        let message = LayerChoice::from_file(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("is a folder"), "{message}");
     }
 
     #[test]
