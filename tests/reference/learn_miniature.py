@@ -8,7 +8,7 @@ Stages, each resumed where it was left: the VAE (reconstruction, a small KL term
 encoder together (epsilon-prediction on SD1.5's schedule, 10 % empty captions), then the canny ControlNet (the UNet frozen). WORK/model is the
 pipeline folder in float16, loadable by diffusers; WORK/sheet_*.png show round trips and samples, by which it is judged.
 
-Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. Two cores: about four hours.
+Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. Two cores: about three hours.
 """
 
 import argparse
@@ -242,7 +242,7 @@ def save_sheet(rows, path):
 
 
 @torch.no_grad()
-def sample(unet, text, vae, factor, tokens, empty, seed, guidance=4.0, controlnet=None, hints=None):
+def sample(unet, text, vae, factor, tokens, empty, seed, guidance=7.0, controlnet=None, hints=None):
     schedule = DDIMScheduler(**SCHEDULE, set_alpha_to_one=False)
     schedule.set_timesteps(30)
     x = torch.randn((len(tokens), 4, SIDE // 8, SIDE // 8), generator=torch.Generator().manual_seed(seed))
@@ -334,7 +334,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--hours", type=float, default=100.0, help="stop after this time; another run goes on")
     parser.add_argument("--processes", type=int, default=2, help="each takes its share of every batch, on one core")
-    parser.add_argument("--steps", type=int, nargs=3, default=[6000, 16000, 4000], help="of VAE, UNet and ControlNet")
+    parser.add_argument("--steps", type=int, nargs=3, default=[3500, 11000, 1500], help="of VAE, UNet and ControlNet")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     load_images(arguments.scenes)
