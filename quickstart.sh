@@ -2,7 +2,7 @@
 # From nothing to suppressed features: trains a LoRA on 30 images, converts it, extracts features of other images plainly and with
 # each technique against content shift, and draws them side by side. Without a hub it makes itself a miniature model to work on.
 #
-#   ./quickstart.sh                                                       # miniature; the first build takes eight to nine minutes on two cores
+#   ./quickstart.sh                                                       # miniature; the first build takes about eight minutes on two cores
 #   MODEL=stable-diffusion-v1-5/stable-diffusion-v1-5 TRAIN=my/train IMAGES='my/photos/*.jpg' ./quickstart.sh    # the real job
 #   CONTROLNET=... names another ControlNet, SIZE=512 the image size, EPOCHS=... the training epochs, OUT=... the folder of the results
 set -euo pipefail

@@ -2,13 +2,14 @@
 
     cargo run --release --package driftless-testkit --example scenes -- images SCENES --count 8000 --side 128
     cargo run --release --package driftless --example miniature -- SEED_MODEL          # for its tokenizer
-    python3 tests/reference/learn_miniature.py SCENES SEED_MODEL/tokenizer WORK [--hours 3]
+    python3 tests/reference/learn_miniature.py SCENES SEED_MODEL/tokenizer WORK [--hours 3] [--processes 2]
 
 Stages, each resumed where it was left: the VAE (reconstruction, a small KL term, an edge term in the place of LPIPS), then UNet and text
 encoder together (epsilon-prediction on SD1.5's schedule, 10 % empty captions), then the canny ControlNet (the UNet frozen). WORK/model is the
 pipeline folder in float16, loadable by diffusers; WORK/sheet_*.png show round trips and samples, by which it is judged.
 
-Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. Two cores: about three hours.
+Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. On two cores (Zen 3) a step of the
+VAE took 0.38 s, one of the UNet 0.6 s, and encoding all images 2 minutes. The same options and `--processes` draw the same batches.
 """
 
 import argparse
@@ -333,7 +334,7 @@ def main():
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--hours", type=float, default=100.0, help="stop after this time; another run goes on")
-    parser.add_argument("--processes", type=int, default=2, help="each takes its share of every batch, on one core")
+    parser.add_argument("--processes", type=int, choices=(1, 2, 4, 8), default=2, help="each takes its share of every batch, on one core")
     parser.add_argument("--steps", type=int, nargs=3, default=[3500, 11000, 1500], help="of VAE, UNet and ControlNet")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
