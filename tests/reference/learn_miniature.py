@@ -9,7 +9,7 @@ encoder together (epsilon-prediction on SD1.5's schedule, 10 % empty captions), 
 pipeline folder in float16, loadable by diffusers; WORK/sheet_*.png show round trips and samples, by which it is judged.
 
 Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. On two cores (Zen 3) a step of the
-VAE took 0.38 s, one of the UNet 0.6 s, and encoding all images 2 minutes. The same options and `--processes` draw the same batches.
+VAE took 0.38 s, one of the UNet 0.6 s, and encoding all images 2 minutes.
 """
 
 import argparse
