@@ -7,7 +7,8 @@
 //! - `denoising_from` more than 50 above `t` counts in hundredths of the whole way and not in timesteps: 100 and all above start at
 //!   the noisiest of 100 timesteps (991), 60 starts at 601.
 //!
-//! Deliberate differences: where the original dies of an empty list or an index out of range, the error says what is asked for.
+//! Deliberate differences: at 0 a scheduler whose list has nothing to spare (DDIM) runs at its least noisy timestep, as PNDM does, where
+//! the original dies of an empty list; where it dies of an index out of range, the error says what is asked for.
 
 use super::ScheduleError;
 use super::Scheduler;
@@ -46,7 +47,10 @@ impl ExtractionSchedule {
     }
 
     fn plain(scheduler: &dyn Scheduler, t: usize) -> Result<Self> {
-        let timesteps = listed(scheduler, FINE_STEPS, t as f64 / FINE_STEPS as f64)?;
+        let mut timesteps = listed(scheduler, FINE_STEPS, t as f64 / FINE_STEPS as f64)?;
+        if timesteps.is_empty() {
+            timesteps = listed(scheduler, FINE_STEPS, 1.0 / FINE_STEPS as f64)?;
+        }
         let start = *timesteps.first().ok_or(ScheduleError::NoNoise { t })?;
         check_start(scheduler, "t", t, start)?;
         Ok(Self { num_inference_steps: FINE_STEPS, start, denoised: Vec::new(), extraction: start })

@@ -325,6 +325,8 @@ fn extractions_visit_the_timesteps_of_the_original() {
     for (name, steps) in &reference.plain {
         for (t, theirs) in steps.iter().enumerate() {
             let ours = ExtractionSchedule::new(schedulers[name].as_ref(), t, None);
+            // Where the original has no timestep at 0, ours is the least noisy one.
+            let theirs = if t == 0 { theirs.or(steps[1]) } else { *theirs };
             let expected = theirs.map(|step| ExtractionSchedule {
                 num_inference_steps: 1000,
                 start: step,
