@@ -9,8 +9,9 @@ use driftless_cli::{Console, Ended, interrupt};
 use features::engine::{Outcome, Run};
 use features::fault::both;
 use features::plan::{RunPlan, Settings};
+use features::set::{Finite, Noising, Timestep};
 use features::timings::Timings;
-use tasks::shift::{ShiftSettings, Surroundings, expand, score_written};
+use tasks::shift::{Scores, ShiftSettings, Surroundings, expand, score_written};
 
 use crate::args::{Hardware, ScoreArgs};
 use crate::model::Equipment;
@@ -25,8 +26,9 @@ use crate::{model, request};
 pub fn score(args: &ScoreArgs, console: &Console) -> Result<Ended> {
     let commands = [typed()];
     if !args.features.is_empty() {
-        let images = score_written(&args.features, &args.output, &commands, &Terminal::new(console))?;
-        console.info(format!("scores of {} in {}", counted(images), args.output.display()));
+        let scores = score_written(&args.features, &args.output, &commands, &Terminal::new(console))?;
+        console.result(&scores.table);
+        console.info(format!("scores of {} in {}", counted(scores.outcome.images), args.output.display()));
         return Ok(Ended::Done);
     }
     let timings = Timings::begin();
@@ -40,17 +42,22 @@ pub fn score(args: &ScoreArgs, console: &Console) -> Result<Ended> {
     interrupt::finish_first("the images in hand", console);
     let terminal = Terminal::new(console);
     let around = Surroundings { controls: &controls, commands: &commands, timings: &timings, observer: &terminal };
-    let outcome = shift.run(&plan, &run, &around)?;
+    let Scores { outcome, table } = shift.run(&plan, &run, &around)?;
     if let Some(path) = &settings.command.timings {
         timings.write(path, outcome.images, threads, peak_rss_bytes()).context("--timings")?;
     }
+    console.result(&table);
     Ok(conclude(&plan, outcome, &timings, console))
 }
 
 /// The configuration file, with what was typed put over it. What the file says of outputs is of features: scores have a folder of
-/// their own, and are of whole features.
+/// their own, and are of whole features. A set needs no timestep, since all are taken at those of the scores.
 fn settings(args: &ScoreArgs) -> Result<Settings> {
     let mut settings = request::from_file_and(&args.run.0)?;
+    let first = args.timesteps.first().and_then(|&t| Finite::new(t.min(Timestep::LAST) as f64));
+    for set in settings.sets.iter_mut().filter(|set| set.noise.unwrap_or_default() == Noising::Added) {
+        set.t = set.t.or(first);
+    }
     settings.output.dir = Some(args.output.clone());
     (settings.output.pca, settings.output.pca_dims) = (None, None);
     Ok(settings)

@@ -15,6 +15,7 @@
 //! | `lines` | lines of scores, and their file per image |
 //! | `exhibit` | what the report shows of one image |
 //! | `summary` | means over all images |
+//! | `tables` | means as tables and curves |
 //! | `page` | the report |
 //! | `written` | draws that were written before |
 
@@ -28,6 +29,7 @@ mod measure;
 mod page;
 mod settings;
 mod summary;
+mod tables;
 mod written;
 
 use std::collections::BTreeMap;
@@ -45,10 +47,12 @@ use features::{Event, Observer};
 use crate::score::ScoreFault;
 
 use exhibit::Exhibits;
+use kind::Kind;
 use levels::Levels;
 use lines::Records;
 use measure::Measure;
 use summary::Summary;
+use tables::Tables;
 
 pub use settings::{ShiftFault, ShiftSettings};
 pub use written::score_written;
@@ -148,7 +152,7 @@ impl Shift {
     ///
     /// # Errors
     /// When the output holds other scores, a network fails, sets cannot be compared, or a file cannot be written.
-    pub fn run(&self, plan: &RunPlan, run: &Run, around: &Surroundings) -> Result<Outcome> {
+    pub fn run(&self, plan: &RunPlan, run: &Run, around: &Surroundings) -> Result<Scores> {
         self.levels.check_layers(run)?;
         let folder = &plan.output.dir;
         std::fs::create_dir_all(folder).map_err(|error| Fault::of_file(folder, error).of("--output "))?;
@@ -164,8 +168,8 @@ impl Shift {
         remove_stale([folder.as_path(), &records.folder]);
         let mut failures = Failures::begin(&plan.failures)?;
         let images = self.score(plan, run, (&records, &exhibits), &mut failures, around)?;
-        self.conclude(plan, &records, &exhibits, failures.count(), around)?;
-        Ok(Outcome { images, failed: failures.count() })
+        let table = self.conclude(plan, &records, &exhibits, failures.count(), around)?;
+        Ok(Scores { outcome: Outcome { images, failed: failures.count() }, table })
     }
 
     /// Scores what has no scores yet, batch by batch; how many images that are.
@@ -235,7 +239,7 @@ impl Shift {
         Ok(found)
     }
 
-    /// Everything that is made of the records.
+    /// Everything that is made of the records; the table of a terminal.
     fn conclude(
         &self,
         plan: &RunPlan,
@@ -243,7 +247,7 @@ impl Shift {
         exhibits: &Exhibits,
         failed: usize,
         around: &Surroundings,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let folder = &plan.output.dir;
         let mut scores = AtomicFile::create(folder.join(lines::SCORES))?;
         scores.write_bytes(lines::HEADER.as_bytes())?;
@@ -258,8 +262,18 @@ impl Shift {
         page::write(
             &folder.join(page::REPORT),
             &page::Shown { plan, shift: self, summary: &summary, exhibits, commands: around.commands },
-        )
+        )?;
+        Ok(Tables::of(&summary, &self.levels, &self.settings).text(Kind::DrawConsistency))
     }
+}
+
+/// What came of scoring.
+#[derive(Debug)]
+pub struct Scores {
+    /// Images scored now, and those that failed.
+    pub outcome: Outcome,
+    /// Means of `draw_consistency` for a terminal, by set, timestep and layer.
+    pub table: String,
 }
 
 /// The folder's lock, which a run holds while it lives.

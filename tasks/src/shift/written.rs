@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use driftless::formats::AtomicFile;
+use features::engine::Outcome;
 use features::fault::{Fault, FaultCause};
 use features::stores::{Feature, LayerNames, Source, find_features, refuse_equal_names};
 use features::{Event, Observer};
@@ -12,21 +13,22 @@ use super::kind::Kind;
 use super::lines::{self, Line};
 use super::settings::ShiftFault;
 use super::summary::{self, Summary};
-use super::{Error, Result, Unscored, page};
+use super::tables::Tables;
+use super::{Error, Result, Scores, Unscored, page};
 use crate::score::draw_consistency;
 
 /// The name of the set.
-const SET: &str = "features";
+pub const SET: &str = "features";
 
 /// The features of a draw by image, then layer.
 type Draw = BTreeMap<String, BTreeMap<String, Source>>;
 
 /// Scores the draws that stand in these folders, image by image and layer by layer, by `draw_consistency`, and writes the results into
-/// `output`; how many images there were.
+/// `output`.
 ///
 /// # Errors
 /// When there are fewer than two folders, one lacks what another has, a feature cannot be read, or a file cannot be written.
-pub fn score_written(folders: &[PathBuf], output: &Path, commands: &[String], observer: &dyn Observer) -> Result<usize> {
+pub fn score_written(folders: &[PathBuf], output: &Path, commands: &[String], observer: &dyn Observer) -> Result<Scores> {
     if folders.len() < 2 {
         return Err(Fault::usage(ShiftFault::OneFolder { found: folders.len() }).into());
     }
@@ -50,7 +52,8 @@ pub fn score_written(folders: &[PathBuf], output: &Path, commands: &[String], ob
     observer.event(Event::Ended);
     summary.write(&output.join(summary::SUMMARY), None, 0)?;
     page::write_of_written(&output.join(page::REPORT), &summary, folders.len(), commands)?;
-    Ok(draws[0].len())
+    let outcome = Outcome { images: draws[0].len(), failed: 0 };
+    Ok(Scores { outcome, table: Tables::of_written(&summary).text(Kind::DrawConsistency) })
 }
 
 fn draw(folder: &Path) -> Result<Draw> {
