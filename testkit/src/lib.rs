@@ -22,5 +22,5 @@ pub mod torch_files;
 pub use close::{assert_close, norm, relative_error};
 pub use files::{files, listing, names};
 pub use fixture::{Fixture, fixture};
-pub use model::{miniature, miniature_sd2, pipeline, pipeline_sd2};
+pub use model::{learnt_miniature, miniature, miniature_sd2, pipeline, pipeline_sd2};
 pub use program::{Program, message};

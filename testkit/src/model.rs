@@ -1,4 +1,4 @@
-//! The seed-0 miniature models of [`driftless::miniature`].
+//! The seed-0 miniature models of [`driftless::miniature`], and the one that has learnt something.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -18,6 +18,12 @@ pub fn miniature() -> &'static Path {
 pub fn miniature_sd2() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     written(&FOLDER, Size::MiniatureSd2)
+}
+
+/// The folder of the learnt miniature in `assets/`: Stable Diffusion 1.5's block types, trained on photos of [`crate::scenes`] by
+/// `tests/reference/learn_miniature.py`.
+pub fn learnt_miniature() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/miniature"))
 }
 
 fn written(folder: &'static OnceLock<TempDir>, size: Size) -> &'static Path {

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -39,8 +39,9 @@ VAE = dict(
     block_out_channels=(16, 32, 48, 48), layers_per_block=2, latent_channels=4, norm_num_groups=8, sample_size=SIDE,
     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
 )
+# The last level sees 2 x 2 positions; its width is what the limit of 10 MB for the whole folder leaves.
 UNET = dict(
-    sample_size=SIDE // 8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(24, 48, 80, 80), attention_head_dim=2,
+    sample_size=SIDE // 8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(24, 48, 80, 40), attention_head_dim=2,
     cross_attention_dim=64, norm_num_groups=8,
     down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",), up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
 )
@@ -267,10 +268,12 @@ def save_model(folder, vae, unet, text, controlnet, factor, tokenizer_folder):
             network.half().save_pretrained(folder / name)
             network.float()
     CLIPTokenizer.from_pretrained(tokenizer_folder).save_pretrained(folder / "tokenizer")
-    DDIMScheduler(**SCHEDULE, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
+    # Stable Diffusion 1.5's own scheduler, with which an extraction at t runs at timestep t + 1.
+    steps = {name: value for name, value in SCHEDULE.items() if name != "clip_sample"}
+    PNDMScheduler(**steps, skip_prk_steps=True, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.32.2", "requires_safety_checker": False, "safety_checker": [None, None],
-        "feature_extractor": [None, None], "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "feature_extractor": [None, None], "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
@@ -335,7 +338,7 @@ def main():
     parser.add_argument("work", type=Path)
     parser.add_argument("--hours", type=float, default=100.0, help="stop after this time; another run goes on")
     parser.add_argument("--processes", type=int, choices=(1, 2, 4, 8), default=2, help="each takes its share of every batch, on one core")
-    parser.add_argument("--steps", type=int, nargs=3, default=[3500, 11000, 1500], help="of VAE, UNet and ControlNet")
+    parser.add_argument("--steps", type=int, nargs=3, default=[3500, 10000, 1200], help="of VAE, UNet and ControlNet")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     load_images(arguments.scenes)

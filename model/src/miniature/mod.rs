@@ -1,5 +1,5 @@
-//! Seeded models in diffusers layout: a miniature Stable Diffusion 1.5 for tests and the quickstart, a miniature Stable Diffusion 2.1 for
-//! tests, and a full-size Stable Diffusion 1.5 with random weights for benchmarks. All have the true block types; none has learnt anything.
+//! Seeded models in diffusers layout: a miniature Stable Diffusion 1.5 and 2.1 for tests, and a full-size Stable Diffusion 1.5 with random
+//! weights for benchmarks. All have the true block types; none has learnt anything (the one in `assets/miniature` has).
 //!
 //! Weights come from [`crate::rng`]'s uniform draws and exact float32 arithmetic, so that every machine writes the same bytes.
 
