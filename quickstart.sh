@@ -10,17 +10,18 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 OUT=${OUT:-quickstart}
-recipe=${RECIPE:-configs/paper-lora.toml}
+recipe=${RECIPE:-configs/paper-lora.toml} length=(--max_train_epochs "${EPOCHS:-10}")
 draws=(--draws 2 --timesteps 261 --warps 0) # of the real job: ten passes of the network an image
 cargo build --release --workspace --bin train --bin convert --bin extract --example scenes
 bin=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 
 if [[ -z ${MODEL:-} ]]; then
-  MODEL=assets/miniature CONTROLNET=assets/miniature/controlnet-canny TRAIN=$OUT/train IMAGES="$OUT/photos/*.png" SIZE=128 EPOCHS=${EPOCHS:-1}
+  MODEL=assets/miniature CONTROLNET=assets/miniature/controlnet-canny TRAIN=$OUT/train IMAGES="$OUT/photos/*.png" SIZE=128
   recipe=${RECIPE:-configs/quickstart.toml}
+  [[ -n ${EPOCHS:-} ]] || length=(--max_train_steps 100) # a taste: half a minute instead of the file's four
   "$bin/examples/scenes" kohya "$TRAIN" --style print --side 128 --count 30
   "$bin/examples/scenes" images "$OUT/photos" --style print --side 128 --count 8 --seed 1
-  draws=(--draws 4 --timesteps 50,261,500 --warps 1)
+  draws=(--draws 2 --timesteps 50,261,500 --warps 1)
 fi
 export PATH="$bin:$PATH"
 shot=(extract --model "$MODEL" --img_size "${SIZE:-512}" --t 50 --layer configs/layers/quickstart.json --input_dir "$IMAGES"
@@ -29,7 +30,7 @@ prompt=${PROMPT:-a photo of an animal, a car, a boat, a house, a teapot or a cha
 canny=${CONTROLNET:-lllyasviel/sd-controlnet-canny}
 
 train --config "$recipe" --pretrained_model_name_or_path "$MODEL" --train_data_dir "$TRAIN" \
-  --resolution "${SIZE:-512}" --max_train_epochs "${EPOCHS:-10}" --output_dir "$OUT/lora" --output_name shapes --overwrite
+  --resolution "${SIZE:-512}" "${length[@]}" --output_dir "$OUT/lora" --output_name shapes --overwrite
 convert diffusers "$OUT/lora/shapes.safetensors" --output "$OUT/lora/diffusers"
 "${shot[@]}" --prompt "" --output_dir "$OUT/features/plain"
 "${shot[@]}" --prompt "$prompt" --output_dir "$OUT/features/prompt"
