@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The measurements of content-shift.md, from the repository alone: three quarters of an hour on two cores.
+# The measurements of content-shift.md, from the repository alone; the four trainings take most of the time.
 #
 #   OUT=folder docs/content-shift.sh
 #
-# For each of two styles that the learnt miniature has never seen: 30 images to train on, 32 others to measure; a LoRA as the paper trains it
-# and one by `cleandift`; `extract score` over six sets; keypoints of image pairs found again by the same features (needs Python, torch).
+# For each of two styles that the learnt miniature has never seen: 30 images to train on, 32 others to measure; a LoRA by
+# `configs/quickstart.toml` and one by `cleandift`; `extract score` over six sets; keypoints of image pairs found again by the same features (needs Python, torch).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-content-shift} PYTHON=${PYTHON:-python3} MODEL=assets/miniature
 cargo build --release --workspace --bin train --bin convert --bin extract --example scenes
 bin=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 export PATH="$bin/examples:$bin:$PATH"
+prompt="a photo of an animal, a car, a boat, a house, a teapot or a chair, sharp, high quality"
 
 for style in print drawing; do
   folder=$OUT/$style
@@ -20,7 +21,8 @@ for style in print drawing; do
   train --config configs/quickstart.toml --pretrained_model_name_or_path "$MODEL" --train_data_dir "$folder/train" \
     --output_dir "$folder/lora" --output_name lora --overwrite
   train --config configs/cleandift.toml --pretrained_model_name_or_path "$MODEL" --train_data_dir "$folder/train" --resolution 128 \
-    --unet_lr 1e-3 --train_batch_size 4 --max_train_steps 300 --network_dim 8 --network_alpha 8 --output_dir "$folder/cleandift" --output_name cleandift --overwrite
+    --unet_lr 1e-3 --train_batch_size 4 --max_train_steps 300 --network_dim 8 --network_alpha 8 \
+    --output_dir "$folder/cleandift" --output_name cleandift --overwrite
 
   cat >"$folder/sets.toml" <<SETS
 [[set]]
@@ -30,7 +32,7 @@ t = 261
 prompt = ""
 [[set]]
 name = "prompt"
-prompt = "a photo of an animal, a car, a boat, a house, a teapot or a chair, sharp, high quality"
+prompt = "$prompt"
 [[set]]
 name = "controlnet"
 prompt = ""
@@ -41,7 +43,7 @@ prompt = ""
 lora = ["$folder/lora/lora.safetensors"]
 [[set]]
 name = "all three"
-prompt = "a photo of an animal, a car, a boat, a house, a teapot or a chair, sharp, high quality"
+prompt = "$prompt"
 control = ["canny"]
 lora = ["$folder/lora/lora.safetensors"]
 [[set]]

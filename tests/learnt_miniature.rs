@@ -14,6 +14,14 @@ use testkit::{Program, files, learnt_miniature, message};
 
 const EXTRACT: Program = Program(env!("CARGO_BIN_EXE_extract"));
 
+/// Runs `extract` on the learnt miniature: `given`, and `options` without spaces in them.
+fn run(folder: &Path, given: &[&str], options: &str) {
+    let model = learnt_miniature().display().to_string();
+    let common = ["--model", &model, "--device", "cpu", "--quiet"];
+    let output = EXTRACT.run(folder, &given.iter().copied().chain(common).chain(options.split(' ')).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", message(&output));
+}
+
 #[test]
 fn it_is_small_and_stored_in_float16() {
     let mut bytes = 0;
@@ -72,48 +80,15 @@ fn named(color: [f64; 3]) -> &'static str {
 #[test]
 fn captions_decide_what_is_drawn() {
     let folder = tempfile::tempdir().unwrap();
-    let model = learnt_miniature().display().to_string();
     std::fs::write(folder.path().join("layer.json"), r#"["mid-vit-out"]"#).unwrap();
     let grounds = ["blue", "green", "orange", "purple"];
     let mut found = Vec::new();
     for (index, ground_color) in grounds.iter().enumerate() {
         let prompt = format!("a photo of a white boat in front of {} {ground_color} background", article(ground_color));
         let seed = index.to_string();
-        let output = EXTRACT.run(
-            folder.path(),
-            &[
-                &[
-                    "generate",
-                    "--model",
-                    &model,
-                    "--prompt",
-                    &prompt,
-                    "--seed",
-                    &seed,
-                    "--steps",
-                    "20",
-                    "--at-steps",
-                    "20",
-                    "--guidance_scale",
-                    "7",
-                ][..],
-                &[
-                    "--height",
-                    "128",
-                    "--width",
-                    "128",
-                    "--layer",
-                    "layer.json",
-                    "--output_dir",
-                    ground_color,
-                    "--device",
-                    "cpu",
-                    "--quiet",
-                ],
-            ]
-            .concat(),
-        );
-        assert_eq!(output.status.code(), Some(0), "{}", message(&output));
+        let options = "--steps 20 --at-steps 20 --guidance_scale 7 --height 128 --width 128 --layer layer.json";
+        let given = ["generate", "--prompt", &prompt, "--seed", &seed, "--output_dir", ground_color];
+        run(folder.path(), &given, options);
         found.push(named(ground(&folder.path().join(ground_color).join("picture.png"))));
     }
     assert_eq!(found, grounds);
@@ -126,39 +101,17 @@ fn article(word: &str) -> &'static str {
 #[test]
 fn features_drift_the_more_the_noise_hides() {
     let folder = tempfile::tempdir().unwrap();
-    let model = learnt_miniature().display().to_string();
-    for style in [Style::Print, Style::Drawing] {
-        let images = folder.path().join(style.name());
-        kohya::write_held_out(&images, &DataSet { style, side: 128, seed: 1 }, 4).unwrap();
-    }
     // At `up-level0` the network has 4 x 4 positions, and four images tell little.
     let layers = ["up-level1-upsampler-out", "up-level2-upsampler-out"];
     let sets = format!("[[set]]\nname = 'plain'\nprompt = ''\nlayer = {layers:?}\n");
     std::fs::write(folder.path().join("sets.toml"), sets).unwrap();
-    for style in ["print", "drawing"] {
-        let images = folder.path().join(style).join("*.png").display().to_string();
-        let output = EXTRACT.run(
-            folder.path(),
-            &[
-                &[
-                    "score",
-                    "--config",
-                    "sets.toml",
-                    "--model",
-                    &model,
-                    "--input_dir",
-                    &images,
-                    "--img_size",
-                    "128",
-                    "--warps",
-                    "0",
-                ][..],
-                &["--output", &format!("{style}-scores"), "--device", "cpu", "--quiet"],
-            ]
-            .concat(),
-        );
-        assert_eq!(output.status.code(), Some(0), "{}", message(&output));
-        let means = means(&folder.path().join(format!("{style}-scores/scores.csv")));
+    for style in [Style::Print, Style::Drawing] {
+        let (style, images) = (style.name(), DataSet { style, side: 128, seed: 1 });
+        kohya::write_held_out(&folder.path().join(style), &images, 4).unwrap();
+        let scores = format!("{style}-scores");
+        let given = ["score", "--input_dir", &format!("{style}/*.png"), "--output", &scores];
+        run(folder.path(), &given, "--config sets.toml --img_size 128 --warps 0");
+        let means = means(&folder.path().join(scores).join("scores.csv"));
         for layer in layers {
             let at = |timestep: &str| means[&(timestep.to_owned(), layer.to_owned())];
             let consistency = [at("50"), at("261"), at("500")];

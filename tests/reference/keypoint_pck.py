@@ -3,9 +3,9 @@
     python3 tests/reference/keypoint_pck.py FEATURES SPAIR/JPEGImages/spair_71k_test.json [--layer up-level1-upsampler-out ...]
 
 FEATURES holds a folder per set, as `extract --config --nested-input-dir --use_original_filename` writes them:
-SET/LAYER/CATEGORY/STEM.npy of shape [channels, height, width]. Features are enlarged bilinearly to SIDE x SIDE and matched by cosine: the nearest neighbor of every source
-keypoint, no head, no training (spec of the paper's task: Meng et al., section 5.1, "nn"). Standard errors are those of the mean over
-pairs. A second implementation beside the Rust one, on purpose. Made with torch 2.15.
+SET/LAYER/CATEGORY/STEM.npy of shape [channels, height, width]. Features are enlarged bilinearly to SIDE x SIDE and matched by cosine: the
+nearest neighbor of every source keypoint, no head, no training. Standard errors are those of the mean over pairs. A second
+implementation beside the Rust one, on purpose. Made with torch 2.15.
 """
 
 import argparse

@@ -8,7 +8,7 @@ Stages, each resumed where it was left: the VAE (reconstruction, a small KL term
 encoder together (epsilon-prediction on SD1.5's schedule, 10 % empty captions), then the canny ControlNet (the UNet frozen). WORK/model is the
 pipeline folder in float16, loadable by diffusers; WORK/sheet_*.png show round trips and samples, by which it is judged.
 
-Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 4; seeds below. On two cores (Zen 3) a step of the
+Made with torch 2.15, diffusers 0.32.2, transformers 4.49, opencv 5; seeds below. On two cores (Zen 3) a step of the
 VAE took 0.38 s, one of the UNet 0.6 s, and encoding all images 2 minutes.
 """
 

@@ -51,9 +51,10 @@ class Narrowing:
 
     def rows(self, name, wide_size, narrow_size, dimension):
         """The rows of dimension 0 or 1 of the tensor `name` that stay."""
-        block, _, leaf = next(((r, r, name[len(r) + 1 :]) for r in RESNETS if name.startswith(r + ".")), ("", "", name))
-        inner = block and (leaf.startswith(("time_emb_proj", "norm2")) or leaf.startswith("conv1") and dimension == 0 or leaf == "conv2.weight" and dimension == 1)
-        if inner:
+        block = next((resnet for resnet in RESNETS if name.startswith(resnet + ".")), "")
+        leaf = name.removeprefix(block + ".")
+        between = leaf.startswith(("time_emb_proj", "norm2")) or (leaf.startswith("conv1"), dimension) == (True, 0)
+        if block and (between or (leaf, dimension) == ("conv2.weight", 1)):
             return self.inner[block]
         if wide_size == 2 * self.old:
             return self.joined(wide_size, narrow_size)
